@@ -1,0 +1,101 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// What callers test for with errors.Is.
+var (
+	ErrNotFound    = errors.New("object not found")
+	ErrExists      = errors.New("object exists already")
+	ErrAccess      = errors.New("access denied")
+	ErrNoBucket    = errors.New("bucket does not exist")
+	ErrUnavailable = errors.New("object store unavailable")
+	ErrShortBody   = errors.New("range reaches beyond the end of the object")
+	ErrChecksum    = errors.New("checksum of the object does not match")
+	ErrTooLarge    = errors.New("object too large")
+	ErrInvalid     = errors.New("invalid request")
+)
+
+// Error says which operation on which object of which store went wrong. errors.Is finds the
+// sentinel in Kind and whatever is in Err.
+type Error struct {
+	Op    string // put, get, head, delete, list, open, check
+	Key   string // empty when the operation has none
+	Store string // such as: bucket "b" at http://127.0.0.1:9000
+	Kind  error  // one of the sentinels, or nil
+	Hint  string // what an operator can do about it, may be empty
+	Err   error  // what the driver said, may be nil
+}
+
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Key != "" {
+		s += " " + e.Key
+	}
+	s += " in " + e.Store
+	if e.Kind != nil {
+		s += ": " + e.Kind.Error()
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+// Unwrap gives errors.Is and errors.As both the sentinel and the cause.
+func (e *Error) Unwrap() []error {
+	var u []error
+	if e.Kind != nil {
+		u = append(u, e.Kind)
+	}
+	if e.Err != nil {
+		u = append(u, e.Err)
+	}
+	return u
+}
+
+// Retriable reports whether a later attempt of the same operation may succeed with nothing
+// changed by an operator.
+func Retriable(err error) bool { return errors.Is(err, ErrUnavailable) }
+
+// exactBody returns exactly want bytes of r and then io.EOF, and turns a body that breaks off into
+// an *Error of kind ErrUnavailable. Reads go straight into the caller's buffer.
+type exactBody struct {
+	r    io.ReadCloser
+	left int64
+	fail func(err error) error
+}
+
+func (b *exactBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	switch {
+	case b.left == 0:
+		return n, nil // the next call says io.EOF
+	case err == io.EOF:
+		return n, b.fail(fmt.Errorf("%d bytes missing: %w", b.left, io.ErrUnexpectedEOF))
+	case err != nil:
+		return n, b.fail(err)
+	}
+	return n, nil
+}
+
+func (b *exactBody) Close() error { return b.r.Close() }
+
+// emptyBody is what Get returns for a range of nothing.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
