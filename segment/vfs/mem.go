@@ -1,0 +1,449 @@
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Mem is a file system in memory that knows what a power loss would take from
+// it. It is cheap (a file is a list of blocks; Sync costs what changed) and safe
+// in a testing/synctest bubble: no lock is held while anything waits.
+//
+// Lock order: Mem.mu, then memFile.mu.
+type Mem struct {
+	ops  atomic.Int64
+	disk *memDisk
+
+	mu    sync.Mutex
+	root  *memDir
+	locks map[*memFile]bool
+	seq   uint64 // of the last metadata operation
+}
+
+// NewMem returns an empty file system of unlimited capacity.
+func NewMem() *Mem {
+	return &Mem{disk: &memDisk{}, root: newMemDir(), locks: map[*memFile]bool{}}
+}
+
+// memDisk counts the blocks in use.
+type memDisk struct {
+	used     atomic.Int64 // bytes
+	capacity atomic.Int64 // bytes, 0 = unlimited
+}
+
+// take reserves one block and reports whether there was room.
+func (d *memDisk) take() bool {
+	for {
+		used, limit := d.used.Load(), d.capacity.Load()
+		if limit > 0 && used+BlockSize > limit {
+			return false
+		}
+		if d.used.CompareAndSwap(used, used+BlockSize) {
+			return true
+		}
+	}
+}
+
+func (d *memDisk) give(blocks int64) { d.used.Add(-blocks * BlockSize) }
+
+// memNode is a *memDir or a *memFile.
+type memNode interface{ info() Info }
+
+// memDir holds live entries and those that a power loss would leave, plus the
+// operations between the two, oldest first.
+type memDir struct {
+	entries map[string]memNode
+	durable map[string]memNode
+	pending []memChange
+	modTime time.Time
+}
+
+// memChange is one unsynced change of a directory. The changes that belong to one
+// operation, as the two of a rename do, share seq: a power loss keeps all or none
+// of them.
+type memChange struct {
+	seq  uint64
+	name string
+	node memNode // nil: removed
+}
+
+func newMemDir() *memDir {
+	return &memDir{entries: map[string]memNode{}, durable: map[string]memNode{}, modTime: time.Now()}
+}
+
+func (d *memDir) info() Info { return Info{IsDir: true, ModTime: d.modTime} }
+
+// Ops returns how many operations that change something, or make a change
+// durable, were called so far: the N of [Op].
+func (m *Mem) Ops() int64 { return m.ops.Load() }
+
+// SetCapacity makes operations that need more than so many bytes of blocks in
+// total fail with ErrNoSpace. 0 means unlimited.
+func (m *Mem) SetCapacity(bytes int64) { m.disk.capacity.Store(bytes) }
+
+// Used returns the bytes of all blocks in use, as Usage counts them.
+func (m *Mem) Used() int64 { return m.disk.used.Load() }
+
+func pathError(op, name string, err error) error {
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+// split returns the path's elements, none for the root.
+func split(name string) []string {
+	name = strings.Trim(filepath.ToSlash(filepath.Clean(name)), "/")
+	if name == "" || name == "." {
+		return nil
+	}
+	return strings.Split(name, "/")
+}
+
+// dirLocked returns the directory with these path elements.
+func (m *Mem) dirLocked(path []string) (*memDir, error) {
+	d := m.root
+	for _, name := range path {
+		switch n := d.entries[name].(type) {
+		case nil:
+			return nil, syscall.ENOENT
+		case *memDir:
+			d = n
+		default:
+			return nil, syscall.ENOTDIR
+		}
+	}
+	return d, nil
+}
+
+// parentLocked returns the directory that holds, or would hold, name, and its
+// base name.
+func (m *Mem) parentLocked(name string) (*memDir, string, error) {
+	path := split(name)
+	if len(path) == 0 {
+		return nil, "", syscall.EINVAL
+	}
+	last := len(path) - 1
+	d, err := m.dirLocked(path[:last])
+	return d, path[last], err
+}
+
+// changeLocked sets, or with a nil node removes, an entry as part of operation seq.
+func (d *memDir) changeLocked(seq uint64, name string, node memNode) {
+	if node == nil {
+		delete(d.entries, name)
+	} else {
+		d.entries[name] = node
+	}
+	d.modTime = time.Now()
+	d.pending = append(d.pending, memChange{seq: seq, name: name, node: node})
+}
+
+func (m *Mem) nextLocked() uint64 {
+	m.seq++
+	return m.seq
+}
+
+// Create implements FS.
+func (m *Mem) Create(name string) (File, error) { return m.open(name, true, true) }
+
+// OpenReadWrite implements FS.
+func (m *Mem) OpenReadWrite(name string) (File, error) { return m.open(name, true, false) }
+
+// Open implements FS.
+func (m *Mem) Open(name string) (File, error) { return m.open(name, false, false) }
+
+func (m *Mem) open(name string, write, empty bool) (File, error) {
+	if write {
+		m.ops.Add(1)
+	}
+	m.mu.Lock()
+	f, err := m.openLocked(name, write)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	h := &memHandle{fs: m, file: f, name: name, readOnly: !write}
+	if empty {
+		f.truncate(0)
+	}
+	return h, nil
+}
+
+func (m *Mem) openLocked(name string, create bool) (*memFile, error) {
+	dir, base, err := m.parentLocked(name)
+	if err != nil {
+		return nil, err
+	}
+	switch n := dir.entries[base].(type) {
+	case *memFile:
+		n.hold()
+		return n, nil
+	case nil:
+		if !create {
+			return nil, syscall.ENOENT
+		}
+		f := newMemFile(m.disk)
+		f.hold() // by its name
+		f.hold() // by the handle
+		dir.changeLocked(m.nextLocked(), base, f)
+		return f, nil
+	default:
+		return nil, syscall.EISDIR
+	}
+}
+
+// Remove implements FS.
+func (m *Mem) Remove(name string) error {
+	m.ops.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir, base, err := m.parentLocked(name)
+	if err != nil {
+		return pathError("remove", name, err)
+	}
+	switch n := dir.entries[base].(type) {
+	case nil:
+		return pathError("remove", name, syscall.ENOENT)
+	case *memDir:
+		if len(n.entries) > 0 {
+			return pathError("remove", name, syscall.ENOTEMPTY)
+		}
+	case *memFile:
+		n.release()
+	}
+	dir.changeLocked(m.nextLocked(), base, nil)
+	return nil
+}
+
+// RemoveAll implements FS.
+func (m *Mem) RemoveAll(name string) error {
+	m.ops.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir, base, err := m.parentLocked(name)
+	if err == syscall.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return pathError("removeall", name, err)
+	}
+	m.removeTreeLocked(dir, base)
+	return nil
+}
+
+// removeTreeLocked removes bottom up, each entry an operation of its own: a power
+// loss may leave any part of the tree.
+func (m *Mem) removeTreeLocked(dir *memDir, base string) {
+	switch n := dir.entries[base].(type) {
+	case nil:
+		return
+	case *memDir:
+		for _, child := range sortedNames(n.entries) {
+			m.removeTreeLocked(n, child)
+		}
+	case *memFile:
+		n.release()
+	}
+	dir.changeLocked(m.nextLocked(), base, nil)
+}
+
+// Rename implements FS.
+func (m *Mem) Rename(oldName, newName string) error {
+	m.ops.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.renameLocked(oldName, newName); err != nil {
+		return pathError("rename", oldName, err)
+	}
+	return nil
+}
+
+func (m *Mem) renameLocked(oldName, newName string) error {
+	from, oldBase, err := m.parentLocked(oldName)
+	if err != nil {
+		return err
+	}
+	to, newBase, err := m.parentLocked(newName)
+	if err != nil {
+		return err
+	}
+	node := from.entries[oldBase]
+	if node == nil {
+		return syscall.ENOENT
+	}
+	if isBelow(split(newName), split(oldName)) {
+		return syscall.EINVAL
+	}
+	target := to.entries[newBase]
+	if target == node && !isDir(node) {
+		return nil
+	}
+	if err := replaceable(target, node); err != nil {
+		return err
+	}
+	if f, ok := target.(*memFile); ok {
+		f.release()
+	}
+	seq := m.nextLocked()
+	from.changeLocked(seq, oldBase, nil)
+	to.changeLocked(seq, newBase, node)
+	return nil
+}
+
+func isDir(n memNode) bool {
+	_, ok := n.(*memDir)
+	return ok
+}
+
+// isBelow reports whether path lies strictly under dir.
+func isBelow(path, dir []string) bool {
+	return len(path) > len(dir) && slices.Equal(path[:len(dir)], dir)
+}
+
+// replaceable says, as os.Rename does, whether node may take target's place.
+func replaceable(target, node memNode) error {
+	if isDir(target) {
+		return syscall.EEXIST
+	}
+	if isDir(node) && target != nil {
+		return syscall.ENOTDIR
+	}
+	return nil
+}
+
+// MkdirAll implements FS.
+func (m *Mem) MkdirAll(dir string) error {
+	m.ops.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := m.root
+	for _, name := range split(dir) {
+		switch n := d.entries[name].(type) {
+		case nil:
+			child := newMemDir()
+			d.changeLocked(m.nextLocked(), name, child)
+			d = child
+		case *memDir:
+			d = n
+		default:
+			return pathError("mkdir", dir, syscall.ENOTDIR)
+		}
+	}
+	return nil
+}
+
+// List implements FS.
+func (m *Mem) List(dir string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, err := m.dirLocked(split(dir))
+	if err != nil {
+		return nil, pathError("open", dir, err)
+	}
+	return sortedNames(d.entries), nil
+}
+
+// Stat implements FS.
+func (m *Mem) Stat(name string) (Info, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(split(name)) == 0 {
+		return m.root.info(), nil
+	}
+	dir, base, err := m.parentLocked(name)
+	if err != nil {
+		return Info{}, pathError("stat", name, err)
+	}
+	node := dir.entries[base]
+	if node == nil {
+		return Info{}, pathError("stat", name, syscall.ENOENT)
+	}
+	return node.info(), nil
+}
+
+// SyncDir implements FS.
+func (m *Mem) SyncDir(dir string) error {
+	m.ops.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, err := m.dirLocked(split(dir))
+	if err != nil {
+		return pathError("open", dir, err)
+	}
+	for _, c := range d.pending {
+		c.apply(d.durable)
+	}
+	d.pending = nil
+	return nil
+}
+
+func (c memChange) apply(entries map[string]memNode) {
+	if c.node == nil {
+		delete(entries, c.name)
+	} else {
+		entries[c.name] = c.node
+	}
+}
+
+// Usage implements FS.
+func (m *Mem) Usage(dir string) (Usage, error) {
+	m.mu.Lock()
+	_, err := m.dirLocked(split(dir))
+	m.mu.Unlock()
+	if err != nil {
+		return Usage{}, pathError("statfs", dir, err)
+	}
+	total := m.disk.capacity.Load()
+	if total == 0 {
+		total = math.MaxInt64
+	}
+	return Usage{Total: uint64(total), Free: uint64(max(0, total-m.disk.used.Load()))}, nil
+}
+
+// Lock implements FS. Every Mem made by Crash starts without locks.
+func (m *Mem) Lock(name string) (io.Closer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, err := m.openLocked(name, true)
+	if err != nil {
+		return nil, pathError("lock", name, err)
+	}
+	if m.locks[f] {
+		f.release()
+		return nil, pathError("lock", name, ErrLocked)
+	}
+	m.locks[f] = true
+	return &memLock{fs: m, file: f}, nil
+}
+
+type memLock struct {
+	fs     *Mem
+	file   *memFile
+	closed atomic.Bool
+}
+
+func (l *memLock) Close() error {
+	if l.closed.Swap(true) {
+		return fs.ErrClosed
+	}
+	l.fs.mu.Lock()
+	delete(l.fs.locks, l.file)
+	l.fs.mu.Unlock()
+	l.file.release()
+	return nil
+}
+
+func sortedNames[V any](entries map[string]V) []string {
+	names := make([]string, 0, len(entries))
+	for name := range entries {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
