@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is one accepted connection, as the handler sees it. All methods are safe for concurrent use.
+type Conn struct {
+	id       string
+	nc       net.Conn
+	listener *Listener
+	server   *Server
+	ctx      context.Context
+	cancel   context.CancelFunc
+
+	principal atomic.Pointer[any]
+	software  atomic.Pointer[software]
+
+	// Session is the handler's own state of the connection, such as a SASL conversation. Only the ordered phase
+	// (Handle) may touch it.
+	Session any
+
+	in       input
+	slots    chan struct{} // one per unanswered request
+	calls    chan *call    // to the writer, in request order
+	inFlight atomic.Int32
+
+	// Instants are nanoseconds since the server was made; zero means none.
+	active     atomic.Int64 // last traffic
+	muted      atomic.Int64 // no request is handled before this instant
+	frameDue   atomic.Int64 // the frame being read must be complete by then
+	writeSince atomic.Int64 // a write began then and has not ended
+}
+
+type software struct{ name, version string }
+
+// ID names the connection uniquely within the server.
+func (c *Conn) ID() string { return c.id }
+
+// RemoteAddr is the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// LocalAddr is the address the peer connected to.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// Listener is the name of the listener that accepted the connection.
+func (c *Conn) Listener() string { return c.listener.Name }
+
+// Context ends when the connection does.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// Principal is what SetPrincipal stored last, nil before authentication.
+func (c *Conn) Principal() any {
+	if p := c.principal.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// SetPrincipal stores who the peer is. On a listener that wants authentication it lifts the limit on frame sizes of
+// connections that are not authenticated.
+func (c *Conn) SetPrincipal(p any) { c.principal.Store(&p) }
+
+// Software is the client's name and version from ApiVersions, empty when it did not say.
+func (c *Conn) Software() (name, version string) {
+	if s := c.software.Load(); s != nil {
+		return s.name, s.version
+	}
+	return "", ""
+}
+
+// SetSoftware stores the client's name and version.
+func (c *Conn) SetSoftware(name, version string) { c.software.Store(&software{name, version}) }
+
+// Close ends the connection at once: responses that are not written yet are dropped.
+func (c *Conn) Close() {
+	c.cancel()
+	// The close error has no reader: the connection is given up either way.
+	_ = c.nc.Close()
+}
+
+func (c *Conn) touch() time.Time {
+	now := time.Now()
+	c.active.Store(c.server.instant(now))
+	return now
+}
+
+// mute keeps the reader from handling requests before an instant.
+func (c *Conn) mute(until int64) {
+	for {
+		old := c.muted.Load()
+		if old >= until || c.muted.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// finished ends a call: its response was written or dropped.
+func (c *Conn) finished(cl *call, now time.Time) {
+	c.server.metrics.request(cl, now)
+	if cl.resp.encoded != nil {
+		cl.resp.encoded.free()
+	}
+	cl.resp, cl.pending = Response{}, nil
+	c.inFlight.Add(-1)
+	<-c.slots
+}
