@@ -1,0 +1,114 @@
+package quota
+
+import (
+	"sync"
+	"time"
+)
+
+// firstSweep is how many buckets there are before the idle ones are looked for.
+const firstSweep = 1024
+
+// bucket is a token bucket that may go into debt. It is not x/time/rate's because a request is recorded after it was
+// done: it may be larger than the burst, and may have to be taken back.
+type bucket struct {
+	mu     sync.Mutex
+	rate   float64 // tokens a second
+	burst  float64
+	tokens float64 // below 0: debt
+	at     time.Time
+}
+
+// take takes n tokens and returns how long the bucket needs to pay its debt.
+func (b *bucket) take(n float64, now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advanceLocked(now)
+	b.tokens = min(b.tokens-n, b.burst)
+	if b.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(min(-b.tokens/b.rate, maxThrottle.Seconds()) * float64(time.Second))
+}
+
+// maxThrottle keeps a throttle time within what a response can say (an int32 of milliseconds).
+const maxThrottle = 24 * time.Hour
+
+func (b *bucket) advanceLocked(now time.Time) {
+	if passed := now.Sub(b.at); passed > 0 {
+		b.tokens = min(b.tokens+passed.Seconds()*b.rate, b.burst)
+		b.at = now
+	}
+}
+
+// setRate changes the rate; what was used before stays used.
+func (b *bucket) setRate(rate, burst float64, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rate == rate && b.burst == burst {
+		return
+	}
+	b.advanceLocked(now)
+	b.tokens += burst - b.burst
+	b.rate, b.burst = rate, burst
+}
+
+// full tells whether the bucket says no more than a new one would.
+func (b *bucket) full(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advanceLocked(now)
+	return b.tokens >= b.burst
+}
+
+// bucket returns what the client's quota is counted in, nil when no quota applies.
+func (m *Manager) bucket(kind Kind, user, clientID string, now time.Time) *bucket {
+	rs := m.rules.Load()
+	if rs == nil {
+		return nil
+	}
+	value, e, ok := rs.find(kind, user, clientID)
+	if !ok {
+		return nil
+	}
+	// A default quota is not shared: each user and each client id that it covers has its own bucket.
+	key := bucketKey{kind: kind, byUser: e.User.IsSet(), byClient: e.ClientID.IsSet()}
+	if key.byUser {
+		key.user = user
+	}
+	if key.byClient {
+		key.clientID = clientID
+	}
+	rate := value
+	if kind == Request {
+		rate = value / 100
+	}
+	burst := rate * m.window.Seconds()
+	m.mu.RLock()
+	b := m.buckets[key]
+	m.mu.RUnlock()
+	if b == nil {
+		b = m.newBucket(key, rate, burst, now)
+	}
+	b.setRate(rate, burst, now)
+	return b
+}
+
+func (m *Manager) newBucket(key bucketKey, rate, burst float64, now time.Time) *bucket {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b := m.buckets[key]; b != nil {
+		return b
+	}
+	if len(m.buckets) >= m.sweepAt {
+		// Client ids come from outside: those that ask for nothing any more are forgotten.
+		for k, b := range m.buckets {
+			if b.full(now) {
+				delete(m.buckets, k)
+			}
+		}
+		m.sweepAt = max(firstSweep, 2*len(m.buckets))
+	}
+	b := &bucket{rate: rate, burst: burst, tokens: burst, at: now}
+	m.buckets[key] = b
+	return b
+}

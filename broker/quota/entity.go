@@ -1,0 +1,96 @@
+package quota
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Name is the user or the client id that a quota is for.
+type Name struct {
+	kind  uint8 // 0: the quota does not ask
+	value string
+}
+
+const (
+	named   = 1
+	isOther = 2
+)
+
+// Named is one user or client id.
+func Named(value string) Name { return Name{kind: named, value: value} }
+
+// Default is every user or client id that has no quota of its own; Kafka writes it <default>.
+func Default() Name { return Name{kind: isOther} }
+
+// IsSet tells whether the quota asks for this name at all.
+func (n Name) IsSet() bool { return n.kind != 0 }
+
+// IsDefault tells whether the name is Kafka's <default>.
+func (n Name) IsDefault() bool { return n.kind == isOther }
+
+// Value is the user or client id of a Named name.
+func (n Name) Value() string { return n.value }
+
+// String is the name as Kafka's tools write it.
+func (n Name) String() string {
+	switch n.kind {
+	case named:
+		return n.value
+	case isOther:
+		return "<default>"
+	}
+	return ""
+}
+
+// Entity is whom a quota is for: a user, a client id, or a client id of a user. The zero Name leaves a part out.
+type Entity struct{ User, ClientID Name }
+
+// String is the entity as a path of Kafka's configuration: /users/alice/clients/<default>.
+func (e Entity) String() string {
+	s := ""
+	if e.User.IsSet() {
+		s += "/users/" + e.User.String()
+	}
+	if e.ClientID.IsSet() {
+		s += "/clients/" + e.ClientID.String()
+	}
+	return s
+}
+
+// Rule is one configured quota.
+type Rule struct {
+	Entity Entity
+	Kind   Kind
+	// Value is in bytes a second, percent, or mutations a second: see Kind.
+	Value float64
+}
+
+// ErrInvalid is wrapped by errors about rules that make no sense.
+var ErrInvalid = errors.New("invalid quota")
+
+func (r Rule) validate() error {
+	if !r.Entity.User.IsSet() && !r.Entity.ClientID.IsSet() {
+		return fmt.Errorf("%w: neither user nor client id", ErrInvalid)
+	}
+	if r.Kind >= kinds {
+		return fmt.Errorf("%w: kind %d", ErrInvalid, r.Kind)
+	}
+	if !(r.Value > 0) {
+		return fmt.Errorf("%w: %s %s %g, want more than 0", ErrInvalid, r.Entity, r.Kind, r.Value)
+	}
+	return nil
+}
+
+// candidates are the entities whose quota may apply to a client, most specific first: ClientQuotaManager's order.
+func candidates(user, clientID string) [8]Entity {
+	return [8]Entity{
+		{Named(user), Named(clientID)},
+		{Named(user), Default()},
+		{Named(user), Name{}},
+		{Default(), Named(clientID)},
+		{Default(), Default()},
+		{Default(), Name{}},
+		{Name{}, Named(clientID)},
+		{Name{}, Default()},
+	}
+}
