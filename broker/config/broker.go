@@ -1,0 +1,361 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Broker is what the broker itself is configured with, defaults filled in. Settings that are the
+// defaults of topics are in Topic.
+type Broker struct {
+	NodeID      int32
+	Rack        string // empty: none
+	ClusterName string
+
+	Listeners           []Listener
+	AdvertisedListeners []Listener // one for each of Listeners, in that order; Port 0: the bound one
+	InterBrokerListener string     // a name of Listeners
+	HTTPListen          string     // empty: no HTTP
+
+	RequestMaxBytes     int32 // socket.request.max.bytes
+	RequestMemoryBytes  int64 // queued.max.request.bytes; negative: no limit
+	MaxInFlight         int   // requests of one connection
+	MaxConnections      int
+	MaxConnectionsPerIP int
+	IdleTimeout         time.Duration
+	ShutdownTimeout     time.Duration
+
+	DataDir string   // absolute
+	LogDirs []string // absolute, at least one
+
+	NumPartitions            int32
+	DefaultReplicationFactor int16
+	AutoCreateTopics         bool
+	DeleteTopics             bool
+	RetentionCheckInterval   time.Duration
+	CheckpointInterval       time.Duration
+	RecoveryThreads          int
+	ProducerExpiration       time.Duration
+	MaxTransactionTimeout    time.Duration
+
+	SessionTimeout            time.Duration // the lease
+	ReplicaLagMax             time.Duration
+	ReplicaFetchBytes         int32
+	ReplicaFetchResponseBytes int32
+	ReplicaFetchWait          time.Duration
+	ReplicaFetchers           int
+	WatermarkInterval         time.Duration
+	FetchMaxBytes             int32
+	FetchSessions             int
+	LeaderRebalance           bool
+	LeaderRebalanceInterval   time.Duration
+
+	Group  Group
+	Remote Remote
+	Etcd   Etcd
+
+	// RemoteEnabled is remote.log.storage.system.enable: there is an object store.
+	RemoteEnabled bool
+
+	LogFormat string // text or json
+	LogLevel  string // debug, info, warn or error
+
+	Authorizer          bool // authorizer.class.name is set
+	SuperUsers          []string
+	AllowWithoutACL     bool
+	QuotaWindows        int
+	QuotaWindow         time.Duration
+	MetricsTopicEnabled bool
+}
+
+// Group is what group coordinators are configured with.
+type Group struct {
+	MinSessionTimeout             time.Duration
+	MaxSessionTimeout             time.Duration
+	InitialRebalanceDelay         time.Duration
+	MaxSize                       int
+	OffsetMetadataMaxBytes        int
+	OffsetsCommitTimeout          time.Duration
+	OffsetsLoadBytes              int
+	OffsetsRetentionCheckInterval time.Duration
+	OffsetsRetention              time.Duration
+	OffsetsPartitions             int32
+	OffsetsReplicationFactor      int16
+	OffsetsSegmentBytes           int32
+}
+
+// Remote is what the tier is configured with.
+type Remote struct {
+	StoreURL            string // never empty
+	DeleteGrace         time.Duration
+	CacheBytes          int64
+	ReadAheadBytes      int64
+	IndexCacheBytes     int64
+	Copiers             int
+	Expirers            int
+	Readers             int
+	TaskInterval        time.Duration
+	RetryBackoff        time.Duration
+	RetryBackoffMax     time.Duration
+	CopyBytesPerSecond  int64 // math.MaxInt64: no limit
+	FetchBytesPerSecond int64
+	FetchMaxWait        time.Duration
+	ListOffsetsTimeout  time.Duration
+	FollowerFromTier    bool // follower.fetch.last.tiered.offset.enable
+}
+
+// Etcd says where the metadata is.
+type Etcd struct {
+	Endpoints      []string // empty: embedded
+	DataDir        string   // of the embedded one, absolute
+	Username       string
+	Password       string
+	CAFile         string
+	CertFile       string
+	KeyFile        string
+	ServerName     string
+	RequestTimeout time.Duration
+}
+
+func (s *Settings) resolveBroker() (Broker, error) {
+	r := &reader{get: func(name string) (string, bool) {
+		d, ok := find(ScopeBroker, name)
+		if !ok {
+			return "", false
+		}
+		v, _, ok := s.lookup(d)
+		return v, ok
+	}}
+	b := Broker{
+		NodeID:              r.int("node.id"),
+		Rack:                r.text("broker.rack"),
+		ClusterName:         r.text("cluster.name"),
+		InterBrokerListener: r.text("inter.broker.listener.name"),
+		HTTPListen:          r.text("http.listen"),
+
+		RequestMaxBytes:     r.int("socket.request.max.bytes"),
+		RequestMemoryBytes:  r.long("queued.max.request.bytes"),
+		MaxInFlight:         int(r.int("connections.max.in.flight.requests")),
+		MaxConnections:      int(r.int("max.connections")),
+		MaxConnectionsPerIP: int(r.int("max.connections.per.ip")),
+		IdleTimeout:         r.ms("connections.max.idle.ms"),
+		ShutdownTimeout:     r.ms("shutdown.timeout.ms"),
+
+		NumPartitions:            r.int("num.partitions"),
+		DefaultReplicationFactor: int16(r.int("default.replication.factor")),
+		AutoCreateTopics:         r.flag("auto.create.topics.enable"),
+		DeleteTopics:             r.flag("delete.topic.enable"),
+		RetentionCheckInterval:   r.ms("log.retention.check.interval.ms"),
+		CheckpointInterval:       r.ms("log.flush.offset.checkpoint.interval.ms"),
+		RecoveryThreads:          int(r.int("num.recovery.threads.per.data.dir")),
+		ProducerExpiration:       r.ms("producer.id.expiration.ms"),
+		MaxTransactionTimeout:    r.ms("transaction.max.timeout.ms"),
+
+		SessionTimeout:            r.ms("broker.session.timeout.ms"),
+		ReplicaLagMax:             r.ms("replica.lag.time.max.ms"),
+		ReplicaFetchBytes:         r.int("replica.fetch.max.bytes"),
+		ReplicaFetchResponseBytes: r.int("replica.fetch.response.max.bytes"),
+		ReplicaFetchWait:          r.ms("replica.fetch.wait.max.ms"),
+		ReplicaFetchers:           int(r.int("num.replica.fetchers")),
+		WatermarkInterval:         r.ms("replica.high.watermark.checkpoint.interval.ms"),
+		FetchMaxBytes:             r.int("fetch.max.bytes"),
+		FetchSessions:             int(r.int("max.incremental.fetch.session.cache.slots")),
+		LeaderRebalance:           r.flag("auto.leader.rebalance.enable"),
+		LeaderRebalanceInterval:   time.Duration(min(r.long("leader.imbalance.check.interval.seconds"), maxSeconds)) * time.Second,
+
+		Group:         resolveGroup(r),
+		Remote:        resolveRemote(r),
+		RemoteEnabled: r.flag("remote.log.storage.system.enable"),
+
+		LogFormat:           r.text("log.format"),
+		LogLevel:            r.text("log.level"),
+		Authorizer:          r.text("authorizer.class.name") != "",
+		SuperUsers:          splitSemicolons(r.text("super.users")),
+		AllowWithoutACL:     r.flag("allow.everyone.if.no.acl.found"),
+		QuotaWindows:        int(r.int("quota.window.num")),
+		QuotaWindow:         time.Duration(r.int("quota.window.size.seconds")) * time.Second,
+		MetricsTopicEnabled: r.flag("metrics.topic.enable"),
+	}
+	if b.RequestMemoryBytes >= 0 {
+		b.RequestMemoryBytes = max(b.RequestMemoryBytes, int64(b.RequestMaxBytes))
+	}
+	resolveDirs(r, &b)
+	if err := s.resolveListeners(r, &b); err != nil {
+		return Broker{}, err
+	}
+	if r.err != nil {
+		return Broker{}, r.err
+	}
+	return b, s.checkTogether(&b)
+}
+
+// maxSeconds is the longest duration in seconds.
+const maxSeconds = int64(1<<63-1) / int64(time.Second)
+
+func resolveDirs(r *reader, b *Broker) {
+	b.DataDir = absolute(r.text("data.dir"))
+	for _, dir := range r.list("log.dirs") {
+		b.LogDirs = append(b.LogDirs, absolute(dir))
+	}
+	if len(b.LogDirs) == 0 {
+		b.LogDirs = []string{b.DataDir}
+	}
+	if b.Remote.StoreURL == "" {
+		b.Remote.StoreURL = "file://" + filepath.ToSlash(filepath.Join(b.DataDir, "objects"))
+	}
+	dir := filepath.Join(b.DataDir, "etcd")
+	if v := r.text("etcd.data.dir"); v != "" {
+		dir = absolute(v)
+	}
+	b.Etcd = Etcd{
+		Endpoints:      r.list("etcd.endpoints"),
+		DataDir:        dir,
+		Username:       r.text("etcd.username"),
+		Password:       r.text("etcd.password"),
+		CAFile:         r.text("etcd.tls.ca.file"),
+		CertFile:       r.text("etcd.tls.cert.file"),
+		KeyFile:        r.text("etcd.tls.key.file"),
+		ServerName:     r.text("etcd.tls.server.name"),
+		RequestTimeout: r.ms("etcd.request.timeout.ms"),
+	}
+}
+
+func resolveGroup(r *reader) Group {
+	return Group{
+		MinSessionTimeout:             r.ms("group.min.session.timeout.ms"),
+		MaxSessionTimeout:             r.ms("group.max.session.timeout.ms"),
+		InitialRebalanceDelay:         r.ms("group.initial.rebalance.delay.ms"),
+		MaxSize:                       int(r.int("group.max.size")),
+		OffsetMetadataMaxBytes:        int(r.int("offset.metadata.max.bytes")),
+		OffsetsCommitTimeout:          r.ms("offsets.commit.timeout.ms"),
+		OffsetsLoadBytes:              int(r.int("offsets.load.buffer.size")),
+		OffsetsRetentionCheckInterval: r.ms("offsets.retention.check.interval.ms"),
+		OffsetsRetention:              time.Duration(r.int("offsets.retention.minutes")) * time.Minute,
+		OffsetsPartitions:             r.int("offsets.topic.num.partitions"),
+		OffsetsReplicationFactor:      int16(r.int("offsets.topic.replication.factor")),
+		OffsetsSegmentBytes:           r.int("offsets.topic.segment.bytes"),
+	}
+}
+
+func resolveRemote(r *reader) Remote {
+	return Remote{
+		StoreURL:            r.text("remote.store.url"),
+		DeleteGrace:         r.ms("remote.delete.grace.ms"),
+		CacheBytes:          r.long("remote.cache.bytes"),
+		ReadAheadBytes:      r.long("remote.read.ahead.bytes"),
+		IndexCacheBytes:     r.long("remote.log.index.file.cache.total.size.bytes"),
+		Copiers:             int(r.int("remote.log.manager.copier.thread.pool.size")),
+		Expirers:            int(r.int("remote.log.manager.expiration.thread.pool.size")),
+		Readers:             int(r.int("remote.log.reader.threads")),
+		TaskInterval:        r.ms("remote.log.manager.task.interval.ms"),
+		RetryBackoff:        r.ms("remote.log.manager.task.retry.backoff.ms"),
+		RetryBackoffMax:     r.ms("remote.log.manager.task.retry.backoff.max.ms"),
+		CopyBytesPerSecond:  r.long("remote.log.manager.copy.max.bytes.per.second"),
+		FetchBytesPerSecond: r.long("remote.log.manager.fetch.max.bytes.per.second"),
+		FetchMaxWait:        r.ms("remote.fetch.max.wait.ms"),
+		ListOffsetsTimeout:  r.ms("remote.list.offsets.request.timeout.ms"),
+		FollowerFromTier:    r.flag("follower.fetch.last.tiered.offset.enable"),
+	}
+}
+
+// resolveListeners fills the listeners, their protocols and what clients are told.
+func (s *Settings) resolveListeners(r *reader, b *Broker) error {
+	listeners, err := parseListeners(r.text("listeners"))
+	if err != nil {
+		return err
+	}
+	protocols, err := parseProtocolMap(r.text("listener.security.protocol.map"))
+	if err != nil {
+		return err
+	}
+	for i := range listeners {
+		l := &listeners[i]
+		protocol, ok := protocols[l.Name]
+		switch {
+		case !ok:
+			return s.at("listeners", "listener %s has no protocol in listener.security.protocol.map", l.Name)
+		case protocol != "PLAINTEXT":
+			return s.at("listener.security.protocol.map", "listener %s asks for %s, and PLAINTEXT is the only protocol so far", l.Name, protocol)
+		}
+		l.Protocol = protocol
+	}
+	b.Listeners = listeners
+	told := listeners
+	if v := r.text("advertised.listeners"); v != "" {
+		if told, err = parseListeners(v); err != nil {
+			return err
+		}
+	}
+	byName := map[string]Listener{}
+	for _, l := range told {
+		byName[l.Name] = l
+	}
+	for _, l := range listeners {
+		a, ok := byName[l.Name]
+		if !ok {
+			return s.at("advertised.listeners", "listener %s is in listeners and not in advertised.listeners", l.Name)
+		}
+		if ip := net.ParseIP(a.Host); ip != nil && ip.IsUnspecified() {
+			return s.at("listeners", "clients cannot connect to %s: set advertised.listeners (--advertise HOST:PORT) to the address they can reach", a.Host)
+		}
+		if a.Host == "" {
+			a.Host = hostname()
+		}
+		a.Protocol = l.Protocol
+		b.AdvertisedListeners = append(b.AdvertisedListeners, a)
+		delete(byName, l.Name)
+	}
+	for name := range byName {
+		return s.at("advertised.listeners", "listener %s is in advertised.listeners and not in listeners", name)
+	}
+	if b.InterBrokerListener == "" {
+		b.InterBrokerListener = listeners[0].Name
+	}
+	for _, l := range listeners {
+		if l.Name == b.InterBrokerListener {
+			return nil
+		}
+	}
+	return s.at("inter.broker.listener.name", "%s is not one of listeners", b.InterBrokerListener)
+}
+
+// checkTogether holds the rules between settings, with Kafka's words where Kafka has the rule.
+func (s *Settings) checkTogether(b *Broker) error {
+	switch {
+	case b.Group.MinSessionTimeout > b.Group.MaxSessionTimeout:
+		return s.at("group.min.session.timeout.ms", "group.min.session.timeout.ms is more than group.max.session.timeout.ms")
+	case len(b.LogDirs) > 1:
+		return s.at("log.dirs", "log.dirs has %d directories, and one is all that is supported so far", len(b.LogDirs))
+	case b.Remote.ReadAheadBytes > b.Remote.CacheBytes:
+		return s.at("remote.read.ahead.bytes", "remote.read.ahead.bytes is more than remote.cache.bytes, which it is a part of")
+	case (b.Etcd.CertFile == "") != (b.Etcd.KeyFile == ""):
+		return s.at("etcd.tls.cert.file", "etcd.tls.cert.file and etcd.tls.key.file go together")
+	case len(b.Etcd.Endpoints) == 0 && b.Etcd.Username != "":
+		return s.at("etcd.username", "etcd.username needs etcd.endpoints: the embedded etcd has no users")
+	case b.ReplicaFetchWait > b.ReplicaLagMax:
+		return s.at("replica.fetch.wait.max.ms", "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR")
+	}
+	return nil
+}
+
+// at is a complaint about a setting, with the place it was set.
+func (s *Settings) at(name, format string, args ...any) error {
+	e := &SettingError{Name: name, Reason: fmt.Sprintf(format, args...), bare: true}
+	if d, ok := find(ScopeBroker, name); ok {
+		if _, o, _ := s.lookup(d); o.Kind != FromDefault {
+			e.Place = o.String()
+		}
+	}
+	return e
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost" // what Java says too when the machine has no name
+	}
+	return name
+}
