@@ -1,0 +1,34 @@
+// Package tiering keeps sealed segments of led partitions in an object store and reads them back: the
+// RemoteLogManager. It hides where an old record lives: callers ask for an offset, a time or an epoch.
+//
+// # Bucket
+//
+// Below "<cluster-id>/", everything immutable but topic.json:
+//
+//	topics/<topic>.<topic-id>/topic.json                                            name, id, configuration
+//	topics/<topic>.<topic-id>/<p>/segments/<base, 20 digits>-<leader epoch>-<uuid>.log   Kafka's bytes, untouched
+//	topics/<topic>.<topic-id>/<p>/segments/<base, 20 digits>-<leader epoch>-<uuid>.idx   all indexes of it (index.go)
+//	topics/<topic>.<topic-id>/<p>/manifest/<leader epoch>-<sequence>.json           root
+//	topics/<topic>.<topic-id>/<p>/manifest/leaf-<first offset>-<uuid>.json          node: 1,000 entries, or 100 references
+//
+// # Manifest
+//
+// A partition's manifest is a tree. The root holds totals, the epoch lineage, references to sealed nodes and
+// up to 1,000 entries (the open tail). A full tail becomes a leaf; 200 references of one level at the end of
+// the root become 100 references and one node a level higher. So a root is at most about 250 KiB whatever
+// number of segments it covers (1,000,000 entries: 10 nodes of level 2 and 100 to 200 leaves), a seek reads
+// at most three small objects, and a commit rewrites the root only. Entries are contiguous: each starts where
+// the one before ended, checked whenever a manifest is encoded or decoded.
+//
+// # Commit
+//
+// PUT .log, PUT .idx, verify, PUT the new root under a name never used before, then one etcd transaction that
+// compares the old pointer and the partition's leader epoch. Only after it is the new end published, and only
+// then may local segments go. Whatever a commit takes out of the manifest is put on the root's garbage list
+// with the time before which it must not be deleted, so pending deletions survive a crash.
+//
+// # Locks
+//
+// Manager.mu guards the map of partitions, partition.mu one partition's small state; neither is held across
+// I/O. A partition's manifest is edited by one goroutine at a time (partition.busy).
+package tiering

@@ -1,0 +1,134 @@
+package tiering
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// nodeSource returns the node a reference stands for.
+type nodeSource func(ctx context.Context, ref Ref) (*Node, error)
+
+// newNode is a node made by an edit that must be PUT before the root that refers to it.
+type newNode struct {
+	name string
+	node *Node
+	ref  Ref
+	body []byte
+}
+
+// edit builds the successor of a root. It never changes the root it started from.
+type edit struct {
+	next  Root
+	nodes []newNode
+	load  nodeSource
+	// notBefore is when garbage of this edit may be deleted, in Unix milliseconds.
+	notBefore int64
+}
+
+// quantum is the step to which garbage times are rounded up, so that the garbage of frequent commits shares items.
+func quantum(grace time.Duration) time.Duration { return max(grace/8, time.Millisecond) }
+
+func editOf(r *Root, load nodeSource, now time.Time, grace time.Duration) *edit {
+	e := &edit{next: *r, load: load}
+	e.next.Refs = slices.Clone(r.Refs)
+	e.next.Tail = slices.Clone(r.Tail)
+	e.next.Garbage = slices.Clone(r.Garbage) // items are replaced, never changed in place
+	q := quantum(grace).Milliseconds()
+	e.notBefore = (now.Add(grace).UnixMilli() + q - 1) / q * q
+	e.next.Created = now.UnixMilli()
+	return e
+}
+
+// add appends an entry, which must start at EndOffset. A root without entries may start anywhere at or above it.
+func (e *edit) add(entry Entry) error {
+	r := &e.next
+	if r.Segments == 0 && entry.BaseOffset >= r.EndOffset {
+		r.StartOffset, r.EndOffset, r.Epochs = entry.BaseOffset, entry.BaseOffset, nil
+	}
+	if entry.BaseOffset != r.EndOffset {
+		return fmt.Errorf("entry of offsets %d to %d, manifest ends at %d: %w", entry.BaseOffset, entry.LastOffset, r.EndOffset, ErrDiverged)
+	}
+	if err := entry.validate(); err != nil {
+		return err
+	}
+	epochs, err := r.Epochs.extend(entry.Epochs)
+	if err != nil {
+		return err
+	}
+	if len(r.Tail) == leafEntries {
+		if err := e.sealTail(); err != nil {
+			return err
+		}
+	}
+	r.Epochs = epochs
+	r.Tail = append(r.Tail, entry)
+	r.EndOffset = entry.LastOffset + 1
+	r.Bytes += entry.Bytes
+	r.Segments++
+	return nil
+}
+
+// sealTail makes the tail a leaf, and packs each level's trailing run of references once it has twice a node's.
+func (e *edit) sealTail() error {
+	r := &e.next
+	if err := e.seal(&Node{Level: 1, Entries: r.Tail}); err != nil {
+		return err
+	}
+	r.Tail = nil
+	end := len(r.Refs)
+	for level := 1; level < maxLevel && end > 0; level++ {
+		from := end
+		for from > 0 && r.Refs[from-1].Level == level {
+			from--
+		}
+		if from == 0 && r.Trimmed.Segments > 0 {
+			from++ // a trimmed leaf stays at the root, where its trimming is known
+		}
+		if end-from >= 2*nodeRefs {
+			if err := e.pack(from, level); err != nil {
+				return err
+			}
+			from++
+		}
+		end = from
+	}
+	return nil
+}
+
+// pack replaces the nodeRefs references from index from on by one node of the next level.
+func (e *edit) pack(from, level int) error {
+	r := &e.next
+	refs := r.Refs
+	node := &Node{Level: level + 1, Refs: slices.Clone(refs[from : from+nodeRefs])}
+	r.Refs = slices.Clone(refs[:from])
+	if err := e.seal(node); err != nil {
+		return err
+	}
+	r.Refs = append(r.Refs, refs[from+nodeRefs:]...)
+	return nil
+}
+
+// seal encodes the node and appends the reference to it.
+func (e *edit) seal(n *Node) error {
+	n.TopicID, n.Partition = e.next.TopicID, e.next.Partition
+	name := newNodeName(n.base())
+	body, ref, err := n.encode(name)
+	if err != nil {
+		return err
+	}
+	e.nodes = append(e.nodes, newNode{name: name, node: n, ref: ref, body: body})
+	e.next.Refs = append(e.next.Refs, ref)
+	return nil
+}
+
+// node returns a node, also one that this edit made itself.
+func (e *edit) node(ctx context.Context, ref Ref) (*Node, error) {
+	for i := range e.nodes {
+		if e.nodes[i].name == ref.Object {
+			return e.nodes[i].node, nil
+		}
+	}
+	return e.load(ctx, ref)
+}

@@ -1,0 +1,307 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+var testTip = metadata.TopicIDPartition{Topic: metadata.TopicID{1, 2, 3}, Partition: 4}
+
+// forest is a manifest whose nodes live in a map.
+type forest struct {
+	root  *Root
+	nodes map[string][]byte
+	loads int
+}
+
+func newForest() *forest {
+	return &forest{root: newRoot("orders", testTip, 0), nodes: map[string][]byte{}}
+}
+
+func (f *forest) load(_ context.Context, ref Ref) (*Node, error) {
+	f.loads++
+	b, ok := f.nodes[ref.Object]
+	if !ok {
+		return nil, fmt.Errorf("node %s: %w", ref.Object, ErrMissing)
+	}
+	return DecodeNode(b, ref)
+}
+
+func (f *forest) tree() tree { return tree{root: f.root, load: f.load} }
+
+// commit applies fn as one edit, through the encoded form.
+func (f *forest) commit(t testing.TB, now time.Time, fn func(*edit)) {
+	t.Helper()
+	e := editOf(f.root, f.load, now, time.Hour)
+	fn(e)
+	e.next.Sequence++
+	b, err := e.next.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range e.nodes {
+		f.nodes[n.name] = n.body
+	}
+	if f.root, err = DecodeRoot(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testEntry has 10 offsets, 100 bytes and a timestamp equal to its last offset.
+func testEntry(base int64) Entry {
+	return Entry{
+		BaseOffset: base, LastOffset: base + 9, MaxTimestamp: base + 9, MaxTimestampOffset: base + 9, Bytes: 100, CRC32C: CRC(base),
+		IndexBytes: 50, IndexHead: 40, Epochs: EpochList{{Epoch: int32(base / 100000), StartOffset: base}},
+		Created: 1, Object: newStem(base, 0),
+	}
+}
+
+func (f *forest) grow(t testing.TB, n int) {
+	t.Helper()
+	for n > 0 {
+		f.commit(t, time.UnixMilli(1), func(e *edit) {
+			for range min(n, 2500) {
+				if err := e.add(testEntry(e.next.EndOffset)); err != nil {
+					t.Fatal(err)
+				}
+				n--
+			}
+		})
+	}
+}
+
+func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
+	for _, n := range []int{1, 999, 1000, 1001, 2000, 250_000} {
+		f := newForest()
+		f.grow(t, n)
+		if f.root.Segments != int64(n) || f.root.Bytes != int64(n)*100 || f.root.EndOffset != int64(n)*10 {
+			t.Fatalf("%d entries: got %d segments, %d bytes, end %d", n, f.root.Segments, f.root.Bytes, f.root.EndOffset)
+		}
+		rng := rand.New(rand.NewPCG(1, 2))
+		for range 20 {
+			offset := rng.Int64N(int64(n) * 10)
+			f.loads = 0
+			e, err := f.tree().find(t.Context(), offset)
+			if err != nil || e.BaseOffset != offset/10*10 || f.loads > 3 {
+				t.Fatalf("%d entries: find %d: %+v, %v, %d loads", n, offset, e, err, f.loads)
+			}
+			e, err = f.tree().findTime(t.Context(), offset, 0)
+			if err != nil || e.BaseOffset != offset/10*10 {
+				t.Fatalf("%d entries: find time %d: %+v, %v", n, offset, e, err)
+			}
+		}
+		for _, offset := range []int64{-1, int64(n) * 10} {
+			if _, err := f.tree().find(t.Context(), offset); !errors.Is(err, ErrOffsetOutOfRange) {
+				t.Fatalf("%d entries: find %d: %v", n, offset, err)
+			}
+		}
+		if e, err := f.tree().maxTimestamp(t.Context()); err != nil || e.LastOffset != int64(n)*10-1 {
+			t.Fatalf("%d entries: highest timestamp: %+v, %v", n, e, err)
+		}
+		if b, err := f.root.encode(); err != nil || len(b) > 400<<10 {
+			t.Fatalf("%d entries: root of %d bytes, %v", n, len(b), err)
+		}
+	}
+}
+
+func TestManifestWalkYieldsEveryLiveEntryOnceAndInOrder(t *testing.T) {
+	f := newForest()
+	f.grow(t, 203_500)
+	for _, start := range []int64{0, 5, 10, 9_995, 10_000, 10_010, 1_000_000, 1_234_560, 2_020_000, 2_034_000} {
+		f.commit(t, time.UnixMilli(1), func(e *edit) {
+			if _, err := e.dropBefore(t.Context(), start); err != nil {
+				t.Fatal(err)
+			}
+		})
+		want := start / 10 * 10
+		if f.root.StartOffset != want || f.root.Segments != (2_035_000-want)/10 || f.root.Bytes != f.root.Segments*100 {
+			t.Fatalf("after dropping before %d: start %d, %d segments, %d bytes", start, f.root.StartOffset, f.root.Segments, f.root.Bytes)
+		}
+		for e, err := range f.tree().walk(t.Context(), 0, nil) {
+			if err != nil || e.BaseOffset != want {
+				t.Fatalf("after dropping before %d: got %+v, %v, want base %d", start, e, err, want)
+			}
+			want = e.LastOffset + 1
+			if want == start/10*10+50_000 {
+				want = f.root.EndOffset
+				break
+			}
+		}
+		if want != f.root.EndOffset {
+			t.Fatalf("walk ended at %d, want %d", want, f.root.EndOffset)
+		}
+	}
+	// The manifest goes on growing after its front was unpacked and trimmed.
+	f.grow(t, 102_000)
+	if _, err := f.tree().find(t.Context(), f.root.EndOffset-1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestManifestGarbageNamesEverythingThatWasDropped(t *testing.T) {
+	f := newForest()
+	f.grow(t, 3500)
+	stems := map[string]bool{}
+	for e := range f.tree().walk(t.Context(), 0, nil) {
+		stems[e.Object] = true
+	}
+	now := time.UnixMilli(1)
+	for start := int64(0); start <= 35_000; start += 730 {
+		now = now.Add(time.Minute)
+		f.commit(t, now, func(e *edit) {
+			if _, err := e.dropBefore(t.Context(), start); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	f.commit(t, now, func(e *edit) { _, _ = e.dropBefore(t.Context(), 35_000) })
+	if f.root.Segments != 0 || f.root.StartOffset != 35_000 || f.root.EndOffset != 35_000 {
+		t.Fatalf("not empty: %+v", f.root)
+	}
+	dead := map[string]bool{}
+	for _, g := range f.root.Garbage {
+		for _, s := range g.Segments {
+			dead[s] = true
+		}
+		if g.Leaf != nil {
+			leaf, err := f.load(t.Context(), g.Leaf.Ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range leaf.Entries {
+				if e.BaseOffset >= g.Leaf.From && e.BaseOffset < g.Leaf.To {
+					dead[e.Object] = true
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(stems, dead); diff != "" {
+		t.Fatalf("garbage differs (-want +got):\n%s", diff)
+	}
+	// An emptied manifest starts again anywhere later.
+	f.commit(t, now, func(e *edit) {
+		if err := e.add(testEntry(50_000)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if f.root.StartOffset != 50_000 {
+		t.Fatalf("start %d", f.root.StartOffset)
+	}
+}
+
+func TestManifestListOfGarbageIsBounded(t *testing.T) {
+	f := newForest()
+	f.grow(t, 1500)
+	now := time.UnixMilli(1)
+	for i := range int64(2000) {
+		now = now.Add(time.Hour)
+		f.commit(t, now, func(e *edit) {
+			_, _ = e.dropBefore(t.Context(), i*7)
+			e.buryRoots(DeadRoots{LeaderEpoch: int32(i / 3), From: i, To: i + 1})
+		})
+	}
+	if n := len(f.root.Garbage); n > maxGarbage {
+		t.Fatalf("%d items", n)
+	}
+}
+
+func TestManifestRefusesGapsAndOverlaps(t *testing.T) {
+	f := newForest()
+	f.grow(t, 3)
+	for _, base := range []int64{0, 20, 29, 31, 40} {
+		e := editOf(f.root, f.load, time.UnixMilli(1), time.Hour)
+		if err := e.add(testEntry(base)); !errors.Is(err, ErrDiverged) {
+			t.Errorf("add at %d after 29: %v", base, err)
+		}
+	}
+	for name, damage := range map[string]func(*Root){
+		"gap":           func(r *Root) { r.Tail[1].BaseOffset++; r.Tail[1].Epochs[0].StartOffset++ },
+		"overlap":       func(r *Root) { r.Tail[0].LastOffset++ },
+		"end":           func(r *Root) { r.EndOffset++ },
+		"totals":        func(r *Root) { r.Bytes++ },
+		"segments":      func(r *Root) { r.Segments-- },
+		"start":         func(r *Root) { r.StartOffset = 5 },
+		"trimmed":       func(r *Root) { r.Trimmed = Trimmed{Segments: 1, Bytes: 100} },
+		"epochs":        func(r *Root) { r.Epochs = nil },
+		"object":        func(r *Root) { r.Tail[0].Object = "a/../../b" },
+		"empty garbage": func(r *Root) { r.Garbage = []Garbage{{NotBefore: 1}} },
+	} {
+		b, err := f.root.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := DecodeRoot(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(r)
+		if _, err := r.encode(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: encoded: %v", name, err)
+		}
+		if b, _, err = sealJSON(rootFormat, r, maxRootBytes); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeRoot(b); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: decoded: %v", name, err)
+		}
+	}
+}
+
+func TestManifestDetectsEveryChangedByte(t *testing.T) {
+	f := newForest()
+	f.grow(t, 2)
+	b, err := f.root.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		c := []byte(string(b))
+		c[i] ^= 0x20
+		if r, err := DecodeRoot(c); err == nil && i < len(header(rootFormat, 1)) {
+			t.Fatalf("byte %d changed: %+v", i, r)
+		} else if err == nil && cmp.Diff(r, f.root) != "" {
+			t.Fatalf("byte %d changed unnoticed", i)
+		}
+		if _, err := DecodeRoot(b[:i]); err == nil {
+			t.Fatalf("cut to %d bytes: no error", i)
+		}
+	}
+	newer := strings.Replace(string(b), `"version":1`, `"version":2`, 1)
+	if _, err := DecodeRoot([]byte(newer)); !errors.Is(err, ErrVersion) {
+		t.Fatalf("newer version: %v", err)
+	}
+}
+
+func TestEpochLineageAnswersAsKafkasCache(t *testing.T) {
+	l := EpochList{{Epoch: 2, StartOffset: 10}, {Epoch: 5, StartOffset: 20}}
+	for _, c := range []struct {
+		epoch, want int32
+		end         int64
+	}{{1, -1, -1}, {2, 2, 20}, {3, 2, 20}, {5, 5, 33}, {9, 5, 33}} {
+		if e, end := l.endOf(c.epoch, 33); e != c.want || end != c.end {
+			t.Errorf("end of epoch %d: %d, %d", c.epoch, e, end)
+		}
+	}
+	if got := l.trim(15); cmp.Diff(got, l) != "" {
+		t.Errorf("trim inside the first epoch: %v", got)
+	}
+	if got := l.trim(20); cmp.Diff(got, EpochList{{Epoch: 5, StartOffset: 20}}) != "" {
+		t.Errorf("trim at the border: %v", got)
+	}
+	if _, err := l.extend(EpochList{{Epoch: 4, StartOffset: 30}}); !errors.Is(err, ErrDiverged) {
+		t.Errorf("an older epoch after a newer one: %v", err)
+	}
+	if got, err := l.extend(EpochList{{Epoch: 5, StartOffset: 30}, {Epoch: 6, StartOffset: 40}}); err != nil || len(got) != 3 || got[2] != (segment.EpochEntry{Epoch: 6, StartOffset: 40}) {
+		t.Errorf("extend: %v, %v", got, err)
+	}
+}
