@@ -30,7 +30,8 @@ type Credentials struct {
 //	s3://bucket/prefix?region=&endpoint=&path_style=true&checksum=when_supported|when_required
 //	minio://host:port/bucket/prefix?secure=true&region=&checksum=…
 //
-// Unknown schemes and parameters are errors.
+// secure defaults to true, except for a host on this machine; path_style to true when there is an
+// endpoint. Unknown schemes and parameters are errors.
 func Open(ctx context.Context, rawURL string, o Options) (Store, error) {
 	s, err := open(ctx, rawURL, o)
 	if err != nil {

@@ -1,0 +1,49 @@
+package servers
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// buildTimeout bounds the first build of a server on a slow machine.
+const buildTimeout = 15 * time.Minute
+
+// MinIO starts a MinIO server for a test, in the test's own directory, and stops it at the end.
+func MinIO(t testing.TB) *S3Server {
+	t.Helper()
+	return start(t, StartMinIO)
+}
+
+// Versity starts a versitygw server for a test, in the test's own directory, and stops it at the end.
+func Versity(t testing.TB) *S3Server {
+	t.Helper()
+	return start(t, StartVersity)
+}
+
+func start(t testing.TB, run func(context.Context, string) (*S3Server, error)) *S3Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
+	defer cancel()
+	s, err := run(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop %s: %v", s.path, err)
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", s.path, s.Log())
+		}
+	})
+	return s
+}
+
+// Bucket creates a bucket for a test.
+func (s *S3Server) Bucket(t testing.TB, name string) {
+	t.Helper()
+	if err := s.CreateBucket(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+}
