@@ -163,6 +163,19 @@ func indexOf(defs []Def) map[string]*Def {
 	return m
 }
 
+// DefaultValue returns what the setting is when nobody sets anything, in its own unit; ok is false for
+// null. The default of a topic's setting is that of the broker's setting behind it.
+func (d Def) DefaultValue() (value string, ok bool) {
+	if d.Scope == ScopeTopic {
+		for _, syn := range d.Synonyms {
+			if b, found := find(ScopeBroker, syn.Name); found && !b.Unset {
+				return scale(b.Default, syn.Factor), true
+			}
+		}
+	}
+	return d.Default, !d.Unset
+}
+
 // check returns the trimmed value, or an error with the message Kafka's ConfigDef gives.
 func (d *Def) check(raw string) (string, error) {
 	v := raw

@@ -153,3 +153,18 @@ func byName(a, b Entry) int {
 	}
 	return 0
 }
+
+// String says what the source is, for people.
+func (s Source) String() string {
+	switch s {
+	case SourceTopic:
+		return "topic"
+	case SourceBroker:
+		return "dynamic, this broker"
+	case SourceDefaultBroker:
+		return "dynamic, cluster-wide"
+	case SourceStaticBroker:
+		return "configuration"
+	}
+	return "default"
+}
