@@ -19,7 +19,9 @@ type funcHandler struct {
 	limits func(key, version int16) (int32, bool)
 }
 
-func (h funcHandler) Handle(ctx context.Context, r *Request) (Response, Pending) { return h.handle(ctx, r) }
+func (h funcHandler) Handle(ctx context.Context, r *Request) (Response, Pending) {
+	return h.handle(ctx, r)
+}
 
 func (h funcHandler) Limits(key, version int16) (int32, bool) {
 	if h.limits == nil {
