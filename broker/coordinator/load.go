@@ -1,0 +1,99 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/record"
+)
+
+// load replays the partition's log from its start to its end, the part that is
+// not committed yet included: this broker leads, so it will be.
+func (h *host[M]) load(ctx context.Context) error {
+	began := time.Now()
+	log := h.r.o.Log
+	start, err := log.LogStart(ctx, h.id)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	l := loader[M]{h: h, decompressor: record.NewDecompressor(h.r.o.MaxRecordBytes)}
+	for from, end := start, start+1; from < end; {
+		var batches []byte
+		var next int64
+		batches, next, end, err = log.Read(ctx, h.id, from, h.r.o.LoadBytes)
+		if err != nil {
+			return fmt.Errorf("load from offset %d: %w", from, err)
+		}
+		if err := l.replay(batches); err != nil {
+			return fmt.Errorf("load from offset %d: %w", from, err)
+		}
+		if next <= from && from < end {
+			return fmt.Errorf("load from offset %d: the log ends at %d but nothing was read", from, end)
+		}
+		h.appended = end - 1
+		from = next
+	}
+	took := time.Since(began)
+	h.r.metrics.loaded(ctx, took)
+	h.r.log.Info("coordinator partition loaded", "partition", h.id, "epoch", h.epoch,
+		"records", l.records, "skipped", l.skipped, "end", h.appended+1, "took", took)
+	return nil
+}
+
+// loader replays batches into a machine.
+type loader[M Machine] struct {
+	h                *host[M]
+	decompressor     *record.Decompressor
+	records, skipped int64
+}
+
+func (l *loader[M]) replay(batches []byte) error {
+	for len(batches) > 0 {
+		b, rest, err := record.Next(batches)
+		if err != nil {
+			return err
+		}
+		batches = rest
+		if err := l.batch(b); err != nil {
+			return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+		}
+	}
+	return nil
+}
+
+func (l *loader[M]) batch(b record.Batch) error {
+	r := Replayed{ProducerID: NoProducer, ProducerEpoch: -1}
+	if b.IsTransactional() {
+		r.ProducerID, r.ProducerEpoch = b.ProducerID(), b.ProducerEpoch()
+	}
+	return b.Each(l.decompressor, func(rec record.Record) error {
+		if b.IsControl() {
+			return l.control(b, rec)
+		}
+		r.Offset, r.Key, r.Value = rec.Offset, rec.Key, rec.Value
+		l.records++
+		err := l.h.machine.Replay(r)
+		if !errors.Is(err, ErrUnknownRecord) {
+			return err
+		}
+		if l.skipped++; l.skipped == 1 {
+			l.h.r.log.Warn("skipping records this version does not know", "partition", l.h.id, "offset", rec.Offset, "err", err)
+		}
+		return nil
+	})
+}
+
+// control applies a transaction marker; control records of other types are
+// not for state machines.
+func (l *loader[M]) control(b record.Batch, rec record.Record) error {
+	kind, err := record.ParseControlType(rec.Key)
+	if err != nil {
+		return err
+	}
+	if kind == record.ControlAbort || kind == record.ControlCommit {
+		l.h.machine.ReplayEndTransaction(b.ProducerID(), b.ProducerEpoch(), kind == record.ControlCommit)
+	}
+	return nil
+}
