@@ -1,7 +1,41 @@
 // Package metadata holds what every broker agrees on: brokers, topics,
 // partitions, configuration and the pointers to the tier's manifests.
 //
-// It hides where and how that is stored. Readers look at an immutable [Image];
-// writers call the typed operations of [Store], each of which is one
-// compare-and-swap over [github.com/coldbrook/coldbrook/metadata/kv].
+// It hides where and how that is stored. Readers look at an immutable [Image],
+// which [Store.Run] keeps by one watch; writers call the typed operations of
+// [Store], each of which is a compare-and-swap.
+//
+// # Keys
+//
+// All keys lie under /coldbrook/<cluster>/ and hold JSON for people with etcdctl:
+//
+//	cluster                        {"id": …}             made once
+//	controller                     {"broker": …}         leased; the create revision is the controller's epoch
+//	brokers/<id>                   Broker                leased; the create revision is the broker's epoch
+//	topics/<name>                  id, number of partitions
+//	partitions/<topic-id>/<p>      Partition
+//	remote/<topic-id>/<p>          RemotePointer
+//	configs/topics/<name>          overrides
+//	configs/brokers/<id>|default   overrides
+//	tombstones/<topic-id>          a deleted topic, or one that is being created
+//	producer-ids                   {"next": …}
+//
+// There is no key per segment, offset or record, and nothing is written but for
+// a decision: the store grows with the cluster, not with its traffic.
+//
+// # Order of writes
+//
+// A topic is there when its topics/ key is; that key says how many partitions
+// count. What does not fit into one transaction (external etcd takes 128
+// operations) is written partitions first and the topic's key last, under a
+// tombstone that marks the creation as unfinished and that the last transaction
+// removes; the controller works off what a crash left. Deleting swaps the topic's
+// key for a tombstone in one transaction of a few operations and leaves the
+// partitions' and pointers' keys to the tombstone, so all of the topic's state is
+// there until FinishTombstone.
+//
+// # Locks
+//
+// Store.mu guards the publication of images only. No lock is held across a call
+// to the key-value store.
 package metadata

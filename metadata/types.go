@@ -148,13 +148,13 @@ type Listener struct {
 
 // Broker is a registered, live broker.
 type Broker struct {
-	ID          BrokerID
-	Rack        string
-	Listeners   []Listener
-	Incarnation string // one process run
-	DirectoryID string // the data directory it runs on
-	Draining    bool   // asked to give its leaderships away
-	Epoch       int64  // Kafka's broker epoch: the revision that made this registration
+	ID          BrokerID   `json:"id"`
+	Rack        string     `json:"rack,omitempty"`
+	Listeners   []Listener `json:"listeners"`
+	Incarnation string     `json:"incarnation"`        // one process run
+	DirectoryID string     `json:"directory_id"`       // the data directory it runs on
+	Draining    bool       `json:"draining,omitempty"` // asked to give its leaderships away
+	Epoch       int64      `json:"-"`                  // Kafka's broker epoch: the revision that made this registration
 }
 
 // Topic is one topic as all brokers see it. It is immutable.
@@ -163,24 +163,26 @@ type Topic struct {
 	ID         TopicID
 	Partitions []Partition // the index is the partition's number
 	Created    time.Time
+	// ModRevision is the last change of the topic itself, not of its partitions.
+	ModRevision int64
 }
 
 // Partition is the decided state of one partition. Its slices must not be changed.
 type Partition struct {
-	Replicas    []BrokerID // the first one is the preferred leader
-	ISR         []BrokerID
-	Adding      []BrokerID // of a reassignment in progress, subset of Replicas
-	Removing    []BrokerID // of a reassignment in progress, subset of Replicas
-	Leader      BrokerID   // NoBroker while no in-sync replica lives
-	LeaderEpoch int32      // grows with each decision about the leader
-	Epoch       int32      // Kafka's partition epoch: grows with each change
+	Replicas    []BrokerID `json:"replicas"` // the first one is the preferred leader
+	ISR         []BrokerID `json:"isr"`
+	Adding      []BrokerID `json:"adding,omitempty"`   // of a reassignment in progress, subset of Replicas
+	Removing    []BrokerID `json:"removing,omitempty"` // of a reassignment in progress, subset of Replicas
+	Leader      BrokerID   `json:"leader"`             // NoBroker while no in-sync replica lives
+	LeaderEpoch int32      `json:"leader_epoch"`       // grows with each decision about the leader
+	Epoch       int32      `json:"epoch"`              // Kafka's partition epoch: grows with each change
 	// LeaderBrokerEpoch is the registration of the leader that was elected.
 	// A broker leads only under the registration that was: after a restart it
 	// waits for the controller to bump LeaderEpoch.
-	LeaderBrokerEpoch int64
+	LeaderBrokerEpoch int64 `json:"leader_broker_epoch"`
 	// ModRevision is the revision of the last change, compared by
 	// [Store.AlterPartitions].
-	ModRevision int64
+	ModRevision int64 `json:"-"`
 }
 
 // RemotePointer says which manifest is a partition's current one. It is all

@@ -174,6 +174,15 @@ func TestTxnRefusesTheSameAsEtcd(t *testing.T) {
 		if _, err := kv.Txn(t.Context(), refused["unknown lease"]); !errors.Is(err, ErrLeaseNotFound) {
 			t.Errorf("unknown lease: got %v, want ErrLeaseNotFound", err)
 		}
+		// What is not applied is checked for its form, not for its leases.
+		notApplied := Txn{If: []Cmp{Exists("a")}, Then: []Op{Put("a", nil, 12345)}}
+		if resp, err := kv.Txn(t.Context(), notApplied); err != nil || resp.Succeeded {
+			t.Errorf("unknown lease not applied: got %+v, %v", resp, err)
+		}
+		notApplied.Then = append(notApplied.Then, Put("a", nil, 0))
+		if _, err := kv.Txn(t.Context(), notApplied); err == nil {
+			t.Error("put twice, not applied: accepted")
+		}
 		if got := mustRange(t, kv, RangeRequest{Key: "a", End: "b"}).KVs; len(got) != 0 {
 			t.Errorf("refused transactions left %q", pairs(got))
 		}

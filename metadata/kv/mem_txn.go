@@ -14,7 +14,7 @@ func (s *memServer) txn(t Txn) (TxnResponse, error) {
 		return TxnResponse{}, err
 	}
 	for _, ops := range [][]Op{t.Then, t.Else} {
-		if err := s.checkOpsLocked(ops); err != nil {
+		if err := checkOps(ops); err != nil {
 			return TxnResponse{}, err
 		}
 	}
@@ -25,6 +25,11 @@ func (s *memServer) txn(t Txn) (TxnResponse, error) {
 			break
 		}
 	}
+	for _, op := range ops {
+		if op.Lease != 0 && s.leases[op.Lease] == nil {
+			return TxnResponse{}, fmt.Errorf("%w: %d", ErrLeaseNotFound, op.Lease)
+		}
+	}
 	gets, wrote := s.applyLocked(ops)
 	if wrote {
 		s.committedLocked()
@@ -32,8 +37,9 @@ func (s *memServer) txn(t Txn) (TxnResponse, error) {
 	return TxnResponse{Succeeded: ok, Revision: s.rev, Gets: gets}, nil
 }
 
-// checkOpsLocked refuses what etcd refuses: a key written twice, an unknown lease.
-func (s *memServer) checkOpsLocked(ops []Op) error {
+// checkOps refuses what etcd refuses, whether the operations come to be applied
+// or not: a key written twice.
+func checkOps(ops []Op) error {
 	puts := map[string]bool{}
 	for _, op := range ops {
 		if op.Key == "" {
@@ -46,9 +52,6 @@ func (s *memServer) checkOpsLocked(ops []Op) error {
 			return fmt.Errorf("key %q is written twice in one transaction", op.Key)
 		}
 		puts[op.Key] = true
-		if op.Lease != 0 && s.leases[op.Lease] == nil {
-			return fmt.Errorf("%w: %d", ErrLeaseNotFound, op.Lease)
-		}
 	}
 	for _, op := range ops {
 		if op.Kind != OpDelete {

@@ -1,0 +1,273 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/coldbrook/coldbrook/metadata/kv"
+)
+
+// Errors that callers test for.
+var (
+	ErrTopicExists      = errors.New("topic exists")
+	ErrUnknownTopic     = errors.New("unknown topic")
+	ErrUnknownPartition = errors.New("unknown partition")
+	// ErrConflict means that somebody else changed it first: look at a newer
+	// image and decide again.
+	ErrConflict = errors.New("changed by somebody else")
+	// ErrFenced means that the caller is not, or no longer, who may do this.
+	ErrFenced = errors.New("fenced")
+)
+
+// Options are what a Store needs.
+type Options struct {
+	KV      kv.KV
+	Cluster string // name of the cluster in the key-value store, default "coldbrook"
+	Logger  *slog.Logger
+	Meter   metric.Meter
+}
+
+// Store is the cluster's metadata: an Image that Run keeps, and the operations
+// that change it. It is safe for concurrent use.
+//
+// While Run runs, an operation that changed the image returns when the image of
+// this Store shows the change.
+type Store struct {
+	kv      kv.KV
+	keys    keyspace
+	log     *slog.Logger
+	metrics *metrics
+	running atomic.Bool
+
+	image atomic.Pointer[Image]
+
+	mu   sync.Mutex
+	grew chan struct{} // closed and replaced with each image
+	subs map[chan struct{}]struct{}
+}
+
+// Open connects the Store: it makes the cluster's id if there is none and loads
+// the first Image with one range.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.KV == nil {
+		return nil, errors.New("metadata: no key-value store given")
+	}
+	if o.Cluster == "" {
+		o.Cluster = "coldbrook"
+	}
+	if strings.Contains(o.Cluster, "/") {
+		return nil, fmt.Errorf("metadata: cluster name %q must not contain '/'", o.Cluster)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		kv: o.KV, keys: keyspace("/coldbrook/" + o.Cluster + "/"), log: o.Logger,
+		grew: make(chan struct{}), subs: map[chan struct{}]struct{}{},
+	}
+	s.image.Store(newImage())
+	var err error
+	if s.metrics, err = newMetrics(o.Meter, s.Image); err != nil {
+		return nil, err
+	}
+	if errs, err := s.load(ctx); err != nil || len(errs) > 0 {
+		return nil, fmt.Errorf("load metadata of cluster %s: %w", o.Cluster, errors.Join(append(errs, err)...))
+	}
+	if s.Image().ClusterID() == "" {
+		if err := s.makeClusterID(ctx); err != nil {
+			return nil, fmt.Errorf("make cluster id: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// makeClusterID lets one of several brokers that start together win.
+func (s *Store) makeClusterID(ctx context.Context) error {
+	key := s.keys.cluster()
+	_, err := s.txn(ctx, "make-cluster", kv.Txn{
+		If:   []kv.Cmp{kv.Absent(key)},
+		Then: []kv.Op{kv.Put(key, encode(clusterValue{ID: NewTopicID().String()}), 0)},
+	})
+	if err != nil {
+		return err
+	}
+	errs, err := s.load(ctx)
+	return errors.Join(append(errs, err)...)
+}
+
+// Image returns the latest image. It never waits.
+func (s *Store) Image() *Image { return s.image.Load() }
+
+// txn is one write, measured.
+func (s *Store) txn(ctx context.Context, op string, t kv.Txn) (kv.TxnResponse, error) {
+	start := time.Now()
+	resp, err := s.kv.Txn(ctx, t)
+	s.metrics.observe(ctx, op, start, err)
+	return resp, err
+}
+
+// load replaces the image by what the store has now.
+func (s *Store) load(ctx context.Context) (invalid []error, err error) {
+	start := time.Now()
+	resp, err := s.kv.Range(ctx, kv.RangeRequest{Key: string(s.keys), End: kv.PrefixEnd(string(s.keys))})
+	s.metrics.observe(ctx, "load", start, err)
+	if err != nil {
+		return nil, err
+	}
+	b := newBuilder(s.keys, s.Image())
+	invalid = b.sync(resp.KVs)
+	s.publish(b.build(resp.Revision))
+	s.log.Debug("metadata loaded", "keys", len(resp.KVs), "revision", resp.Revision, "took", time.Since(start))
+	return invalid, nil
+}
+
+func (s *Store) publish(im *Image) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.image.Store(im)
+	close(s.grew)
+	s.grew = make(chan struct{})
+	for ch := range s.subs {
+		select {
+		case ch <- struct{}{}:
+		default: // it has not looked since the last wake-up
+		}
+	}
+}
+
+// Watch returns a channel that gets a wake-up after each change of the image,
+// one for several changes if the receiver is slow, and the function that ends it.
+func (s *Store) Watch() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subs[ch] = struct{}{}
+	return ch, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.subs, ch)
+	}
+}
+
+// WaitRevision returns when the image is at rev, the revision of a change to this
+// cluster's metadata, or later. It needs Run.
+func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
+	for {
+		s.mu.Lock()
+		at, grew := s.Image().Revision(), s.grew
+		s.mu.Unlock()
+		if at >= rev {
+			return nil
+		}
+		select {
+		case <-grew:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for metadata revision %d, have %d: %w", rev, at, ctx.Err())
+		}
+	}
+}
+
+// settle lets a caller see its own write. The write is made: that the image is
+// late is no error of it.
+func (s *Store) settle(ctx context.Context, rev int64) {
+	if !s.running.Load() {
+		return
+	}
+	if err := s.WaitRevision(ctx, rev); err != nil {
+		s.log.Debug("metadata image is late", "err", err)
+	}
+}
+
+// Pauses between attempts to watch while the store does not answer.
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+)
+
+// Run keeps the image until ctx ends: it watches, opens the watch again where it
+// ended, and loads the image anew when what it missed is compacted away.
+func (s *Store) Run(ctx context.Context) error {
+	s.running.Store(true)
+	defer s.running.Store(false)
+	backoff := minBackoff
+	for {
+		before := s.Image().Revision()
+		err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, kv.ErrClosed) {
+			return fmt.Errorf("watch metadata: %w", err)
+		}
+		if s.Image().Revision() != before {
+			backoff = minBackoff
+		}
+		s.metrics.restarts.Add(ctx, 1)
+		s.log.Warn("metadata watch ended", "revision", s.Image().Revision(), "retry", backoff, "err", err)
+		if errors.Is(err, kv.ErrCompacted) {
+			if err = s.reload(ctx); err == nil {
+				continue
+			}
+			s.log.Warn("metadata not loaded", "err", err)
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// follow applies what one watch yields until it ends, and says why it did.
+func (s *Store) follow(ctx context.Context) error {
+	watch := kv.WatchRequest{Key: string(s.keys), End: kv.PrefixEnd(string(s.keys)), Revision: s.Image().Revision() + 1}
+	for resp, err := range s.kv.Watch(ctx, watch) {
+		if err != nil {
+			return err
+		}
+		if resp.Revision < s.Image().Revision() {
+			return fmt.Errorf("%w: the store went back to revision %d from %d", kv.ErrCompacted, resp.Revision, s.Image().Revision())
+		}
+		if len(resp.Events) > 0 {
+			s.applyEvents(ctx, resp)
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *Store) applyEvents(ctx context.Context, resp kv.WatchResponse) {
+	b := newBuilder(s.keys, s.Image())
+	for _, e := range resp.Events {
+		if err := b.apply(e); err != nil {
+			s.reject(ctx, err)
+		}
+	}
+	s.metrics.events.Add(ctx, int64(len(resp.Events)))
+	s.publish(b.build(resp.Revision))
+}
+
+// reject keeps the broker running on the last good value after somebody wrote
+// nonsense by hand.
+func (s *Store) reject(ctx context.Context, err error) {
+	s.metrics.rejected.Add(ctx, 1)
+	s.log.Error("metadata value ignored", "err", err)
+}
+
+func (s *Store) reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	invalid, err := s.load(ctx)
+	for _, e := range invalid {
+		s.reject(ctx, e)
+	}
+	return err
+}
