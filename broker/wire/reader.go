@@ -107,7 +107,7 @@ func (c *Conn) readRequest() error {
 		return err
 	}
 	began := time.Now()
-	cl, buf, err := c.readFrame()
+	cl, buf, err := c.readFrameFrom(c.nc)
 	if err != nil {
 		return c.readError(err)
 	}
@@ -115,8 +115,7 @@ func (c *Conn) readRequest() error {
 	c.inFlight.Add(1)
 	c.handle(cl)
 	if buf != nil {
-		c.server.memory.Release(c.charge(len(buf.bytes)))
-		buf.free()
+		c.release(buf)
 	}
 	cl.req.Body = nil
 	cl.handled = time.Now()
@@ -161,15 +160,15 @@ func (c *Conn) waitTurn() error {
 	}
 }
 
-// readFrame reads one frame, and its header into a new call. buf, if any, is charged to the memory of the server and
-// holds the body.
-func (c *Conn) readFrame() (cl *call, buf *buffer, err error) {
+// readFrameFrom reads one frame, and its header into a new call. The first 4 bytes are in the read-ahead. buf, if any,
+// is charged to the memory of the server and holds the body.
+func (c *Conn) readFrameFrom(src io.Reader) (cl *call, buf *buffer, err error) {
 	size := int(int32(binary.BigEndian.Uint32(c.in.buffered())))
 	limit := c.maxFrame()
 	if size < minFrame || size > limit {
 		return nil, nil, fmt.Errorf("%w: %d, want %d to %d", errFrameSize, size, minFrame, limit)
 	}
-	if err := c.in.fill(c.nc, frameHead); err != nil {
+	if err := c.in.fill(src, frameHead); err != nil {
 		return nil, nil, err
 	}
 	head := c.in.buffered()
@@ -183,13 +182,12 @@ func (c *Conn) readFrame() (cl *call, buf *buffer, err error) {
 	if err := c.checkLimit(&cl.req, limit); err != nil {
 		return nil, nil, err
 	}
-	frame, buf, err := c.readBytes(4 + size)
+	frame, buf, err := c.readBytes(src, 4+size)
 	if err == nil {
 		err = c.parseHeader(cl, frame[frameHead:])
 	}
 	if err != nil && buf != nil {
-		c.server.memory.Release(c.charge(len(buf.bytes)))
-		buf.free()
+		c.release(buf)
 		buf = nil
 	}
 	return cl, buf, err
@@ -222,10 +220,16 @@ func (c *Conn) checkLimit(r *Request, limit int) error {
 // charge is what a buffer of n bytes costs the memory of the server: one that is larger than all of it waits to be alone.
 func (c *Conn) charge(n int) int64 { return min(int64(n), c.server.o.MemoryBytes) }
 
+// release gives back a buffer and its memory.
+func (c *Conn) release(buf *buffer) {
+	c.server.memory.Release(c.charge(len(buf.bytes)))
+	buf.free()
+}
+
 // readBytes returns the next n bytes: from the read-ahead if they fit in, else in a buffer.
-func (c *Conn) readBytes(n int) ([]byte, *buffer, error) {
+func (c *Conn) readBytes(src io.Reader, n int) ([]byte, *buffer, error) {
 	if n <= readAhead {
-		if err := c.in.fill(c.nc, n); err != nil {
+		if err := c.in.fill(src, n); err != nil {
 			return nil, nil, err
 		}
 		frame := c.in.buf[c.in.r : c.in.r+n : c.in.r+n]
@@ -238,7 +242,7 @@ func (c *Conn) readBytes(n int) ([]byte, *buffer, error) {
 	buf := getBuffer(n)
 	patience := c.server.o.FrameTimeout + time.Duration(n/slowestFrame)*time.Second
 	c.frameDue.Store(c.server.instant(time.Now().Add(patience)))
-	err := c.in.readFull(c.nc, buf.bytes)
+	err := c.in.readFull(src, buf.bytes)
 	c.frameDue.Store(0)
 	return buf.bytes, buf, err
 }
