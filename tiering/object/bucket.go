@@ -31,6 +31,10 @@ func bucketLocation(bucket, prefix string) (location, error) {
 	if bucket == "" {
 		return location{}, fmt.Errorf("no bucket in the URL: %w", ErrInvalid)
 	}
+	// Servers differ in what more they refuse; client libraries only complain at the first request.
+	if len(bucket) < 3 || len(bucket) > 63 || strings.Trim(bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "" {
+		return location{}, fmt.Errorf("bucket %q: want 3 to 63 letters, digits, dots and hyphens: %w", bucket, ErrInvalid)
+	}
 	p, err := keyPrefix(prefix)
 	return location{bucket: bucket, prefix: p}, err
 }
@@ -67,6 +71,43 @@ func newHTTPClient() (*http.Client, func()) {
 	return c, tr.CloseIdleConnections
 }
 
+// putRetrying calls put again after the answers that servers over a file system also give when
+// another request has just removed the folder that the object is going into: AccessDenied (MinIO)
+// and ExistingObjectIsDirectory (versitygw).
+func putRetrying[T any](ctx context.Context, l *location, key string, put func() (T, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		out, err := put()
+		if err == nil {
+			return out, nil
+		}
+		err = l.fail("put", key, err)
+		var e *Error
+		if attempt == maxAttempts || !errors.As(err, &e) || !e.folderRace {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(time.Duration(attempt) * 20 * time.Millisecond):
+		}
+	}
+}
+
+// absent refuses to upload a large object that could not be stored in the end. Not all servers
+// look at If-None-Match where a multipart upload completes.
+func absent(ctx context.Context, s Store, key string) error {
+	_, err := s.Head(ctx, key)
+	switch {
+	case err == nil:
+		return errExistsAlready
+	case errors.Is(err, ErrNotFound):
+		return nil
+	}
+	return err
+}
+
+var errExistsAlready = fmt.Errorf("found before the upload: %w", ErrExists)
+
 // httpRange is empty for the whole object.
 func httpRange(off, n int64) string {
 	switch {
@@ -79,7 +120,7 @@ func httpRange(off, n int64) string {
 }
 
 // rangeBody checks that the server is about to send what was asked for; length is what it announced.
-func (l *location) rangeBody(key string, off, n int64, body io.ReadCloser, length int64) (io.ReadCloser, error) {
+func (l *location) rangeBody(ctx context.Context, key string, off, n int64, body io.ReadCloser, length int64) (io.ReadCloser, error) {
 	if length < 0 || (n >= 0 && length != n) {
 		_ = body.Close() // not read
 		if length > n {
@@ -87,7 +128,7 @@ func (l *location) rangeBody(key string, off, n int64, body io.ReadCloser, lengt
 		}
 		return nil, l.failCode("get", key, http.StatusRequestedRangeNotSatisfiable, "InvalidRange", fmt.Errorf("%d bytes from %d: the server has %d", n, off, length))
 	}
-	return &exactBody{r: body, left: length, fail: func(err error) error { return l.fail("get", key, err) }}, nil
+	return &exactBody{ctx: ctx, r: body, left: length, fail: func(err error) error { return l.fail("get", key, err) }}, nil
 }
 
 // noCredentialsError marks a search for credentials that found none.
@@ -102,6 +143,7 @@ func (l *location) fail(op, key string, err error) error {
 		return nil
 	}
 	var (
+		done  *Error
 		none  *noCredentialsError
 		api   smithy.APIError
 		resp  *smithyhttp.ResponseError
@@ -109,7 +151,9 @@ func (l *location) fail(op, key string, err error) error {
 	)
 	status, code := 0, ""
 	switch {
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrChecksum), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &done):
+		return err
+	case errors.Is(err, ErrInvalid), errors.Is(err, ErrChecksum), errors.Is(err, ErrExists), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Op: op, Key: key, Store: l.String(), Err: err}
 	case errors.As(err, &none):
 		return &Error{Op: op, Key: key, Store: l.String(), Kind: ErrAccess, Hint: "no credentials: set " + l.keyNames,
@@ -160,6 +204,11 @@ func (l *location) failCode(op, key string, status int, code string, err error) 
 		e.Kind, e.Hint = ErrAccess, "the clocks of this machine and the server differ"
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
 		e.Kind, e.Hint = ErrAccess, "the bucket may be in another region: check ?region="
+	case "AccessDenied":
+		e.Kind, e.Hint = l.byStatus(op, http.StatusForbidden, err)
+		e.folderRace = true
+	case "ExistingObjectIsDirectory":
+		e.Hint, e.folderRace = "a key must not also be the folder of another key", true
 	case "PreconditionFailed":
 		e.Kind = ErrExists
 	case "InvalidRange":
@@ -186,7 +235,7 @@ func (l *location) byStatus(op string, status int, err error) (kind error, hint 
 		return ErrAccess, "the bucket may be in another region: check ?region="
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		return ErrShortBody, ""
-	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
+	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooManyRequests, status >= 500:
 		return ErrUnavailable, ""
 	case status != 0:
 		return nil, ""

@@ -23,6 +23,8 @@ import (
 type Dir struct {
 	root string
 	bufs sync.Pool // *[]byte of copyBytes
+	// Folders whose names are known to be synced, so that they are not synced for each object.
+	durable sync.Map // string → struct{}
 }
 
 const (
@@ -60,7 +62,7 @@ func (d *Dir) fail(op, key string, err error) error {
 	switch {
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrShortBody), errors.Is(err, ErrChecksum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-	case errors.Is(err, fs.ErrNotExist):
+	case missing(err):
 		e.Kind = ErrNotFound
 	case errors.Is(err, fs.ErrExist):
 		e.Kind = ErrExists
@@ -161,44 +163,52 @@ func (d *Dir) writeTemp(ctx context.Context, body Body, o PutOptions) (name stri
 
 // publish gives the file its name and makes the name durable.
 func (d *Dir) publish(temp, name string, ifAbsent bool) error {
+	move := os.Rename
+	if ifAbsent {
+		move = os.Link
+	}
 	folder := filepath.Dir(name)
 	for attempt := 0; ; attempt++ {
-		if err := d.mkdirs(folder); err != nil {
-			return err
+		err := d.mkdirs(folder)
+		if err == nil {
+			err = move(temp, name)
 		}
-		var err error
-		if ifAbsent {
-			err = os.Link(temp, name)
-		} else {
-			err = os.Rename(temp, name)
+		if err == nil {
+			return syncFolder(folder)
 		}
 		// A Delete beside us may have removed the folder it emptied.
-		if errors.Is(err, fs.ErrNotExist) && attempt < 100 {
-			continue
-		}
-		if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) || attempt == 100 {
 			return err
 		}
-		return syncFolder(folder)
+		d.durable.Delete(folder)
 	}
 }
 
-// mkdirs creates folder and syncs the parent of each folder it made.
+// mkdirs creates folder where it is missing, and makes its name durable all the way down from the
+// root, also when somebody else has made it and may not have synced it yet.
 func (d *Dir) mkdirs(folder string) error {
-	for {
-		err := os.Mkdir(folder, 0o755)
-		switch {
-		case err == nil:
-			return syncFolder(filepath.Dir(folder))
-		case errors.Is(err, fs.ErrExist):
-			return nil
-		case !errors.Is(err, fs.ErrNotExist) || len(folder) <= len(d.root):
-			return err
-		}
-		if err := d.mkdirs(filepath.Dir(folder)); err != nil {
-			return err
-		}
+	if len(folder) <= len(d.root) {
+		return nil
 	}
+	if _, ok := d.durable.Load(folder); ok {
+		return nil
+	}
+	parent := filepath.Dir(folder)
+	if err := d.mkdirs(parent); err != nil {
+		return err
+	}
+	err := os.Mkdir(folder, 0o755)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.durable.Delete(parent)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := syncFolder(parent); err != nil {
+		return err
+	}
+	d.durable.Store(folder, struct{}{})
+	return nil
 }
 
 func syncFolder(name string) error {
@@ -321,6 +331,7 @@ func (d *Dir) Delete(ctx context.Context, keys ...string) error {
 			if os.Remove(folder) != nil { // not empty, or gone
 				break
 			}
+			d.durable.Delete(folder)
 		}
 	}
 	return errors.Join(errs...)

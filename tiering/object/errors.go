@@ -1,6 +1,7 @@
 package object
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type Error struct {
 	Kind  error  // one of the sentinels, or nil
 	Hint  string // what an operator can do about it, may be empty
 	Err   error  // what the driver said, may be nil
+
+	folderRace bool // see putRetrying
 }
 
 func (e *Error) Error() string {
@@ -67,6 +70,7 @@ func Retriable(err error) bool { return errors.Is(err, ErrUnavailable) }
 // exactBody returns exactly want bytes of r and then io.EOF, and turns a body that breaks off into
 // an *Error of kind ErrUnavailable. Reads go straight into the caller's buffer.
 type exactBody struct {
+	ctx  context.Context // of the one Get that this body belongs to
 	r    io.ReadCloser
 	left int64
 	fail func(err error) error
@@ -75,6 +79,9 @@ type exactBody struct {
 func (b *exactBody) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, io.EOF
+	}
+	if err := b.ctx.Err(); err != nil { // the transport notices a little later
+		return 0, b.fail(err)
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
@@ -85,9 +92,10 @@ func (b *exactBody) Read(p []byte) (int, error) {
 	case b.left == 0:
 		return n, nil // the next call says io.EOF
 	case err == io.EOF:
-		return n, b.fail(fmt.Errorf("%d bytes missing: %w", b.left, io.ErrUnexpectedEOF))
+		err = io.ErrUnexpectedEOF
+		fallthrough
 	case err != nil:
-		return n, b.fail(err)
+		return n, b.fail(fmt.Errorf("%d bytes missing: %w", b.left, err))
 	}
 	return n, nil
 }

@@ -58,7 +58,7 @@ func openMinIO(u *url.URL, o Options) (Store, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	loc.address = client.EndpointURL().String()
-	loc.keyNames = "MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or MINIO_ACCESS_KEY and MINIO_SECRET_KEY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+	loc.keyNames = "MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (or MINIO_ACCESS_KEY and MINIO_SECRET_KEY)"
 	return &minioStore{location: loc, client: client, core: minio.Core{Client: client}, closeIdle: closeIdle, checksums: checksums}, nil
 }
 
@@ -107,6 +107,11 @@ func (s *minioStore) Put(ctx context.Context, key string, body Body, o PutOption
 	}
 	size := body.Size()
 	single := size <= singlePutBytes
+	if !single && o.IfAbsent {
+		if err := absent(ctx, s, key); err != nil {
+			return Info{}, s.fail("put", key, err)
+		}
+	}
 	// The parts of a large object carry sums of their own; the whole is compared here.
 	sum, err := bodySum(body, o, s.checksums && single)
 	if err != nil {
@@ -126,9 +131,11 @@ func (s *minioStore) Put(ctx context.Context, key string, body Body, o PutOption
 	case s.checksums:
 		po.AutoChecksum = minio.ChecksumFullObjectCRC32C
 	}
-	up, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, io.NewSectionReader(withProgress(body, o), 0, size), size, po)
+	up, err := putRetrying(ctx, &s.location, key, func() (minio.UploadInfo, error) {
+		return s.client.PutObject(ctx, s.bucket, s.prefix+key, io.NewSectionReader(withProgress(body, o), 0, size), size, po)
+	})
 	if err != nil {
-		return Info{}, s.fail("put", key, err)
+		return Info{}, err
 	}
 	return Info{Key: key, Size: size, CRC32C: sum, HasCRC: true, Modified: time.Now(), ETag: up.ETag}, nil
 }
@@ -150,7 +157,7 @@ func (s *minioStore) Get(ctx context.Context, key string, off, n int64) (io.Read
 	if err != nil {
 		return nil, s.fail("get", key, err)
 	}
-	return s.rangeBody(key, off, n, body, info.Size)
+	return s.rangeBody(ctx, key, off, n, body, info.Size)
 }
 
 // Head implements Store.
@@ -199,6 +206,9 @@ func (s *minioStore) Delete(ctx context.Context, keys ...string) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			errs = append(errs, err)
 		}
+	}
+	if err := ctx.Err(); err != nil { // the iterator just stops
+		errs = append(errs, s.fail("delete", keys[0], err))
 	}
 	return errors.Join(errs...)
 }

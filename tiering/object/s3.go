@@ -180,15 +180,20 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, o PutOptions) 
 	if err != nil {
 		return Info{}, s.fail("put", key, err)
 	}
-	size := body.Size()
-	var etag string
-	if size <= singlePutBytes {
-		etag, err = s.putSingle(ctx, key, withProgress(body, o), o.IfAbsent, sum)
-	} else {
-		etag, err = s.putLarge(ctx, key, withProgress(body, o), o.IfAbsent, sum)
+	size, put := body.Size(), s.putSingle
+	if size > singlePutBytes {
+		put = s.putLarge
+		if o.IfAbsent {
+			if err := absent(ctx, s, key); err != nil {
+				return Info{}, s.fail("put", key, err)
+			}
+		}
 	}
+	etag, err := putRetrying(ctx, &s.location, key, func() (string, error) {
+		return put(ctx, key, withProgress(body, o), o.IfAbsent, sum)
+	})
 	if err != nil {
-		return Info{}, s.fail("put", key, err)
+		return Info{}, err
 	}
 	return Info{Key: key, Size: size, CRC32C: sum, HasCRC: true, Modified: time.Now(), ETag: etag}, nil
 }
@@ -282,7 +287,7 @@ func (s *s3Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, s.fail("get", key, err)
 	}
-	return s.rangeBody(key, off, n, out.Body, aws.ToInt64(out.ContentLength))
+	return s.rangeBody(ctx, key, off, n, out.Body, aws.ToInt64(out.ContentLength))
 }
 
 // Head implements Store.
