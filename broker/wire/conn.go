@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"net"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -98,9 +99,16 @@ func (c *Conn) mute(until int64) {
 	}
 }
 
+// recovered reports a panic of the handler. What one peer sent must not take the broker down.
+func (c *Conn) recovered(cl *call, p any) {
+	c.server.metrics.panics.Add(1)
+	c.server.log.Error("request handler panicked", "key", cl.req.Key, "version", cl.req.Version,
+		"client", c.nc.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+}
+
 // finished ends a call: its response was written or dropped.
 func (c *Conn) finished(cl *call, now time.Time) {
-	c.server.metrics.request(cl, now)
+	c.server.metrics.request(c.ctx, cl, now)
 	if cl.resp.encoded != nil {
 		cl.resp.encoded.free()
 	}

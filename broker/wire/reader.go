@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"time"
 )
 
@@ -111,7 +110,7 @@ func (c *Conn) readRequest() error {
 	if err != nil {
 		return c.readError(err)
 	}
-	cl.began, cl.req.Received = began, c.touch()
+	cl.began, cl.buffered, cl.req.Received = began, buf != nil, c.touch()
 	c.inFlight.Add(1)
 	c.handle(cl)
 	if buf != nil {
@@ -206,7 +205,7 @@ func (c *Conn) checkLimit(r *Request, limit int) error {
 	most, ok := c.server.o.Handler.Limits(r.Key, r.Version)
 	if !ok {
 		if r.Key != apiVersions {
-			c.server.metrics.unknown()
+			c.server.metrics.unknownAPIs.Add(1)
 			return fmt.Errorf("%w: key %d version %d", errUnknownAPI, r.Key, r.Version)
 		}
 		most = int32(min(limit, int(c.server.o.MaxUnauthenticatedBytes)))
@@ -307,12 +306,11 @@ func uvarint(b []byte) (v uint32, rest []byte, ok bool) {
 	return uint32(n), b[size:], true
 }
 
-// handle runs the ordered phase. A panic in it must not take the broker down for what one peer sent.
+// handle runs the ordered phase.
 func (c *Conn) handle(cl *call) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.server.log.Error("request handler panicked", "key", cl.req.Key, "version", cl.req.Version,
-				"client", c.nc.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+			c.recovered(cl, p)
 			cl.resp, cl.pending = Response{Close: true, None: true, Failed: true}, nil
 		}
 	}()

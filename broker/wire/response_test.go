@@ -48,8 +48,8 @@ func TestBuffersAndPayloadsAreWrittenInTurn(t *testing.T) {
 		const seed = 5
 		rng := mrand.New(mrand.NewPCG(seed, 0))
 		var payloads []*testPayload
-		var want []byte
-		c := start(t, n, Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
+		wants := make(chan []byte, 1)
+		r := start(t, n, Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
 			var resp Response
 			buffers, parts := rng.IntN(8), rng.IntN(8)
 			for range buffers {
@@ -60,7 +60,7 @@ func TestBuffersAndPayloadsAreWrittenInTurn(t *testing.T) {
 				payloads = append(payloads, p)
 				resp.Payloads = append(resp.Payloads, p)
 			}
-			want = binary.BigEndian.AppendUint32(nil, uint32(r.CorrelationID))
+			want := binary.BigEndian.AppendUint32(nil, uint32(r.CorrelationID))
 			for i := range max(buffers, parts) {
 				if i < buffers {
 					want = append(want, resp.Buffers[i]...)
@@ -69,15 +69,19 @@ func TestBuffersAndPayloadsAreWrittenInTurn(t *testing.T) {
 					want = append(want, resp.Payloads[i].(*testPayload).data...)
 				}
 			}
+			wants <- want
 			return resp, nil
-		}}}).connect(t)
+		}}})
+		c := r.connect(t)
 		for i := range int32(200) {
 			c.send(i, "")
 			got, err := c.receive()
+			want := <-wants
 			if err != nil || !bytes.Equal(got, want) {
 				t.Fatalf("response %d (seed %d): %d bytes, %v; want %d", i, seed, len(got), err, len(want))
 			}
 		}
+		r.stop()
 		for _, p := range payloads {
 			if got := p.released.Load(); got != 1 {
 				t.Fatalf("payload of %d bytes released %d times", p.Len(), got)
@@ -93,13 +97,15 @@ func letters(rng *mrand.Rand) []byte {
 
 func TestPayloadGetsTheTCPConnection(t *testing.T) {
 	p := &testPayload{data: make([]byte, 1<<20)}
-	c := start(t, loopback(), Options{Handler: funcHandler{handle: func(context.Context, *Request) (Response, Pending) {
+	r := start(t, loopback(), Options{Handler: funcHandler{handle: func(context.Context, *Request) (Response, Pending) {
 		return Response{Buffers: [][]byte{{1}}, Payloads: []Payload{p}}, nil
-	}}}).connect(t)
+	}}})
+	c := r.connect(t)
 	c.send(1, "")
 	if got, err := c.receive(); err != nil || len(got) != 4+1+1<<20 {
 		t.Fatalf("got %d bytes, %v", len(got), err)
 	}
+	r.stop()
 	if _, ok := p.to.(*net.TCPConn); !ok {
 		t.Errorf("payload was given a %T: no sendfile", p.to)
 	}

@@ -243,7 +243,7 @@ func (s *Server) admit(ctx context.Context, l *Listener, nc net.Conn) *Conn {
 	}
 	s.mu.Unlock()
 	if refused {
-		s.metrics.refused(l.Name)
+		s.metrics.listeners[l.Name].refused.Add(1)
 		s.log.Debug("connection refused", "listener", l.Name, "client", nc.RemoteAddr())
 		// The peer sees the close; there is nobody to tell of its error.
 		_ = nc.Close()
@@ -259,7 +259,9 @@ func (s *Server) serve(c *Conn) {
 		// Wakes a reader or writer that is blocked; both have their own error to look at.
 		_ = c.nc.Close()
 	})
-	s.metrics.opened(c.listener.Name, 1)
+	counts := s.metrics.listeners[c.listener.Name]
+	counts.opened.Add(1)
+	counts.open.Add(1)
 	s.log.Debug("connection opened", "listener", c.listener.Name, "client", c.nc.RemoteAddr(), "conn", c.id)
 	var writer sync.WaitGroup
 	writer.Go(func() { newWriter(c).run() })
@@ -269,7 +271,7 @@ func (s *Server) serve(c *Conn) {
 	c.Close()
 	stop()
 	s.log.Debug("connection closed", "listener", c.listener.Name, "client", c.nc.RemoteAddr(), "conn", c.id, "err", err)
-	s.metrics.opened(c.listener.Name, -1)
+	counts.open.Add(-1)
 	s.mu.Lock()
 	delete(s.conns, c)
 	ip := hostOf(c.nc.RemoteAddr())

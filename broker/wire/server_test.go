@@ -170,9 +170,10 @@ func TestResponsesCarryCorrelationIdAndBody(t *testing.T) {
 
 func TestHeadersFollowTheVersion(t *testing.T) {
 	overNetworks(t, func(t *testing.T, n network) {
+		requests := make(chan Request, 1)
 		var last Request
 		c := start(t, n, Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
-			last = *r
+			requests <- *r
 			return echoed(r), nil
 		}}}).connect(t)
 		roundTrip := func(f []byte, want string) {
@@ -181,6 +182,7 @@ func TestHeadersFollowTheVersion(t *testing.T) {
 			if got, err := c.receive(); err != nil || string(got) != want {
 				t.Errorf("got response %q, %v; want %q", got, err, want)
 			}
+			last = <-requests
 		}
 		roundTrip(frame(3, 1, 1, "me", []byte("old")), "\x00\x00\x00\x01old")
 		roundTrip(frame(3, 9, 2, "me", []byte("flexible")), "\x00\x00\x00\x02\x00flexible")

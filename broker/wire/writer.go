@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +29,7 @@ type call struct {
 	resp     Response
 	pending  Pending
 	flexible bool
+	buffered bool      // the frame had a buffer of its own
 	began    time.Time // the frame's first bytes were there
 	handled  time.Time // the ordered phase ended
 	ready    time.Time // the response was there
@@ -109,8 +109,7 @@ func (w *writer) answer(cl *call) {
 func (w *writer) finish(cl *call) (resp Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.c.server.log.Error("request handler panicked", "key", cl.req.Key, "version", cl.req.Version,
-				"client", w.c.nc.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+			w.c.recovered(cl, p)
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
