@@ -1,0 +1,312 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Run runs the fetches until ctx ends; then it cancels them, waits for them and frees all memory that
+// nobody holds. Pieces still pinned are freed by their Release. Afterwards the cache is closed.
+func (c *Cache) Run(ctx context.Context) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return errors.New("cache runs already")
+	}
+	var fetches sync.WaitGroup
+	for {
+		for _, e := range c.takeStarts() {
+			fetches.Go(func() { c.run(ctx, e) })
+		}
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			c.close()
+			fetches.Wait()
+			c.drain()
+			return c.unregister()
+		}
+	}
+}
+
+func (c *Cache) takeStarts() []*entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.starts
+	c.starts = nil
+	return s
+}
+
+// run is one fetch.
+func (c *Cache) run(ctx context.Context, e *entry) {
+	n, err := e.fetch(ctx, e.buf.b[:e.size])
+	if err == nil && (n < 0 || n > e.size) {
+		err = fmt.Errorf("fetch of %s %d returned %d of %d bytes", e.key.Object, e.key.Chunk, n, e.size)
+	}
+	took := time.Since(e.started)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if err != nil {
+		c.log.Debug("chunk fetch failed", "object", e.key.Object, "took", took, "err", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Running--
+	e.fetch = nil
+	if err != nil {
+		c.stats.Failed++
+		c.failLocked(e, err)
+		c.admitLocked()
+		return
+	}
+	c.stats.Fetched++
+	c.stats.FetchedBytes += int64(n)
+	e.data = e.buf.b[:n:n]
+	e.state = ready
+	if e.pins > 0 {
+		c.stats.PinnedBytes += int64(len(e.buf.b))
+	}
+	close(e.done)
+	if e.pins == 0 {
+		c.idleLocked(e)
+		c.admitLocked()
+	}
+}
+
+// close refuses new work and fails what has not started.
+func (c *Cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, e := range slices.Concat(c.queue, c.starts) {
+		if e.state == started {
+			c.stats.Running--
+		}
+		c.failLocked(e, ErrClosed)
+	}
+	c.queue, c.starts = nil, nil
+}
+
+// drain frees what nobody pins, after the last fetch.
+func (c *Cache) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.index {
+		c.unindexLocked(e)
+	}
+	for e := c.lru.last(); e != nil; e = c.lru.last() {
+		c.lru.remove(e)
+		c.freeLocked(e)
+	}
+	for len(c.spare) > 0 {
+		c.dropSpareLocked()
+	}
+}
+
+// enqueueLocked makes an entry that waits for memory.
+func (c *Cache) enqueueLocked(key Key, size int, fetch Fetch) *entry {
+	e := &entry{key: key, size: size, fetch: fetch, done: make(chan struct{}), indexed: true}
+	c.index[key] = e
+	if first := c.objects[key.Object]; first != nil {
+		e.sibling, first.elder = first, e
+	}
+	c.objects[key.Object] = e
+	c.queue = append(c.queue, e)
+	return e
+}
+
+// unindexLocked hides e from later calls.
+func (c *Cache) unindexLocked(e *entry) {
+	if !e.indexed {
+		return
+	}
+	e.indexed = false
+	delete(c.index, e.key)
+	if e.sibling != nil {
+		e.sibling.elder = e.elder
+	}
+	switch {
+	case e.elder != nil:
+		e.elder.sibling = e.sibling
+	case e.sibling != nil:
+		c.objects[e.key.Object] = e.sibling
+	default:
+		delete(c.objects, e.key.Object)
+	}
+	e.sibling, e.elder = nil, nil
+}
+
+// admitLocked gives memory to the queue's first entries as far as there is any.
+func (c *Cache) admitLocked() {
+	admitted := 0
+	for _, e := range c.queue {
+		if !c.reserveLocked(e) {
+			break
+		}
+		e.state = started
+		e.started = time.Now()
+		c.stats.Running++
+		c.starts = append(c.starts, e)
+		admitted++
+	}
+	if admitted == 0 {
+		return
+	}
+	if c.queue = c.queue[admitted:]; len(c.queue) == 0 {
+		c.queue = nil
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reserveLocked finds memory for e: a spare buffer, new memory within the bound, or that of the
+// least recently used pieces.
+func (c *Cache) reserveLocked(e *entry) bool {
+	foot := footprint(e.size, c.chunk)
+	if !c.canReserveLocked(int64(foot)) {
+		return false // and evict nothing for it
+	}
+	for {
+		if n := len(c.spare); n > 0 && foot == c.chunk {
+			e.buf, c.spare = c.spare[n-1], c.spare[:n-1]
+			return true
+		}
+		if c.stats.UsedBytes+int64(foot) <= c.memory {
+			e.buf = newBuffer(foot)
+			c.stats.UsedBytes += int64(foot)
+			return true
+		}
+		if len(c.spare) > 0 {
+			c.dropSpareLocked()
+			continue
+		}
+		victim := c.lru.last() // canReserveLocked says that there is one
+		c.lru.remove(victim)
+		c.unindexLocked(victim)
+		c.stats.Evicted++
+		if victim.prefetched {
+			c.stats.UnusedPrefetches++
+		}
+		c.freeLocked(victim)
+	}
+}
+
+// canReserveLocked reports whether evicting all that may be evicted would make room.
+func (c *Cache) canReserveLocked(foot int64) bool {
+	firm := c.stats.UsedBytes - c.lru.bytes - int64(len(c.spare))*int64(c.chunk)
+	return firm+foot <= c.memory
+}
+
+// freeLocked gives the buffer of a piece that nobody holds back.
+func (c *Cache) freeLocked(e *entry) {
+	c.usedLocked(e)
+	e.state, e.data = dead, nil
+	scribble(e.buf.b)
+	if len(e.buf.b) == c.chunk && !c.closed {
+		c.spare = append(c.spare, e.buf)
+	} else if e.buf.b != nil {
+		c.stats.UsedBytes -= int64(len(e.buf.b))
+		e.buf.free()
+	}
+	e.buf = buffer{}
+}
+
+func (c *Cache) dropSpareLocked() {
+	last := len(c.spare) - 1
+	c.stats.UsedBytes -= int64(c.chunk)
+	c.spare[last].free()
+	c.spare = c.spare[:last]
+}
+
+// failLocked ends an entry without data.
+func (c *Cache) failLocked(e *entry, err error) {
+	c.unindexLocked(e)
+	e.err = err
+	c.freeLocked(e)
+	close(e.done)
+}
+
+// abandonLocked drops an entry that waits for memory and for which nobody waits.
+func (c *Cache) abandonLocked(e *entry) {
+	c.queue = slices.DeleteFunc(c.queue, func(q *entry) bool { return q == e })
+	c.failLocked(e, context.Canceled)
+	c.admitLocked() // the next one may want less
+}
+
+// usedLocked ends e's time as a prefetched piece that nobody has used.
+func (c *Cache) usedLocked(e *entry) {
+	if e.prefetched {
+		e.prefetched = false
+		c.stats.AheadBytes -= int64(footprint(e.size, c.chunk))
+	}
+}
+
+// pinLocked takes a ready piece into use.
+func (c *Cache) pinLocked(e *entry) {
+	if e.pins == 0 {
+		c.lru.remove(e)
+		c.stats.PinnedBytes += int64(len(e.buf.b))
+	}
+	e.pins++
+	c.usedLocked(e)
+}
+
+func (c *Cache) unpinLocked(e *entry) {
+	if e.pins--; e.pins > 0 {
+		return
+	}
+	c.stats.PinnedBytes -= int64(len(e.buf.b))
+	c.idleLocked(e)
+	if len(c.queue) > 0 {
+		c.admitLocked()
+	}
+}
+
+// idleLocked keeps a ready piece that nobody holds, unless it was invalidated meanwhile.
+func (c *Cache) idleLocked(e *entry) {
+	if e.indexed && !c.closed {
+		c.lru.push(e)
+		return
+	}
+	c.unindexLocked(e)
+	c.freeLocked(e)
+}
+
+// ring is the LRU list, newest first. Its zero value is empty.
+type ring struct {
+	newest, oldest *entry
+	bytes          int64
+}
+
+func (r *ring) push(e *entry) {
+	e.prev, e.next = nil, r.newest
+	if r.newest != nil {
+		r.newest.prev = e
+	} else {
+		r.oldest = e
+	}
+	r.newest = e
+	r.bytes += int64(len(e.buf.b))
+}
+
+func (r *ring) remove(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		r.newest = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		r.oldest = e.prev
+	}
+	e.prev, e.next = nil, nil
+	r.bytes -= int64(len(e.buf.b))
+}
+
+func (r *ring) last() *entry { return r.oldest }
