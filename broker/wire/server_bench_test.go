@@ -97,7 +97,17 @@ func (p filePayload) Len() int64 { return p.n }
 func (p filePayload) Release()   {}
 
 func (p filePayload) WriteTo(w io.Writer) (int64, error) {
-	rc, err := w.(*net.TCPConn).SyscallConn()
+	tcp, ok := w.(*net.TCPConn)
+	if !ok {
+		buf := getBuffer(int(p.n))
+		defer buf.free()
+		if _, err := p.f.ReadAt(buf.bytes, 0); err != nil {
+			return 0, err
+		}
+		n, err := w.Write(buf.bytes)
+		return int64(n), err
+	}
+	rc, err := tcp.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -201,6 +211,31 @@ func BenchmarkBareSendfile1MiB(b *testing.B) {
 				_, err := c.Write(request)
 				must(b, err)
 				drain(b, c, buf, mib)
+			}
+		})
+	}
+}
+
+// BenchmarkManyPartitions answers with 50 regions of a file in one response.
+func BenchmarkManyPartitions(b *testing.B) {
+	for _, size := range []int64{1 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("region=%dKiB", size>>10), func(b *testing.B) {
+			f := megabyteFile(b)
+			var resp Response
+			for range 50 {
+				resp.Buffers = append(resp.Buffers, make([]byte, 40))
+				resp.Payloads = append(resp.Payloads, filePayload{f, size})
+			}
+			c := start(b, loopback(), Options{Handler: funcHandler{handle: func(context.Context, *Request) (Response, Pending) {
+				return resp, nil
+			}}}).connect(b)
+			request := frame(1, 4, 1, "bench", make([]byte, 20))
+			buf := make([]byte, 256<<10)
+			b.SetBytes(50 * size)
+			b.ResetTimer()
+			for range b.N {
+				c.write(request)
+				drain(b, c.Conn, buf, 4+4+50*(40+int(size)))
 			}
 		})
 	}

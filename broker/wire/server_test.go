@@ -155,7 +155,7 @@ func TestResponsesCarryCorrelationIdAndBody(t *testing.T) {
 	overNetworks(t, func(t *testing.T, n network) {
 		c := start(t, n, Options{Handler: funcHandler{handle: echo}}).connect(t)
 		big := string(bytes.Repeat([]byte("0123456789abcdef"), 20_000))
-		for i, body := range []string{"", "hello", big[:copyBelow], big[:copyBelow+1], big[:readAhead-17], big[:readAhead], big, "x"} {
+		for i, body := range []string{"", "hello", big[:copyBuffer], big[:copyBuffer+1], big[:readAhead-17], big[:readAhead], big, "x"} {
 			c.send(int32(i), body)
 			c.expect(int32(i), body)
 		}

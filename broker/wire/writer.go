@@ -14,9 +14,12 @@ import (
 
 const (
 	// arenaBytes is what small pieces of responses are collected in before one write.
-	arenaBytes = 16 << 10
-	// copyBelow is the size up to which bytes and payloads are copied together rather than written on their own.
-	copyBelow = 4 << 10
+	arenaBytes = 64 << 10
+	// copyBuffer is the size up to which bytes are copied together; larger ones are pieces of their own.
+	copyBuffer = 4 << 10
+	// copyPayload is the size up to which a payload is copied too: below it a copy is cheaper than a sendfile and
+	// the write before it (BenchmarkManyPartitions: 50 regions of 8 KiB take 170 µs instead of 630).
+	copyPayload = 16 << 10
 	// batchPieces is how many pieces one writev gets at most.
 	batchPieces = 64
 )
@@ -119,7 +122,6 @@ func (w *writer) finish(cl *call) (resp Response, err error) {
 // collect puts a response into the batch. Payloads that are not small are written at once, after the batch.
 func (w *writer) collect(cl *call) {
 	resp := &cl.resp
-	var head [9]byte
 	n := 8
 	if cl.flexible && cl.req.Key != apiVersions {
 		n = 9 // no tagged fields
@@ -134,9 +136,7 @@ func (w *writer) collect(cl *call) {
 	if size > math.MaxInt32 {
 		w.die(fmt.Errorf("%w: response of %d bytes", errFrameSize, size))
 	}
-	binary.BigEndian.PutUint32(head[0:], uint32(size))
-	binary.BigEndian.PutUint32(head[4:], uint32(cl.req.CorrelationID))
-	w.add(head[:n])
+	w.addHeader(n, size, cl.req.CorrelationID)
 	for i := range max(len(resp.Buffers), len(resp.Payloads)) {
 		if i < len(resp.Buffers) {
 			w.add(resp.Buffers[i])
@@ -146,6 +146,19 @@ func (w *writer) collect(cl *call) {
 		}
 	}
 	cl.written = size + 4
+}
+
+// addHeader puts the length field and the response header into the batch: n bytes.
+func (w *writer) addHeader(n int, size int64, correlationID int32) {
+	w.makeRoom(n)
+	if w.dead {
+		return
+	}
+	head := w.arena.bytes[w.used : w.used+n]
+	clear(head)
+	binary.BigEndian.PutUint32(head, uint32(size))
+	binary.BigEndian.PutUint32(head[4:], uint32(correlationID))
+	w.extend(n)
 }
 
 // drop lets go of a response that is not written.
@@ -160,7 +173,7 @@ func (w *writer) add(b []byte) {
 	if w.dead || len(b) == 0 {
 		return
 	}
-	if len(b) > copyBelow {
+	if len(b) > copyBuffer {
 		w.makeRoom(0)
 		w.vec = append(w.vec, b)
 		w.open = false
@@ -203,7 +216,7 @@ func (w *writer) addPayload(p Payload) {
 	}
 	var wrote int64
 	var err error
-	if n <= copyBelow {
+	if n <= copyPayload {
 		w.makeRoom(int(n))
 		wrote, err = p.WriteTo((*arenaWriter)(w))
 	} else {
