@@ -1,0 +1,52 @@
+# make run    build and run one broker with everything in ./coldbrook-data
+# make test   everything that passes on a fresh machine with Go; installs what else it needs
+# make e2e    the main job on real input, in containers where there is an engine
+# make bench  measured numbers beside the limits of this machine
+
+GO      ?= go
+BIN     := bin/coldbrook
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 60s
+SEEDS   ?= 100
+
+.PHONY: run build test e2e sim bench fuzz lint tools clean
+
+run: build
+	$(BIN) serve
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/coldbrook
+
+# The race detector and librdkafka need a C compiler, the scenarios kcat.
+tools:
+	@./e2e/tools.sh
+
+test: tools build
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on -timeout 10m ./...
+	cd e2e/compat && COLDBROOK_BINARY=$(CURDIR)/$(BIN) $(GO) test -shuffle=on -timeout 5m ./...
+
+e2e: tools build
+	COLDBROOK_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 60m -v -tags e2e ./e2e/...
+
+sim:
+	$(GO) test -count=1 -timeout 60m ./e2e/sim -seeds $(SEEDS)
+
+bench: build
+	$(GO) run ./e2e/bench --broker $(BIN)
+
+fuzz:
+	@set -e; for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./e2e/archtest
+
+clean:
+	rm -rf bin
