@@ -1,0 +1,166 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// chunk is a run of whole batches of a segment's object: what one ranged read fetches and the cache keeps. Chunks
+// are unions of the pieces between the cuts of the index, so every batch lies in one chunk and can be checked
+// when the chunk comes in, and the same object always has the same chunks.
+type chunk struct {
+	pos, size int64
+	offset    int64 // base offset of its first batch
+	maxTS     int64 // highest timestamp of all batches up to its end
+}
+
+// chunksOf joins neighbouring pieces to chunks of at most limit bytes; a larger piece is a chunk of its own.
+func chunksOf(cuts []Cut, size, limit int64) []chunk {
+	var out []chunk
+	for i, c := range cuts {
+		end := size
+		if i+1 < len(cuts) {
+			end = cuts[i+1].Position
+		}
+		if n := len(out); n > 0 && end-out[n-1].pos <= limit {
+			out[n-1].size, out[n-1].maxTS = end-out[n-1].pos, c.MaxTimestamp
+			continue
+		}
+		out = append(out, chunk{pos: c.Position, size: end - c.Position, offset: c.Offset, maxTS: c.MaxTimestamp})
+	}
+	return out
+}
+
+// remoteSegment is an entry with the head of its index: enough to read any of its batches.
+type remoteSegment struct {
+	entry  *Entry
+	head   *indexHead
+	object string // key of the .log below the cluster's prefix
+	chunks []chunk
+}
+
+// chunkOf returns the index of the chunk that holds offset, or the one before the hole that does.
+func (s *remoteSegment) chunkOf(offset int64) int {
+	i := sort.Search(len(s.chunks), func(i int) bool { return s.chunks[i].offset > offset }) - 1
+	return max(i, 0)
+}
+
+// segment loads the head of an entry's index, unless it is known.
+func (m *Manager) segment(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
+	key := segmentKey(dir, e.Object, indexSuffix)
+	return memoGet(ctx, m.memo, key, func(ctx context.Context) (*remoteSegment, int64, error) {
+		b := make([]byte, e.IndexHead)
+		err := m.retry(ctx, func() error {
+			_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, 0, b)
+			return err
+		})
+		if err != nil {
+			return nil, 0, named("read index", key, err)
+		}
+		h, err := decodeIndexHead(b, e.IndexBytes)
+		if err == nil && (h.base != e.BaseOffset || h.last != e.LastOffset || h.logBytes != e.Bytes || h.logCRC != e.CRC32C) {
+			err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, ErrCorrupt)
+		}
+		if err != nil {
+			return nil, 0, &ObjectError{Op: "read index", Object: key, Err: err}
+		}
+		own := *e // not a pointer into a node, which would keep all of it
+		s := &remoteSegment{
+			entry: &own, head: h, object: segmentKey(dir, e.Object, logSuffix),
+			chunks: chunksOf(h.cuts, h.logBytes, m.o.ChunkBytes),
+		}
+		h.cuts = nil // the chunks say it
+		return s, int64(len(s.chunks))*40 + int64(len(h.epochs))*16 + 512, nil
+	})
+}
+
+func (s *remoteSegment) key(i int) cache.Key {
+	return cache.Key{Object: s.object, Chunk: s.chunks[i].pos}
+}
+
+// chunk returns the i-th chunk from the cache, pinned, fetching it when need be. The fetch does not end with ctx.
+func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (*cache.Pinned, error) {
+	return m.o.Cache.Get(ctx, s.key(i), int(s.chunks[i].size), m.fetcher(s, i))
+}
+
+// fetcher fetches and checks a chunk. A chunk that fails its checks is fetched once more: the damage may have
+// happened on the way.
+func (m *Manager) fetcher(s *remoteSegment, i int) cache.Fetch {
+	c := s.chunks[i]
+	return func(ctx context.Context, dst []byte) (int, error) {
+		dst = dst[:c.size]
+		var err error
+		for range 2 {
+			waited, werr := throttle(ctx, m.fetchRate, c.size)
+			if werr != nil {
+				return 0, werr
+			}
+			if waited > 0 {
+				m.metrics.fetchThrottle.Add(ctx, waited.Seconds())
+			}
+			err = m.retry(ctx, func() error {
+				_, err := object.ReadFull(ctx, m.o.Store, m.prefix+s.object, c.pos, dst)
+				return err
+			})
+			if err != nil {
+				return 0, named("read", s.object, err)
+			}
+			if err = checkChunk(dst, c.offset, s.entry.LastOffset); err == nil {
+				return len(dst), nil
+			}
+		}
+		m.log.Error("remote segment is corrupt", "object", s.object, "offset", c.offset, "err", err)
+		return 0, &ObjectError{Op: "check", Object: s.object, Err: fmt.Errorf("at position %d: %w", c.pos, err)}
+	}
+}
+
+// checkChunk checks every batch: its checksum, and that offsets rise from first and stay within last.
+func checkChunk(b []byte, first, last int64) error {
+	next := first
+	for n := 0; len(b) > 0; n++ {
+		batch, rest, err := record.Next(b)
+		switch {
+		case err != nil:
+		case n == 0 && batch.BaseOffset() != first, batch.BaseOffset() < next, batch.LastOffset() > last:
+			err = fmt.Errorf("batch of offsets %d to %d, want %d up to %d", batch.BaseOffset(), batch.LastOffset(), next, last)
+		default:
+			err = batch.Verify()
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		next, b = batch.LastOffset()+1, rest
+	}
+	return nil
+}
+
+// section reads one part of an index object. It is small or rarely wanted, so it is not kept.
+func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t Section) ([]byte, error) {
+	p, ok := s.head.sections[t]
+	if !ok || p.len == 0 {
+		return nil, nil
+	}
+	key := segmentKey(dir, s.entry.Object, indexSuffix)
+	b := make([]byte, p.len)
+	err := m.retry(ctx, func() error {
+		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, p.pos, b)
+		return err
+	})
+	if err != nil {
+		return nil, named("read index", key, err)
+	}
+	if err := s.head.check(t, b); err != nil {
+		return nil, &ObjectError{Op: "read index", Object: key, Err: err}
+	}
+	return b, nil
+}
+
+// vanished says whether an error may come from reading below a manifest that was replaced longer than the grace
+// period ago.
+func vanished(err error) bool { return errors.Is(err, ErrMissing) }

@@ -1,0 +1,128 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// maxRenames bounds the search for a root's free name. Only attempts of this leader epoch can be in the way.
+const maxRenames = 1000
+
+// outcomeLimit bounds finding out what became of a swap whose answer got lost.
+const outcomeLimit = 10 * time.Second
+
+// commit makes an edit the partition's manifest: new nodes, then the new root under a name never used before,
+// then the swap of the pointer, which compares the old pointer and the leader epoch. On success the view is
+// published. When the outcome is unknown or somebody else won, the partition is loaded again before anything else.
+func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man manifest, e *edit) error {
+	r := &e.next
+	dir := partitionDir(l.topic, p.tip)
+	for _, n := range e.nodes {
+		key := nodeKey(dir, n.name)
+		if err := m.putVerified(ctx, key, object.Bytes(n.body), crc32.Checksum(n.body, castagnoli), nil); err != nil {
+			return err
+		}
+	}
+	r.LeaderEpoch = l.epoch
+	r.Sequence = max(l.tried, man.pointer.Sequence)
+	r.Previous = ""
+	if man.root != nil {
+		r.Previous = rootName(man.root.LeaderEpoch, man.root.Sequence)
+	}
+	next, body, err := m.putRoot(ctx, l, man, e, dir)
+	if err != nil {
+		return err
+	}
+	l.named = true
+	swapped, err := m.o.Metadata.SwapRemotePointer(ctx, p.tip, man.pointer, l.epoch, next)
+	if err != nil {
+		if swapped, err = m.outcome(ctx, p, l, next, err); err != nil {
+			return err
+		}
+	}
+	m.metrics.commits.Add(ctx, 1)
+	committed := *r
+	m.memo.put(next.Manifest, &committed, rootWeight(body))
+	m.memo.drop(man.pointer.Manifest)
+	for _, n := range e.nodes {
+		m.memo.put(nodeKey(dir, n.name), n.node, rootWeight(len(n.body)))
+	}
+	p.setPointer(swapped)
+	p.publish(l, manifest{tree: tree{root: &committed, load: m.nodesOf(dir)}, pointer: swapped, dir: dir})
+	return nil
+}
+
+// putRoot stores the root under the next free sequence and returns the pointer to it.
+func (m *Manager) putRoot(ctx context.Context, l *leadership, man manifest, e *edit, dir string) (metadata.RemotePointer, int, error) {
+	r, garbage := &e.next, e.next.Garbage
+	for range maxRenames {
+		r.Sequence++
+		r.Garbage = slices.Clone(garbage)
+		e.buryFormer(man.pointer)
+		b, err := r.encode()
+		if err != nil {
+			return metadata.RemotePointer{}, 0, err
+		}
+		key := nodeKey(dir, rootName(r.LeaderEpoch, r.Sequence))
+		l.tried = r.Sequence
+		err = m.retry(ctx, func() error {
+			_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
+			return err
+		})
+		if errors.Is(err, object.ErrExists) {
+			continue
+		}
+		return metadata.RemotePointer{
+			Manifest: key, Sequence: r.Sequence, LeaderEpoch: r.LeaderEpoch, StartOffset: r.StartOffset, EndOffset: r.EndOffset,
+		}, len(b), named("commit", key, err)
+	}
+	return metadata.RemotePointer{}, 0, fmt.Errorf("no free name for a root of epoch %d after sequence %d", r.LeaderEpoch, r.Sequence)
+}
+
+// guessedRoots is how many names past an earlier leader's last root are deleted unseen: roots it PUT and could not
+// commit. More than that are left to the collector of orphans.
+const guessedRoots = 4
+
+// buryFormer lists the root that this one replaces, and the names in between that failed attempts may have used.
+func (e *edit) buryFormer(old metadata.RemotePointer) {
+	r := &e.next
+	switch {
+	case old.Manifest == "":
+		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: 1, To: r.Sequence})
+	case old.LeaderEpoch == r.LeaderEpoch:
+		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: old.Sequence, To: r.Sequence})
+	default:
+		// The old epoch is fenced: nothing it PUT later can become the manifest.
+		e.buryRoots(DeadRoots{LeaderEpoch: old.LeaderEpoch, From: old.Sequence, To: old.Sequence + 1 + guessedRoots})
+		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: old.Sequence + 1, To: r.Sequence})
+	}
+}
+
+// outcome finds out whether a swap that returned an error took effect. Fenced and conflict are answers; anything
+// else may be a lost one.
+func (m *Manager) outcome(ctx context.Context, p *partition, l *leadership, next metadata.RemotePointer, cause error) (metadata.RemotePointer, error) {
+	if errors.Is(cause, metadata.ErrFenced) {
+		m.metrics.lostRaces.Add(ctx, 1)
+		p.unload(l)
+		return metadata.RemotePointer{}, fmt.Errorf("commit %s: %w: %w", next.Manifest, ErrNotLeader, cause)
+	}
+	// The answer matters more than this pass: without it nothing that was copied can be deleted or used again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeLimit)
+	defer cancel()
+	pointer, _, err := m.o.Metadata.RemotePointer(ctx, p.tip)
+	if err == nil && pointer.Manifest == next.Manifest {
+		return pointer, nil
+	}
+	if errors.Is(cause, metadata.ErrConflict) {
+		m.metrics.lostRaces.Add(ctx, 1)
+	}
+	p.unload(l)
+	return metadata.RemotePointer{}, fmt.Errorf("commit %s: %w", next.Manifest, cause)
+}

@@ -1,0 +1,292 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// candidates are the sealed segments that may be copied now, oldest first: wholly below the last stable offset
+// (the next segment's base offset ≤ it, as in Kafka's candidateLogSegments).
+func (m *Manager) candidates(l *leadership, end int64, now time.Time) []segment.Sealed {
+	settings := m.o.Topic(l.topic)
+	if settings.CopyDisabled {
+		return nil
+	}
+	stable := l.log.LastStableOffset()
+	sealed := l.log.Sealed(max(end, l.log.LogStart()))
+	var after int64 // bytes sealed after a segment
+	for _, s := range sealed {
+		after += s.Size
+	}
+	for i, s := range sealed {
+		after -= s.Size
+		ripe := now.Sub(s.SealedAt) >= settings.CopyLag || settings.CopyLagBytes >= 0 && after >= settings.CopyLagBytes
+		if s.LastOffset >= stable || !ripe {
+			return sealed[:i]
+		}
+	}
+	return sealed
+}
+
+// copySealed copies a run of a partition's segments and commits them together. What was copied is committed even
+// when a later one fails.
+func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) error {
+	man, err := m.current(ctx, p, false)
+	if err != nil {
+		return err
+	}
+	end := m.reuse(ctx, p, l, man)
+	var failed error
+	var bytes int64
+	for _, s := range m.candidates(l, end, time.Now()) {
+		if len(l.ready) >= batchSegments || bytes >= batchBytes {
+			break
+		}
+		entry, err := m.copySegment(ctx, p, l, s, max(end, s.BaseOffset))
+		if err != nil {
+			failed = err
+			break
+		}
+		l.ready = append(l.ready, entry)
+		end = entry.LastOffset + 1
+		bytes += entry.Bytes
+	}
+	if len(l.ready) == 0 {
+		return failed
+	}
+	return errors.Join(m.commitReady(ctx, p, l, man), failed)
+}
+
+// reuse keeps entries of an earlier pass whose commit failed when they still continue the manifest, so that their
+// bytes need not be copied again. It returns where the next copy starts.
+func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man manifest) int64 {
+	end := man.end()
+	if len(l.ready) > 0 {
+		gap := l.ready[0].BaseOffset - end
+		// A gap is allowed where commitReady starts the manifest again: everything before is expired.
+		if gap < 0 || gap > 0 && man.root != nil && l.log.LogStart() < end || l.ready[len(l.ready)-1].LastOffset < l.log.LogStart() {
+			m.discard(ctx, p, l)
+		}
+	}
+	if n := len(l.ready); n > 0 {
+		return l.ready[n-1].LastOffset + 1
+	}
+	return end
+}
+
+// commitReady appends what was copied to the manifest.
+func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, man manifest) error {
+	if err := m.topicFile(ctx, l.topic, p.tip); err != nil {
+		return err
+	}
+	now := time.Now()
+	root := man.root
+	if root == nil {
+		root = newRoot(l.topic, p.tip, l.ready[0].BaseOffset)
+	}
+	e := editOf(root, man.load, now, m.o.Grace)
+	e.forget(sweptItems(root.Garbage, l.swept))
+	if l.ready[0].BaseOffset > e.next.EndOffset && e.next.Segments > 0 {
+		// The log start has passed the tier's end (DeleteRecords, or total retention while the store was away):
+		// everything there is expired, and the manifest starts again.
+		if _, err := e.dropBefore(ctx, l.ready[0].BaseOffset); err != nil {
+			return err
+		}
+	}
+	for _, entry := range l.ready {
+		if err := e.add(entry); err != nil {
+			return err
+		}
+	}
+	e.next.LogStartOffset = max(e.next.LogStartOffset, l.log.LogStart())
+	if err := m.commit(ctx, p, l, man, e); err != nil {
+		return err
+	}
+	for i := range l.ready {
+		m.log.Info("COPY_SEGMENT_FINISHED", "topic", l.topic, "partition", p.tip.Partition, "epoch", l.epoch,
+			"offset", l.ready[i].BaseOffset, "last", l.ready[i].LastOffset, "bytes", l.ready[i].Bytes, "object", l.ready[i].Object)
+	}
+	l.ready, l.named = nil, false
+	return nil
+}
+
+// discard deletes copies that will never be committed, best effort; when a root may name them they are left to
+// the collector of orphans.
+func (m *Manager) discard(ctx context.Context, p *partition, l *leadership) {
+	ready, namedBefore := l.ready, l.named
+	l.ready, l.named = nil, false
+	if namedBefore || len(ready) == 0 {
+		return
+	}
+	stems := make([]string, len(ready))
+	for i := range ready {
+		stems[i] = ready[i].Object
+	}
+	m.removePairs(ctx, partitionDir(l.topic, p.tip), stems)
+}
+
+// copySegment copies the part of a sealed segment from offset from on, and verifies it.
+func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, s segment.Sealed, from int64) (entry Entry, err error) {
+	start := time.Now()
+	ctx, span := m.o.Tracer.Start(ctx, "remote copy", trace.WithAttributes(attribute.String("topic", l.topic),
+		attribute.Int("partition", int(p.tip.Partition)), attribute.Int64("offset", from), attribute.Int64("bytes", s.Size)))
+	m.metrics.copyRequests.Add(ctx, 1)
+	defer func() {
+		if err != nil {
+			m.metrics.copyErrors.Add(ctx, 1)
+			span.SetStatus(codes.Error, err.Error())
+		} else {
+			m.metrics.copyBytes.Add(ctx, entry.Bytes)
+			m.metrics.copySeconds.Record(ctx, time.Since(start).Seconds())
+		}
+		span.End()
+	}()
+	m.log.Debug("COPY_SEGMENT_STARTED", "topic", l.topic, "partition", p.tip.Partition, "epoch", l.epoch, "offset", from, "last", s.LastOffset)
+	seg, err := l.log.OpenSealed(s.BaseOffset)
+	if err != nil {
+		return entry, fmt.Errorf("open segment %d: %w", s.BaseOffset, err)
+	}
+	defer seg.Release()
+	entry, index, body, err := describe(seg, s, from)
+	if err != nil {
+		return entry, fmt.Errorf("segment %d: %w", s.BaseOffset, err)
+	}
+	entry.Created = start.UnixMilli()
+	entry.Object = newStem(entry.BaseOffset, l.epoch)
+	dir := partitionDir(l.topic, p.tip)
+	ctx, progress, cancel := m.stallContext(ctx)
+	defer cancel()
+	limited := &limitedBody{Body: body, m: m, ctx: ctx, progress: progress}
+	if err = m.putVerified(ctx, segmentKey(dir, entry.Object, logSuffix), limited, uint32(entry.CRC32C), progress); err == nil {
+		err = m.putVerified(ctx, segmentKey(dir, entry.Object, indexSuffix), object.Bytes(index), uint32(entry.IndexCRC32C), progress)
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrStalled) {
+			err = fmt.Errorf("%w for %v: %w", ErrStalled, m.o.Stall, err)
+		}
+		m.removePairs(ctx, dir, []string{entry.Object})
+		return entry, err
+	}
+	return entry, nil
+}
+
+// describe builds what is stored of a sealed segment from offset from on: its entry, its index object, its bytes.
+func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, []byte, object.Body, error) {
+	sc := &scan{from: from, last: s.LastOffset, interval: cutInterval(s.Size), start: -1}
+	if err := seg.Scan(sc.batch); err != nil {
+		return Entry{}, nil, nil, err
+	}
+	if err := sc.finish(); err != nil {
+		return Entry{}, nil, nil, err
+	}
+	top := make([]byte, sc.maxAt[1])
+	if _, err := seg.LogFile().ReadAt(top, sc.maxAt[0]); err != nil && err != io.EOF {
+		return Entry{}, nil, nil, fmt.Errorf("read the batch with the highest timestamp: %w", err)
+	}
+	index := &Index{
+		BaseOffset: from, LastOffset: s.LastOffset, LogBytes: sc.end - sc.start, LogCRC32C: CRC(sc.crc),
+		MaxTimestamp: sc.maxTS, Cuts: sc.cuts, Epochs: EpochList(seg.Epochs()),
+	}
+	for _, part := range []struct {
+		name string
+		into *[]byte
+		read func() ([]byte, error)
+	}{
+		{"producer snapshot", &index.Snapshot, seg.ProducerSnapshot}, {"offset index", &index.Offset, seg.OffsetIndex},
+		{"time index", &index.Time, seg.TimeIndex}, {"transaction index", &index.Txn, seg.TxnIndex},
+	} {
+		var err error
+		if *part.into, err = part.read(); err != nil {
+			return Entry{}, nil, nil, fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	index.Txn = sliceTxnIndex(index.Txn, from)
+	if from != s.BaseOffset {
+		index.Offset = sliceOffsetIndex(index.Offset, s.BaseOffset, from, sc.start)
+		index.Time = sliceTimeIndex(index.Time, s.BaseOffset, from)
+	}
+	if len(index.Epochs) == 0 {
+		index.Epochs = sc.epochs
+	}
+	encoded, head, err := index.encode()
+	if err != nil {
+		return Entry{}, nil, nil, err
+	}
+	return Entry{
+		BaseOffset: from, LastOffset: s.LastOffset, MaxTimestamp: sc.maxTS, MaxTimestampOffset: timestampOffset(top, sc.maxTS),
+		Bytes: sc.end - sc.start, CRC32C: CRC(sc.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
+		IndexCRC32C: CRC(crc32.Checksum(encoded, castagnoli)), Epochs: sc.epochs, Aborted: len(index.Txn) > 0,
+	}, encoded, io.NewSectionReader(seg.LogFile(), sc.start, sc.end-sc.start), nil
+}
+
+// putVerified stores an object and believes it only when the store's answer, or a HEAD, has its size and, where
+// the store knows one, its checksum.
+func (m *Manager) putVerified(ctx context.Context, key string, body object.Body, crc uint32, progress func(int64)) error {
+	var info object.Info
+	err := m.retry(ctx, func() (err error) {
+		info, err = m.o.Store.Put(ctx, m.prefix+key, body, object.PutOptions{CRC32C: crc, HasCRC: true, Progress: progress})
+		return err
+	})
+	if err != nil {
+		return named("copy", key, err)
+	}
+	if !info.HasCRC || info.Size != body.Size() {
+		err = m.retry(ctx, func() (err error) {
+			info, err = m.o.Store.Head(ctx, m.prefix+key)
+			return err
+		})
+		if err != nil {
+			return named("verify", key, err)
+		}
+	}
+	if info.Size != body.Size() || info.HasCRC && info.CRC32C != crc {
+		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("%d bytes with checksum %08x, want %d and %08x: %w",
+			info.Size, info.CRC32C, body.Size(), crc, ErrCorrupt)}
+	}
+	return nil
+}
+
+// stallContext returns a context that ends with ErrStalled when progress was not called for Options.Stall.
+func (m *Manager) stallContext(ctx context.Context) (context.Context, func(int64), context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(m.o.Stall, func() { cancel(ErrStalled) })
+	return ctx, func(int64) { timer.Reset(m.o.Stall) }, func() {
+		timer.Stop()
+		cancel(context.Canceled)
+	}
+}
+
+// limitedBody takes each run of bytes out of the copy quota before it is read. Waiting for the quota is progress.
+type limitedBody struct {
+	object.Body
+	m        *Manager
+	ctx      context.Context // of the one upload that this body belongs to
+	progress func(int64)
+}
+
+func (b *limitedBody) ReadAt(p []byte, off int64) (int, error) {
+	for n := int64(len(p)); n > 0 && b.m.copyRate != nil; {
+		step := min(n, max(int64(b.m.copyRate.Burst())/4, 1))
+		waited, err := throttle(b.ctx, b.m.copyRate, step)
+		if err != nil {
+			return 0, err
+		}
+		if waited > 0 {
+			b.m.metrics.copyThrottle.Add(b.ctx, waited.Seconds())
+			b.progress(0)
+		}
+		n -= step
+	}
+	return b.Body.ReadAt(p, off)
+}

@@ -1,0 +1,57 @@
+package tiering
+
+import (
+	"io"
+	"net"
+
+	"github.com/coldbrook/coldbrook/tiering/cache"
+)
+
+// data is a run of whole batches in pinned chunks of the cache. It is not safe for concurrent use.
+type data struct {
+	pins []*cache.Pinned
+	runs [][]byte
+	size int64
+	next int64
+}
+
+// Len is the number of bytes.
+func (d *data) Len() int64 { return d.size }
+
+// NextOffset is the offset after the last batch, or the offset that was asked for when there is none.
+func (d *data) NextOffset() int64 { return d.next }
+
+// WriteTo writes the batches without copying them: one writev on a network connection.
+func (d *data) WriteTo(w io.Writer) (int64, error) {
+	if len(d.runs) == 1 {
+		n, err := w.Write(d.runs[0])
+		return int64(n), err
+	}
+	bufs := make(net.Buffers, len(d.runs))
+	copy(bufs, d.runs)
+	return bufs.WriteTo(w)
+}
+
+// AppendTo appends the batches to dst.
+func (d *data) AppendTo(dst []byte) ([]byte, error) {
+	for _, r := range d.runs {
+		dst = append(dst, r...)
+	}
+	return dst, nil
+}
+
+// Release gives the chunks back; the batches must not be used after it.
+func (d *data) Release() {
+	for _, p := range d.pins {
+		p.Release()
+	}
+	d.pins, d.runs, d.size = nil, nil, 0
+}
+
+// add appends run, a part of pin.
+func (d *data) add(pin *cache.Pinned, run []byte, next int64) {
+	d.pins = append(d.pins, pin)
+	d.runs = append(d.runs, run)
+	d.size += int64(len(run))
+	d.next = next
+}

@@ -1,0 +1,169 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	deleteBatch = 500 // keys of one Delete
+	removeLimit = 10 * time.Second
+)
+
+// collect deletes the objects of the garbage items whose time has come. It returns the indexes of the items that
+// are wholly gone, and the errors of others, which stay on the list. Deleting twice is no error, so a crash
+// between a deletion and the commit that forgets it costs nothing.
+func (m *Manager) collect(ctx context.Context, l *leadership, man manifest, now time.Time) (done []int, err error) {
+	swept := l.swept
+	for i := range man.root.Garbage {
+		g := &man.root.Garbage[i]
+		if g.NotBefore > now.UnixMilli() {
+			continue
+		}
+		if g.isSwept(l.swept) {
+			done = append(done, i)
+			continue
+		}
+		if derr := m.deleteItem(ctx, man, g); derr != nil {
+			err = errors.Join(err, derr)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		if g.Roots != nil {
+			swept = max(swept, g.NotBefore)
+		}
+		done = append(done, i)
+	}
+	if err == nil {
+		l.swept = swept
+	}
+	return done, err
+}
+
+// isSwept says whether the item is former roots that were deleted under this leadership. They stay listed until
+// some commit is made for another reason: a commit of its own would leave another former root behind.
+func (g *Garbage) isSwept(swept int64) bool { return g.Roots != nil && g.NotBefore <= swept }
+
+func sweptItems(items []Garbage, swept int64) []int {
+	var out []int
+	for i := range items {
+		if items[i].isSwept(swept) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (m *Manager) deleteItem(ctx context.Context, man manifest, g *Garbage) error {
+	switch {
+	case g.Leaf != nil:
+		return m.deleteRange(ctx, man, *g.Leaf)
+	case g.Roots != nil:
+		var keys []string
+		for s := g.Roots.From; s < g.Roots.To && len(keys) < maxDeadNames; s++ {
+			keys = append(keys, nodeKey(man.dir, rootName(g.Roots.LeaderEpoch, s)))
+		}
+		return m.remove(ctx, keys)
+	case len(g.Nodes) > 0:
+		keys := make([]string, len(g.Nodes))
+		for i, n := range g.Nodes {
+			keys[i] = nodeKey(man.dir, n)
+		}
+		return m.remove(ctx, keys)
+	default:
+		keys := make([]string, 0, 2*len(g.Segments))
+		for _, s := range g.Segments {
+			keys = append(keys, owned(man.dir, s)...)
+		}
+		return m.remove(ctx, keys)
+	}
+}
+
+// deleteRange deletes what left the manifest from one node: the segments first, the node last, so that what is
+// left after a crash can still be found.
+func (m *Manager) deleteRange(ctx context.Context, man manifest, d DeadRange) error {
+	node, err := man.load(ctx, d.Ref)
+	if errors.Is(err, ErrMissing) {
+		return nil // deleted before, all that was below it first
+	}
+	if err != nil {
+		return err
+	}
+	for _, ref := range node.Refs {
+		if err := m.deleteRange(ctx, man, DeadRange{Ref: ref, From: ref.BaseOffset, To: ref.LastOffset + 1, Whole: d.Whole}); err != nil {
+			return err
+		}
+	}
+	var keys []string
+	for i := range node.Entries {
+		if e := &node.Entries[i]; d.Whole || e.BaseOffset >= d.From && e.BaseOffset < d.To {
+			keys = append(keys, owned(man.dir, e.Object)...)
+		}
+	}
+	if err := m.remove(ctx, keys); err != nil {
+		return err
+	}
+	if !d.Whole {
+		return nil
+	}
+	key := nodeKey(man.dir, d.Ref.Object)
+	m.memo.drop(key)
+	return m.remove(ctx, []string{key})
+}
+
+// owned returns the keys of an entry's two objects if they lie in the partition's own folder. Those of another
+// topic are not this manifest's to delete.
+func owned(dir, stem string) []string {
+	keys := []string{segmentKey(dir, stem, logSuffix), segmentKey(dir, stem, indexSuffix)}
+	if keys[0] != dir+segmentsDir+stem+logSuffix {
+		return nil
+	}
+	return keys
+}
+
+// remove deletes keys below the cluster's prefix.
+func (m *Manager) remove(ctx context.Context, keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), deleteBatch)
+		full := make([]string, n)
+		for i, k := range keys[:n] {
+			full[i] = m.prefix + k
+			m.memo.drop(k)
+		}
+		m.metrics.deleteRequests.Add(ctx, 1)
+		if err := m.retry(ctx, func() error { return m.o.Store.Delete(ctx, full...) }); err != nil {
+			m.metrics.deleteErrors.Add(ctx, 1)
+			return named("delete", keys[0], err)
+		}
+		m.metrics.deletedObjs.Add(ctx, int64(n))
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// removePairs deletes copies no manifest will ever name. It is best effort and bounded, also when ctx has ended:
+// what stays is an orphan for the collector.
+func (m *Manager) removePairs(ctx context.Context, dir string, stems []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+	defer cancel()
+	var keys []string
+	for _, s := range stems {
+		keys = append(keys, owned(dir, s)...)
+	}
+	if err := m.remove(ctx, keys); err != nil {
+		m.log.Debug("aborted copy is left to the collector", "object", keys[0], "err", err)
+	}
+}
+
+// worthForgetting says whether done has an item that is more than a former root.
+func worthForgetting(items []Garbage, done []int) bool {
+	for _, i := range done {
+		if items[i].Roots == nil {
+			return true
+		}
+	}
+	return false
+}

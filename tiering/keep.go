@@ -1,0 +1,148 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// keep is a partition's housekeeping: retention, pending deletions, and the topic's description. It runs only
+// with a loaded view: a leader that does not know the tier removes nothing.
+func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now time.Time) error {
+	p.mu.Lock()
+	l.keepAt = now.Add(m.o.Interval)
+	p.mu.Unlock()
+	man, err := m.current(ctx, p, false)
+	if err != nil {
+		return err
+	}
+	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
+		return err
+	}
+	if man.root == nil {
+		return nil
+	}
+	done, failed := m.collect(ctx, l, man, now)
+	e := editOf(man.root, man.load, now, m.o.Grace)
+	e.forget(done)
+	dropped, err := e.dropBefore(ctx, min(l.log.LogStart(), man.end()))
+	if err != nil {
+		return errors.Join(err, failed)
+	}
+	moved := l.log.LogStart() > e.next.LogStartOffset
+	e.next.LogStartOffset = max(e.next.LogStartOffset, l.log.LogStart())
+	if dropped || moved || worthForgetting(man.root.Garbage, done) {
+		if err := m.commit(ctx, p, l, man, e); err != nil {
+			return errors.Join(err, failed)
+		}
+		if dropped {
+			m.log.Info("DELETE_SEGMENT_STARTED", "topic", l.topic, "partition", p.tip.Partition, "epoch", l.epoch,
+				"segments", man.root.Segments-e.next.Segments, "bytes", man.root.Bytes-e.next.Bytes, "offset", e.next.StartOffset)
+		}
+	}
+	return errors.Join(failed, m.refreshTopicFile(ctx, l.topic, p.tip))
+}
+
+// advanceLogStart is total retention, by time and by size, over the tier and what is only local. It moves the log
+// start; segments go later, and only because of that.
+func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man manifest, now time.Time) error {
+	cfg := l.log.Config()
+	start := l.log.LogStart()
+	if man.root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
+		start = max(start, man.root.StartOffset, man.root.LogStartOffset)
+	}
+	x := expiry{cutoff: -1 << 62, free: -1}
+	if cfg.Delete && cfg.RetentionAge >= 0 {
+		x.cutoff = now.Add(-cfg.RetentionAge).UnixMilli()
+	}
+	sealed := l.log.Sealed(max(man.end(), start))
+	if cfg.Delete && cfg.RetentionBytes >= 0 {
+		x.free = -cfg.RetentionBytes
+		if man.root != nil {
+			x.free += man.root.Bytes
+		}
+		x.free += m.localOnly(l, man)
+	}
+	x.start = start
+	done := true
+	if man.root != nil {
+		var err error
+		if done, err = x.tier(ctx, man.tree); err != nil {
+			return err
+		}
+	}
+	for i := 0; done && i < len(sealed); i++ {
+		done = x.one(sealed[i].LastOffset, sealed[i].MaxTimestamp, sealed[i].Size)
+	}
+	target := min(x.start, l.log.HighWatermark())
+	if target <= l.log.LogStart() {
+		return nil
+	}
+	if err := l.log.SetLogStart(target); err != nil {
+		return fmt.Errorf("set log start %d: %w", target, err)
+	}
+	m.log.Info("log start advanced by retention", "topic", l.topic, "partition", l.log.TopicPartition().Partition, "offset", target)
+	return nil
+}
+
+// localOnly is the size of what the tier does not hold, the active segment included.
+func (m *Manager) localOnly(l *leadership, man manifest) int64 {
+	bytes := l.log.LocalBytes()
+	for _, s := range l.log.Sealed(0) {
+		if s.LastOffset < man.end() {
+			bytes -= s.Size
+		}
+	}
+	return max(bytes, 0)
+}
+
+// expiry walks a log from its oldest segment on.
+type expiry struct {
+	cutoff int64 // highest timestamps below it are expired
+	free   int64 // bytes above the limit; < 0: none
+	start  int64 // the log start so far
+}
+
+// one says whether the next segment is expired: too old, or the log is large enough without it.
+func (x *expiry) one(last, maxTS, bytes int64) bool {
+	bySize := x.free >= 0 && x.free >= bytes
+	if last >= x.start && maxTS >= x.cutoff && !bySize {
+		return false
+	}
+	x.start = max(x.start, last+1)
+	x.free -= bytes
+	return true
+}
+
+// tier walks the manifest; true means that all of it is expired. Whole nodes are decided by their reference.
+func (x *expiry) tier(ctx context.Context, t tree) (bool, error) {
+	refs := t.root.Refs
+	for i := range refs {
+		bytes := refs[i].Bytes
+		if i == 0 {
+			bytes -= t.root.Trimmed.Bytes
+		}
+		if whole := *x; whole.one(refs[i].LastOffset, refs[i].MaxTimestamp, bytes) {
+			*x = whole
+			continue
+		}
+		// Some of it may be: the walk ends at the first entry that is not.
+		sub := tree{root: &Root{StartOffset: t.root.StartOffset, Refs: refs[i : i+1]}, load: t.load}
+		for e, err := range sub.walk(ctx, t.root.StartOffset, nil) {
+			if err != nil {
+				return false, err
+			}
+			if !x.one(e.LastOffset, e.MaxTimestamp, e.Bytes) {
+				return false, nil
+			}
+		}
+	}
+	for i := range t.root.Tail {
+		e := &t.root.Tail[i]
+		if !x.one(e.LastOffset, e.MaxTimestamp, e.Bytes) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

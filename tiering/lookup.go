@@ -1,0 +1,203 @@
+package tiering
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/record"
+)
+
+// OffsetForTimestamp returns the first record of the tier whose timestamp is at least ts (milliseconds), among
+// those at or above the log's start. The manifest and the index lead to one chunk, which holds the exact record.
+func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts int64) (segment.TimestampOffset, bool, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	if err != nil || man.root == nil {
+		return segment.TimestampOffset{}, false, err
+	}
+	floor := man.root.LogStartOffset
+	for from := man.root.StartOffset; from < man.root.EndOffset; {
+		entry, err := man.findTime(ctx, ts, max(from, floor))
+		if err != nil || entry == nil {
+			return segment.TimestampOffset{}, false, err
+		}
+		found, ok, err := m.timeInSegment(ctx, man, entry, ts, floor)
+		if ok || err != nil {
+			return found, ok, err
+		}
+		from = entry.LastOffset + 1 // only records below the log's start qualified
+	}
+	return segment.TimestampOffset{}, false, nil
+}
+
+func (m *Manager) timeInSegment(ctx context.Context, man manifest, entry *Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+	seg, err := m.segment(ctx, man.dir, entry)
+	if err != nil {
+		return found, false, err
+	}
+	for i := range seg.chunks {
+		if seg.chunks[i].maxTS < ts { // of all batches up to the chunk's end
+			continue
+		}
+		if found, ok, err = m.timeInChunk(ctx, seg, i, ts, floor); ok || err != nil {
+			return found, ok, err
+		}
+	}
+	return found, false, nil
+}
+
+func (m *Manager) timeInChunk(ctx context.Context, seg *remoteSegment, i int, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+	pin, err := m.chunk(ctx, seg, i)
+	if err != nil {
+		return found, false, err
+	}
+	defer pin.Release()
+	for b := pin.Bytes(); len(b) > 0 && !ok; {
+		batch, rest, err := record.Next(b)
+		if err != nil {
+			return found, false, &ObjectError{Op: "read", Object: seg.object, Err: err}
+		}
+		b = rest
+		if batch.MaxTimestamp() < ts || batch.LastOffset() < floor || batch.IsControl() {
+			continue
+		}
+		err = batch.Each(record.NewDecompressor(decompressLimit), func(r record.Record) error {
+			if !ok && r.Timestamp >= ts && r.Offset >= floor {
+				found, ok = segment.TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: batch.LeaderEpoch()}, true
+			}
+			return nil
+		})
+		if err != nil {
+			return found, false, &ObjectError{Op: "read", Object: seg.object, Err: fmt.Errorf("batch at offset %d: %w", batch.BaseOffset(), err)}
+		}
+	}
+	return found, ok, nil
+}
+
+// MaxTimestamp returns the first record with the highest timestamp of the tier, from the manifest alone.
+func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition) (segment.TimestampOffset, bool, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	if err != nil || man.root == nil {
+		return segment.TimestampOffset{}, false, err
+	}
+	e, err := man.maxTimestamp(ctx)
+	if err != nil || e == nil {
+		return segment.TimestampOffset{}, false, err
+	}
+	epoch, _ := e.Epochs.at(e.MaxTimestampOffset)
+	return segment.TimestampOffset{Timestamp: e.MaxTimestamp, Offset: e.MaxTimestampOffset, LeaderEpoch: epoch}, true, nil
+}
+
+// AbortedTransactions returns those that touch offsets in [from, to) as far as the tier knows them: the index
+// entry lies with the abort marker, so the search goes on behind to until an entry says that all up to to is
+// decided. What is local only may add more; callers join both.
+func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	if err != nil || man.root == nil {
+		return nil, err
+	}
+	var out []segment.AbortedTxn
+	for entry, err := range man.walk(ctx, from, func(r Ref) bool { return !r.Aborted }) {
+		if err != nil {
+			return nil, err
+		}
+		if !entry.Aborted {
+			continue
+		}
+		txns, err := m.txnIndex(ctx, man, entry)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range txns {
+			if t.LastOffset >= from && t.FirstOffset < to {
+				out = append(out, t)
+			}
+			if t.LastStableOffset >= to {
+				return out, nil
+			}
+		}
+	}
+	return out, nil
+}
+
+// txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
+func (m *Manager) txnIndex(ctx context.Context, man manifest, entry *Entry) ([]segment.AbortedTxn, error) {
+	key := segmentKey(man.dir, entry.Object, indexSuffix) + "#txn"
+	return memoGet(ctx, m.memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
+		seg, err := m.segment(ctx, man.dir, entry)
+		if err != nil {
+			return nil, 0, err
+		}
+		b, err := m.section(ctx, man.dir, seg, SectionTxn)
+		if err != nil {
+			return nil, 0, err
+		}
+		txns := make([]segment.AbortedTxn, 0, len(b)/txnEntryBytes)
+		for ; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
+			txns = append(txns, txnEntry(b))
+		}
+		return txns, int64(len(txns))*32 + 128, nil
+	})
+}
+
+// EpochForOffset returns the leader epoch that wrote an offset of the tier.
+func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (int32, bool, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	if err != nil || man.root == nil || offset < man.root.StartOffset || offset >= man.root.EndOffset {
+		return -1, false, err
+	}
+	epoch, ok := man.root.Epochs.at(offset)
+	return epoch, ok, nil
+}
+
+// EndOffsetForEpoch is OffsetForLeaderEpoch within the tier: the largest epoch at or below the given one and where
+// it ended there; -1, -1 when it is older than the tier.
+func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (int32, int64, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	if err != nil || man.root == nil {
+		return -1, -1, err
+	}
+	e, end := man.root.Epochs.endOf(epoch, man.root.EndOffset)
+	return e, end, nil
+}
+
+// AuxState is what a replica needs to go on from the tier's end (KIP-405's remote log auxiliary state).
+type AuxState struct {
+	LogStart, EndOffset int64                // EndOffset is exclusive
+	Epochs              []segment.EpochEntry // lineage up to EndOffset
+	ProducerSnapshot    []byte               // Kafka's .snapshot at EndOffset
+}
+
+// AuxState reads the state at the end of the tier from the last segment's index object; false for an empty tier.
+func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (AuxState, bool, error) {
+	m.metrics.auxRequests.Add(ctx, 1)
+	state, ok, err := m.auxState(ctx, tip)
+	if err != nil {
+		m.metrics.auxErrors.Add(ctx, 1)
+	}
+	return state, ok, err
+}
+
+func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (AuxState, bool, error) {
+	man, err := m.current(ctx, m.partition(tip), true)
+	if err != nil || man.root == nil || man.root.Segments == 0 {
+		return AuxState{}, false, err
+	}
+	entry, err := man.find(ctx, man.root.HighestOffset())
+	if err != nil {
+		return AuxState{}, false, err
+	}
+	seg, err := m.segment(ctx, man.dir, entry)
+	if err != nil {
+		return AuxState{}, false, err
+	}
+	snapshot, err := m.section(ctx, man.dir, seg, SectionSnapshot)
+	if err != nil {
+		return AuxState{}, false, err
+	}
+	return AuxState{
+		LogStart: max(man.root.StartOffset, man.root.LogStartOffset), EndOffset: man.root.EndOffset,
+		Epochs: seg.head.epochs, ProducerSnapshot: snapshot,
+	}, true, nil
+}

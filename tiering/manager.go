@@ -1,0 +1,234 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/time/rate"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// Options are what New needs. Store, Metadata, Cache and ClusterID are required.
+type Options struct {
+	Store     object.Store
+	Metadata  *metadata.Store
+	Cache     *cache.Cache // run by the caller
+	ClusterID string       // first part of every key
+	// Topic returns what a topic's configuration says about copying; nil copies at once.
+	Topic  func(name string) TopicSettings
+	Logger *slog.Logger
+	Meter  metric.Meter
+	Tracer trace.Tracer
+
+	Uploads  int           // partitions copied at a time: remote.log.manager.copier.thread.pool.size; default 10
+	Interval time.Duration // retention and deletions: remote.log.manager.task.interval.ms; default 30 s
+	Poll     time.Duration // how often sealed segments are looked for; default 500 ms
+	Grace    time.Duration // how long objects outlive the manifest that named them; default 10 min
+	Stall    time.Duration // an upload without progress for this long is given up; default 60 s
+	// RetryMin and RetryMax bound the pause after a failure, which doubles; defaults 500 ms and 30 s.
+	RetryMin, RetryMax time.Duration
+
+	CopyRate  int64 // bytes a second: remote.log.manager.copy.max.bytes.per.second; 0 = unlimited
+	FetchRate int64 // bytes a second: remote.log.manager.fetch.max.bytes.per.second; 0 = unlimited
+
+	ChunkBytes int64 // most of one ranged read of more than one batch; default Cache.ChunkBytes
+	ReadAhead  int64 // bytes fetched ahead of a sequential reader; default 16 MiB
+	MetaBytes  int64 // bound of decoded manifests and indexes in memory; default 64 MiB
+}
+
+// TopicSettings are the parts of a topic's configuration that concern copying.
+type TopicSettings struct {
+	CopyDisabled bool          // remote.log.copy.disable
+	CopyLag      time.Duration // remote.copy.lag.ms resolved: copy a segment when it is this old …
+	CopyLagBytes int64         // remote.copy.lag.bytes resolved: … or this much was written after it; < 0 = by age alone
+}
+
+func (o *Options) check() error {
+	if o.Store == nil || o.Metadata == nil || o.Cache == nil || o.ClusterID == "" {
+		return errors.New("tiering: Store, Metadata, Cache and ClusterID are required")
+	}
+	if o.Topic == nil {
+		o.Topic = func(string) TopicSettings { return TopicSettings{CopyLagBytes: -1} }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = metricnoop.NewMeterProvider().Meter("")
+	}
+	if o.Tracer == nil {
+		o.Tracer = tracenoop.NewTracerProvider().Tracer("")
+	}
+	for _, d := range []struct {
+		v        *time.Duration
+		fallback time.Duration
+	}{
+		{&o.Interval, 30 * time.Second}, {&o.Poll, 500 * time.Millisecond}, {&o.Grace, 10 * time.Minute},
+		{&o.Stall, time.Minute}, {&o.RetryMin, 500 * time.Millisecond}, {&o.RetryMax, 30 * time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.fallback
+		}
+		if *d.v < 0 {
+			return fmt.Errorf("tiering: negative duration %v", *d.v)
+		}
+	}
+	for _, n := range []struct {
+		v        *int64
+		fallback int64
+	}{{&o.ChunkBytes, int64(o.Cache.ChunkBytes())}, {&o.ReadAhead, 16 << 20}, {&o.MetaBytes, 64 << 20}} {
+		if *n.v == 0 {
+			*n.v = n.fallback
+		}
+	}
+	if o.Uploads <= 0 {
+		o.Uploads = 10
+	}
+	return nil
+}
+
+// Manager is the RemoteLogManager of one broker. All methods are safe for concurrent use.
+type Manager struct {
+	o          Options
+	log        *slog.Logger
+	prefix     string // "<cluster-id>/"
+	metrics    metrics
+	unregister func() error
+	tasks      *tasks
+	memo       *memo
+	streams    *streams
+	copyRate   *rate.Limiter // nil = unlimited
+	fetchRate  *rate.Limiter
+	topics     topicFiles
+	wake       chan struct{} // 1-buffered: the scheduler should look again
+
+	mu         sync.Mutex
+	partitions map[metadata.TopicIDPartition]*partition
+}
+
+// New returns a manager that knows no partition. Reads work at once; copying, retention and deletion need Run.
+func New(o Options) (*Manager, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		o: o, log: o.Logger, prefix: o.ClusterID + "/", tasks: &tasks{}, streams: newStreams(),
+		copyRate: limiter(o.CopyRate), fetchRate: limiter(o.FetchRate),
+		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
+	}
+	m.memo = newMemo(o.MetaBytes, m.tasks)
+	if err := m.newMetrics(o.Meter); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// limiter allows bursts of a second, but never less than one read of a body.
+func limiter(bytesPerSecond int64) *rate.Limiter {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(min(max(bytesPerSecond, 64<<10), 1<<30)))
+}
+
+// throttle takes n bytes out of the bucket before they are moved, and returns how long it waited.
+func throttle(ctx context.Context, l *rate.Limiter, n int64) (time.Duration, error) {
+	if l == nil {
+		return 0, nil
+	}
+	start := time.Now()
+	for n > 0 {
+		step := min(n, int64(l.Burst()))
+		if err := l.WaitN(ctx, int(step)); err != nil {
+			return time.Since(start), err
+		}
+		n -= step
+	}
+	return time.Since(start), nil
+}
+
+// partition returns the state of a partition, making it when need be.
+func (m *Manager) partition(tip metadata.TopicIDPartition) *partition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.partitions[tip]
+	if p == nil {
+		p = newPartition(tip)
+		m.partitions[tip] = p
+	}
+	return p
+}
+
+func (m *Manager) snapshot() []*partition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*partition, 0, len(m.partitions))
+	for _, p := range m.partitions {
+		all = append(all, p)
+	}
+	return all
+}
+
+// Lead starts the life cycle of a partition this broker leads. It never blocks. A second call with another epoch
+// or log replaces the first.
+func (m *Manager) Lead(tip metadata.TopicIDPartition, leaderEpoch int32, log *segment.Log) {
+	if m.partition(tip).lead(leaderEpoch, log) {
+		m.nudge()
+	}
+}
+
+// Resign ends what Lead started; a copy that is under way is broken off. It never blocks. Reads go on.
+func (m *Manager) Resign(tip metadata.TopicIDPartition) {
+	m.mu.Lock()
+	p := m.partitions[tip]
+	m.mu.Unlock()
+	if p != nil {
+		p.resign()
+	}
+}
+
+// View is a partition's remote state as last known to this broker: as its leader, or as of the last Refresh.
+func (m *Manager) View(tip metadata.TopicIDPartition) segment.RemoteView {
+	m.mu.Lock()
+	p := m.partitions[tip]
+	m.mu.Unlock()
+	if p == nil {
+		return noView
+	}
+	return *p.view.Load()
+}
+
+// Refresh reads the remote state of a partition this broker does not lead, for followers that evict local
+// segments or start from the tier.
+func (m *Manager) Refresh(ctx context.Context, tip metadata.TopicIDPartition) (segment.RemoteView, error) {
+	p := m.partition(tip)
+	if p.led() {
+		return *p.view.Load(), nil
+	}
+	man, err := m.current(ctx, p, true)
+	if err != nil {
+		return *p.view.Load(), err
+	}
+	p.observe(man)
+	return *p.view.Load(), nil
+}
+
+// nudge makes the scheduler look for work now.
+func (m *Manager) nudge() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,171 @@
+package tiering
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+// noView is what is known of a partition nothing is known of.
+var noView = segment.RemoteView{HighestOffset: -1, HighestEpoch: -1, StartOffset: -1}
+
+// partition is what the manager keeps of one partition: small, whatever the tier holds.
+type partition struct {
+	tip  metadata.TopicIDPartition
+	view atomic.Pointer[segment.RemoteView]
+	// ahead is set while a prefetch for this partition is being planned.
+	ahead atomic.Bool
+
+	mu        sync.Mutex
+	leader    *leadership // nil when this broker does not lead
+	busy      bool        // a pass runs; it owns leader's unguarded fields
+	stop      context.CancelFunc
+	failures  int
+	notBefore time.Time              // of the next pass, after a failure
+	pointer   metadata.RemotePointer // as last read or written here
+	garbage   int64                  // items on the root's list, for metrics
+}
+
+// leadership is one Lead call. Its fields below the line belong to the running pass.
+type leadership struct {
+	log   *segment.Log
+	epoch int32
+	topic string
+
+	loaded bool // guarded by partition.mu: the pointer was read under this leadership
+	end    int64
+	keepAt time.Time // next housekeeping
+
+	tried int64   // highest sequence a root was PUT under
+	swept int64   // former roots listed with a time up to this one are deleted
+	ready []Entry // copied and verified, not committed
+	named bool    // ready may be named by a root whose commit has no known outcome
+}
+
+func newPartition(tip metadata.TopicIDPartition) *partition {
+	p := &partition{tip: tip}
+	v := noView
+	p.view.Store(&v)
+	return p
+}
+
+// lead says whether anything changed.
+func (p *partition) lead(epoch int32, log *segment.Log) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.leader; l != nil && l.epoch == epoch && l.log == log {
+		return false
+	}
+	p.endLocked()
+	p.leader = &leadership{log: log, epoch: epoch, topic: log.TopicPartition().Topic, tried: -1}
+	return true
+}
+
+func (p *partition) resign() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endLocked()
+}
+
+// endLocked breaks a running pass off. The view stays for readers, but permits nothing.
+func (p *partition) endLocked() {
+	if p.stop != nil {
+		p.stop()
+	}
+	p.leader, p.failures, p.notBefore = nil, 0, time.Time{}
+	v := *p.view.Load()
+	v.Loaded = false
+	p.view.Store(&v)
+}
+
+func (p *partition) led() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leader != nil
+}
+
+// failed sets the pause before the next pass.
+func (p *partition) failed(l *leadership, now time.Time, lo, hi time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader != l {
+		return
+	}
+	p.notBefore = now.Add(backoff(p.failures, lo, hi))
+	p.failures++
+}
+
+// backoff doubles from lo to hi with a fifth of jitter, as Kafka's remote log manager does.
+func backoff(failures int, lo, hi time.Duration) time.Duration {
+	d := hi
+	if failures < 16 {
+		d = min(lo<<failures, hi)
+	}
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// setPointer keeps a pointer that was read or written. A reader's late answer does not take a commit back.
+func (p *partition) setPointer(pointer metadata.RemotePointer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pointer.ModRevision > p.pointer.ModRevision {
+		p.pointer = pointer
+	}
+}
+
+// publish makes a committed or loaded root visible to retention and readers, unless the leadership ended.
+func (p *partition) publish(l *leadership, man manifest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader != l {
+		return
+	}
+	l.loaded, l.end = true, man.end()
+	v := *p.view.Load()
+	man.describe(&v)
+	v.Loaded = true
+	p.garbage = man.pendingDeletions()
+	p.view.Store(&v)
+}
+
+// observe is publish for a partition this broker does not lead.
+func (p *partition) observe(man manifest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader != nil {
+		return
+	}
+	v := noView
+	man.describe(&v)
+	v.Loaded = true
+	p.view.Store(&v)
+}
+
+// unload makes the next pass read the pointer again.
+func (p *partition) unload(l *leadership) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.loaded = false
+	if p.leader == l {
+		v := *p.view.Load()
+		v.Loaded = false
+		p.view.Store(&v)
+	}
+}
+
+// pending puts the lag into the view.
+func (p *partition) pending(l *leadership, segments, bytes int64, oldest time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := *p.view.Load()
+	if p.leader != l || v.PendingSegments == segments && v.PendingBytes == bytes && v.OldestUnuploaded.Equal(oldest) {
+		return
+	}
+	v.PendingSegments, v.PendingBytes, v.OldestUnuploaded = segments, bytes, oldest
+	p.view.Store(&v)
+}

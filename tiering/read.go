@@ -1,0 +1,148 @@
+package tiering
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/cache"
+)
+
+// maxPins bounds the chunks of one answer.
+const maxPins = 64
+
+// Read returns whole batches of the tier from the one that holds offset on: those that end at or before o.UpTo, at
+// most o.MaxBytes, but at least one when o.MinOne. It waits for the first chunk only; further ones are part of the
+// answer when they are there. When ctx ends first the fetch goes on into the cache and the next Read finds it. The
+// caller releases the data. Errors: ErrOffsetOutOfRange; ErrCorrupt and ErrMissing in an *ObjectError.
+func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
+	start := time.Now()
+	ctx, span := m.o.Tracer.Start(ctx, "remote fetch", trace.WithAttributes(attribute.Int("partition", int(tip.Partition)), attribute.Int64("offset", offset)))
+	defer span.End()
+	m.metrics.fetchRequests.Add(ctx, 1)
+	d, err := m.read(ctx, m.partition(tip), offset, o)
+	m.metrics.fetchSeconds.Record(ctx, time.Since(start).Seconds())
+	if err != nil {
+		if ctx.Err() == nil {
+			m.metrics.fetchErrors.Add(ctx, 1)
+			span.SetStatus(codes.Error, err.Error())
+		}
+		return nil, err
+	}
+	m.metrics.fetchBytes.Add(ctx, d.size)
+	return d, nil
+}
+
+func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segment.ReadOptions) (*data, error) {
+	man, err := m.current(ctx, p, false)
+	if err == nil && (man.root == nil || offset >= man.root.EndOffset) && !p.led() {
+		man, err = m.current(ctx, p, true) // a follower's image may be behind
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := m.readFrom(ctx, p, man, offset, o)
+	if err != nil && vanished(err) {
+		// The manifest may have been replaced long ago without us knowing.
+		again, ferr := m.current(ctx, p, true)
+		if ferr != nil || again.pointer.Manifest == man.pointer.Manifest {
+			return nil, err
+		}
+		return m.readFrom(ctx, p, again, offset, o)
+	}
+	return d, err
+}
+
+func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offset int64, o segment.ReadOptions) (*data, error) {
+	if man.root == nil {
+		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, ErrOffsetOutOfRange)
+	}
+	d := &data{next: offset}
+	if offset >= o.UpTo {
+		return d, nil
+	}
+	for at := offset; at < min(man.root.EndOffset, o.UpTo); {
+		entry, err := man.find(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		seg, err := m.segment(ctx, man.dir, entry)
+		if err != nil {
+			return nil, err
+		}
+		done, err := m.readSegment(ctx, seg, at, o, d)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			break
+		}
+		at = entry.LastOffset + 1 // nothing but a hole from at on: after compaction
+	}
+	if d.size > 0 {
+		m.readAhead(ctx, p, man, offset, d.next, o.MaxBytes)
+	}
+	return d, nil
+}
+
+// readSegment fills d from one segment; done is false when the segment has no batch at or after offset.
+func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
+	for i := s.chunkOf(offset); i < len(s.chunks) && len(d.pins) < maxPins; i++ {
+		var pin *cache.Pinned
+		if len(d.pins) == 0 {
+			if pin, err = m.chunk(ctx, s, i); err != nil {
+				return false, err
+			}
+		} else {
+			// Waiting for memory while holding some could last for ever: only what is there.
+			var there bool
+			if pin, there = m.o.Cache.Lookup(s.key(i)); !there {
+				return true, nil
+			}
+		}
+		run, next, more := cutRun(pin.Bytes(), offset, o, int64(o.MaxBytes)-d.size, o.MinOne && d.size == 0)
+		if len(run) == 0 {
+			pin.Release()
+			if !more {
+				return true, nil
+			}
+			continue // a hole up to the end of this chunk
+		}
+		d.add(pin, run, next)
+		if !more {
+			return true, nil
+		}
+	}
+	return len(d.pins) > 0, nil
+}
+
+// cutRun returns the batches of b that a read wants: from the one that holds offset, within left bytes (or one
+// batch when minOne), ending at or before o.UpTo. more says that the end of b was what ended it. The batches were
+// checked when they entered the cache, so only their headers are looked at.
+func cutRun(b []byte, offset int64, o segment.ReadOptions, left int64, minOne bool) (run []byte, next int64, more bool) {
+	from, to := 0, 0
+	next = offset
+	for pos := 0; pos < len(b); {
+		batch, _, err := record.Next(b[pos:])
+		if err != nil {
+			return nil, offset, false // impossible: checked on entry
+		}
+		end := pos + batch.Size()
+		if batch.LastOffset() < offset {
+			from, to, pos = end, end, end
+			continue
+		}
+		if batch.NextOffset() > o.UpTo || int64(end-from) > left && !(minOne && to == from) {
+			return b[from:to], next, false
+		}
+		to, next, pos = end, batch.NextOffset(), end
+	}
+	return b[from:to], next, true
+}

@@ -1,0 +1,245 @@
+package tiering
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// loads is how many partitions may read their manifest or clean up at a time; copies have Options.Uploads.
+const loads = 16
+
+// batchSegments and batchBytes bound what one commit may wait for.
+const (
+	batchSegments = 16
+	batchBytes    = 64 << 20
+)
+
+type passKind int
+
+const (
+	passNone passKind = iota
+	passLoad          // read the pointer and the root
+	passKeep          // retention, deletion, topic.json
+	passCopy
+)
+
+// due is a partition with something to do.
+type due struct {
+	p      *partition
+	l      *leadership
+	kind   passKind
+	oldest time.Time
+}
+
+// Run copies, retains and deletes until ctx ends; it returns after all of it, reads' leftovers included, has
+// stopped. Call it once.
+func (m *Manager) Run(ctx context.Context) error {
+	defer func() {
+		m.tasks.close()
+		if err := m.unregister(); err != nil {
+			m.log.Warn("unregister tiering metrics", "err", err)
+		}
+	}()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	copies, others := make(chan struct{}, m.o.Uploads), make(chan struct{}, loads)
+	tick := time.NewTicker(m.o.Poll)
+	defer tick.Stop()
+	for {
+		for _, d := range m.work(time.Now()) {
+			slots := others
+			if d.kind == passCopy {
+				slots = copies
+			}
+			select {
+			case slots <- struct{}{}:
+			default:
+				continue // all busy: a pass that ends nudges
+			}
+			pass, begun := d.p.begin(ctx, d.l)
+			if !begun {
+				<-slots
+				continue
+			}
+			wg.Go(func() {
+				m.pass(pass, d)
+				<-slots
+				m.nudge()
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-m.wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// work returns what is due: partitions to load first, then housekeeping, then copies, the oldest segment first.
+func (m *Manager) work(now time.Time) []due {
+	var all []due
+	for _, p := range m.snapshot() {
+		if d := m.due(p, now); d.kind != passNone {
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(a, b due) int { return cmp.Or(cmp.Compare(a.kind, b.kind), a.oldest.Compare(b.oldest)) })
+	return all
+}
+
+func (m *Manager) due(p *partition, now time.Time) due {
+	p.mu.Lock()
+	l := p.leader
+	if l == nil || p.busy {
+		p.mu.Unlock()
+		return due{}
+	}
+	loaded, end, waits, keep := l.loaded, l.end, now.Before(p.notBefore), !now.Before(l.keepAt)
+	p.mu.Unlock()
+	d := due{p: p, l: l}
+	if !loaded {
+		d.kind = passLoad
+	} else {
+		d.kind, d.oldest = m.lag(p, l, end, now)
+		if keep {
+			d.kind = passKeep
+		}
+	}
+	if waits {
+		return due{}
+	}
+	return d
+}
+
+// lag refreshes what the view says about segments that wait, and says whether the first may be copied.
+func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (passKind, time.Time) {
+	sealed := l.log.Sealed(end)
+	var bytes int64
+	var oldest time.Time
+	for i := range sealed {
+		bytes += sealed[i].Size
+		if oldest.IsZero() || sealed[i].SealedAt.Before(oldest) {
+			oldest = sealed[i].SealedAt
+		}
+	}
+	p.pending(l, int64(len(sealed)), bytes, oldest)
+	if len(m.candidates(l, end, now)) == 0 {
+		return passNone, oldest
+	}
+	return passCopy, oldest
+}
+
+// begin claims the partition for one pass, whose context also ends with the leadership.
+func (p *partition) begin(ctx context.Context, l *leadership) (context.Context, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy || p.leader != l {
+		return nil, false
+	}
+	ctx, p.stop = context.WithCancel(ctx)
+	p.busy = true
+	return ctx, true
+}
+
+func (p *partition) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop()
+	p.busy, p.stop = false, nil
+}
+
+// pass does one thing for a partition and logs how it went wrong.
+func (m *Manager) pass(ctx context.Context, d due) {
+	defer d.p.finish()
+	var err error
+	switch d.kind {
+	case passLoad:
+		err = m.loadView(ctx, d.p, d.l)
+	case passKeep:
+		err = m.keep(ctx, d.p, d.l, time.Now())
+	case passCopy:
+		err = m.copySealed(ctx, d.p, d.l)
+	}
+	if err == nil {
+		d.p.succeeded(d.l)
+		return
+	}
+	if ctx.Err() != nil {
+		m.discard(ctx, d.p, d.l)
+		return
+	}
+	d.p.failed(d.l, time.Now(), m.o.RetryMin, m.o.RetryMax)
+	attrs := []any{"topic", d.l.topic, "partition", d.p.tip.Partition, "epoch", d.l.epoch, "err", err}
+	switch {
+	case errors.Is(err, ErrNotLeader):
+		m.log.Info("remote log manager lost the leadership", attrs...)
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiverged), errors.Is(err, ErrMissing), errors.Is(err, ErrVersion):
+		m.log.Error("remote log of a partition needs an operator", attrs...)
+	default:
+		m.log.Warn("remote log task failed, will be tried again", attrs...)
+	}
+}
+
+func (p *partition) succeeded(l *leadership) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader == l {
+		p.failures, p.notBefore = 0, time.Time{}
+	}
+}
+
+// loadView reads the pointer and the root under a new leadership, and checks that the log continues the tier.
+func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) error {
+	pointer, err := m.readPointer(ctx, p)
+	if err != nil {
+		return err
+	}
+	man, err := m.open(ctx, p.tip, pointer)
+	if err != nil {
+		return err
+	}
+	if man.root != nil {
+		if err := continues(l, man.root); err != nil {
+			return err
+		}
+		if err := adoptLogStart(l, man.root); err != nil {
+			return err
+		}
+	}
+	p.publish(l, man)
+	return nil
+}
+
+// continues refuses a log whose records before the tier's end were written by another line of leaders: copying
+// on would put two values at one offset. What the log does not know it cannot contradict.
+func continues(l *leadership, r *Root) error {
+	last := r.HighestOffset()
+	if last < l.log.LogStart() || r.Segments == 0 {
+		return nil
+	}
+	local, ok := l.log.EpochForOffset(last)
+	remote, _ := r.Epochs.at(last)
+	if ok && local != remote {
+		return fmt.Errorf("offset %d has leader epoch %d here and %d in the tier: %w", last, local, remote, ErrDiverged)
+	}
+	return nil
+}
+
+// adoptLogStart carries the log start over that an earlier leader committed, as far as this log reaches: what
+// retention has removed stays removed.
+func adoptLogStart(l *leadership, r *Root) error {
+	start := min(max(r.StartOffset, r.LogStartOffset), l.log.HighWatermark())
+	if start <= l.log.LogStart() {
+		return nil
+	}
+	if err := l.log.SetLogStart(start); err != nil {
+		return fmt.Errorf("set log start %d: %w", start, err)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package tiering
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+// Status is what `tier status` says of one led partition beyond what its log knows.
+type Status struct {
+	TopicIDPartition metadata.TopicIDPartition
+	Topic            string
+	LeaderEpoch      int32
+	View             segment.RemoteView
+	OldestAge        time.Duration // of the oldest sealed segment that is not in the tier; 0 = none waits
+	PendingDeletions int64         // items on the manifest's garbage list
+	Failures         int           // passes that failed since the last good one
+	RetryAt          time.Time     // of the next pass after a failure
+}
+
+// Status returns the state of every partition this broker leads, in no order.
+func (m *Manager) Status(now time.Time) []Status {
+	var all []Status
+	for _, p := range m.snapshot() {
+		if s, ok := p.status(now); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (p *partition) status(now time.Time) (Status, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leader
+	if l == nil {
+		return Status{}, false
+	}
+	s := Status{
+		TopicIDPartition: p.tip, Topic: l.topic, LeaderEpoch: l.epoch, View: *p.view.Load(),
+		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore,
+	}
+	if !s.View.OldestUnuploaded.IsZero() {
+		s.OldestAge = max(now.Sub(s.View.OldestUnuploaded), 0)
+	}
+	return s, true
+}
+
+type totals struct {
+	pendingBytes, pendingSegments, bytes, segments, unready, garbage int64
+	oldest                                                           time.Duration
+}
+
+func (m *Manager) totals() totals {
+	var t totals
+	for _, s := range m.Status(time.Now()) {
+		t.pendingBytes += s.View.PendingBytes
+		t.pendingSegments += s.View.PendingSegments
+		t.bytes += s.View.Bytes
+		t.segments += s.View.Segments
+		t.garbage += s.PendingDeletions
+		t.oldest = max(t.oldest, s.OldestAge)
+		if !s.View.Loaded {
+			t.unready++
+		}
+	}
+	return t
+}
+
+// Entries yields the entries of a partition from the one that holds from on, oldest first. They must not be
+// changed. An error ends the sequence.
+func (m *Manager) Entries(ctx context.Context, tip metadata.TopicIDPartition, from int64) iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		man, err := m.current(ctx, m.partition(tip), false)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if man.root == nil {
+			return
+		}
+		for e, err := range man.walk(ctx, from, nil) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Root returns the root of a partition's manifest, nil when nothing was ever copied. It must not be changed.
+func (m *Manager) Root(ctx context.Context, tip metadata.TopicIDPartition) (*Root, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	return man.root, err
+}

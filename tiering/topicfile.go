@@ -1,0 +1,158 @@
+package tiering
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+const maxTopicBytes = 1 << 20
+
+// TopicFile is the contents of topic.json: what it takes to create the topic again from the bucket alone.
+type TopicFile struct {
+	Topic      string            `json:"topic"`
+	TopicID    metadata.TopicID  `json:"topic_id"`
+	Partitions int               `json:"partitions"`
+	Created    time.Time         `json:"created"`
+	Configs    map[string]string `json:"configs,omitempty"` // overrides only
+}
+
+// DecodeTopicFile reads a topic.json object.
+func DecodeTopicFile(b []byte) (*TopicFile, error) {
+	t := new(TopicFile)
+	if _, err := openJSON(topicFormat, b, maxTopicBytes, t); err != nil {
+		return nil, err
+	}
+	if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || t.Partitions < 0 {
+		return nil, fmt.Errorf("topic.json of %q with %d partitions: %w", t.Topic, t.Partitions, ErrCorrupt)
+	}
+	return t, nil
+}
+
+// topicFiles remembers what this process knows to be in the bucket, and the image it last compared.
+type topicFiles struct {
+	mu      sync.Mutex
+	written map[metadata.TopicID][]byte
+	seen    map[metadata.TopicID]int64 // image revision
+}
+
+func (f *topicFiles) get(id metadata.TopicID) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.written[id]
+}
+
+func (f *topicFiles) set(id metadata.TopicID, b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.written == nil {
+		f.written = map[metadata.TopicID][]byte{}
+	}
+	f.written[id] = b
+}
+
+// checked says whether the topic was compared under this revision of the image.
+func (f *topicFiles) checked(id metadata.TopicID, revision int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, ok := f.seen[id]
+	return ok && old == revision
+}
+
+func (f *topicFiles) check(id metadata.TopicID, revision int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen == nil {
+		f.seen = map[metadata.TopicID]int64{}
+	}
+	f.seen[id] = revision
+}
+
+func (m *Manager) describeTopic(id metadata.TopicID) ([]byte, error) {
+	im := m.o.Metadata.Image()
+	t, ok := im.TopicByID(id)
+	if !ok {
+		return nil, fmt.Errorf("topic %v: %w", id, metadata.ErrUnknownTopic)
+	}
+	b, _, err := sealJSON(topicFormat, TopicFile{
+		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
+	}, maxTopicBytes)
+	return b, err
+}
+
+// topicFile makes sure that topic.json exists before the first manifest of a topic is committed.
+func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.TopicIDPartition) error {
+	if m.topics.get(tip.Topic) != nil {
+		return nil
+	}
+	b, err := m.describeTopic(tip.Topic)
+	if errors.Is(err, metadata.ErrUnknownTopic) {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	if err != nil {
+		return err
+	}
+	key := topicDir(name, tip.Topic) + "topic.json"
+	err = m.putTopic(ctx, key, b, true)
+	if errors.Is(err, object.ErrExists) {
+		if b, err = m.getAll(ctx, key, maxTopicBytes); err != nil {
+			return err
+		}
+	}
+	if err == nil {
+		m.topics.set(tip.Topic, b)
+	}
+	return err
+}
+
+func (m *Manager) putTopic(ctx context.Context, key string, b []byte, ifAbsent bool) error {
+	return named("write", key, m.retry(ctx, func() error {
+		_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{
+			IfAbsent: ifAbsent, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true,
+		})
+		return err
+	}))
+}
+
+// refreshTopicFile rewrites topic.json after a change of the configuration. Only partition 0's leader does: two
+// writers could leave the older text. It compares when the image has changed, and reads the object once.
+func (m *Manager) refreshTopicFile(ctx context.Context, name string, tip metadata.TopicIDPartition) error {
+	revision := m.o.Metadata.Image().Revision()
+	if tip.Partition != 0 || m.topics.checked(tip.Topic, revision) {
+		return nil
+	}
+	b, err := m.describeTopic(tip.Topic)
+	if errors.Is(err, metadata.ErrUnknownTopic) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	key := topicDir(name, tip.Topic) + "topic.json"
+	have := m.topics.get(tip.Topic)
+	if have == nil {
+		have, err = m.getAll(ctx, key, maxTopicBytes)
+		if errors.Is(err, ErrMissing) {
+			m.topics.check(tip.Topic, revision)
+			return nil // nothing of this topic was copied yet
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !bytes.Equal(have, b) {
+		if err := m.putTopic(ctx, key, b, false); err != nil {
+			return err
+		}
+	}
+	m.topics.set(tip.Topic, b)
+	m.topics.check(tip.Topic, revision)
+	return nil
+}
