@@ -190,8 +190,8 @@ func (h *host[M]) loop(ctx context.Context) error {
 // not called: the machine they would change is worthless.
 func (h *host[M]) end() {
 	h.state.Store(stateGone)
-	h.timers.stop()
 	h.machine.Unloaded()
+	h.timers.stop()
 	for _, p := range h.pending {
 		if p.reply != nil {
 			p.reply <- ErrNotCoordinator

@@ -77,6 +77,9 @@ func (s *timerSet) due(now time.Time) *Timer {
 }
 
 func (s *timerSet) stop() {
+	for _, t := range s.heap {
+		t.index = -1
+	}
 	s.heap = nil
 	if s.clock != nil {
 		s.clock.Stop()

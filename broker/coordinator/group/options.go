@@ -91,3 +91,6 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// Topic is the internal topic that groups and offsets are kept in.
+const Topic = "__consumer_offsets"
