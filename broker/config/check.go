@@ -163,7 +163,11 @@ func checkEndpoints(v string) error {
 		if err == nil && (u.Scheme == "unix" || u.Scheme == "unixs") {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(part); err != nil {
+		_, port, err := net.SplitHostPort(part)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: want http://HOST:PORT, https://HOST:PORT or HOST:PORT", part)
 		}
 	}

@@ -1,0 +1,212 @@
+package config
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func settings(kv ...string) map[string]string {
+	out := map[string]string{}
+	for _, s := range kv {
+		for f := range strings.FieldsSeq(s) {
+			k, v, _ := strings.Cut(f, "=")
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// The rules of LogConfig.validate, with Kafka's messages.
+func TestTopicRules(t *testing.T) {
+	for _, c := range []struct{ configs, want string }{
+		{"", ""},
+		{"retention.ms=-1 retention.bytes=-1 local.retention.ms=1000", ""},
+		{"retention.ms=1000 local.retention.ms=1000", ""},
+		{"cleanup.policy=compact", ""},
+		{"cleanup.policy=", ""},
+		{"segment.bytes=1048575", "Invalid value 1048575 for configuration segment.bytes: Value must be at least 1048576"},
+		{"internal.segment.bytes=1000", ""},
+		{"retention.ms=abc", "Invalid value abc for configuration retention.ms: Not a number of type LONG"},
+		{"min.cleanable.dirty.ratio=1.5", "Value must be no more than 1"},
+		{"cleanup.policy=remove", "Invalid value remove for configuration cleanup.policy: String must be one of: compact, delete"},
+		{"compression.type=br", "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"},
+		{"compression.gzip.level=0", "Value must be at least 1"},
+		{"retenton.ms=5", "Unknown topic config name: retenton.ms; did you mean retention.ms?"},
+		{"retention.ms=1000 local.retention.ms=1001", "Invalid value 1001 for configuration local.retention.ms: Value must not be more than property: retention.ms value: 1000"},
+		{"retention.bytes=1000 local.retention.bytes=-1", "Invalid value -1 for configuration local.retention.bytes: Value must not be -1 as retention.bytes value is set as 1000"},
+		{"remote.storage.enable=false retention.ms=1000 local.retention.ms=1001", ""},
+		{"remote.storage.enable=true cleanup.policy=compact", "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list."},
+		{"remote.storage.enable=true cleanup.policy=compact,delete", "Remote log storage only supports"},
+		{"remote.copy.lag.ms=2000 local.retention.ms=1000", "Invalid value 2000 for configuration remote.copy.lag.ms: Value must not be more than local.retention.ms property value: 1000"},
+		{"remote.copy.lag.ms=-1 local.retention.ms=1000", ""},
+		{"remote.copy.lag.bytes=2000 retention.bytes=1000", "remote.copy.lag.bytes"},
+		{"remote.log.copy.disable=true", ""},
+		{"remote.log.copy.disable=true local.retention.ms=5", "must be set to the identical value"},
+		{"min.compaction.lag.ms=10 max.compaction.lag.ms=9", "conflict topic config setting min.compaction.lag.ms (10) > max.compaction.lag.ms (9)"},
+		{"leader.replication.throttled.replicas=0:1,2:3", ""},
+		{"leader.replication.throttled.replicas=*", ""},
+		{"leader.replication.throttled.replicas=0-1", "must be the literal '*'"},
+		{"flush.messages=0", "Value must be at least 1"},
+	} {
+		err := ValidateTopic(settings(c.configs))
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.configs, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, ErrInvalid)):
+			t.Errorf("%s: %v, want %s", c.configs, err, c.want)
+		}
+	}
+}
+
+func TestTopicIsTieredUnlessThatIsImpossible(t *testing.T) {
+	on, off := Defaults(), load(t, map[string]string{"remote.log.storage.system.enable": "false"})
+	for _, c := range []struct {
+		s       *Settings
+		configs string
+		want    bool
+	}{
+		{on, "", true}, {on, "cleanup.policy=compact", false}, {on, "cleanup.policy=compact,delete", false}, {on, "remote.storage.enable=false", false}, {off, "", false},
+	} {
+		topic, err := c.s.ResolveTopic(settings(c.configs))
+		if err != nil || topic.RemoteEnabled != c.want {
+			t.Errorf("%q: %v %v", c.configs, topic.RemoteEnabled, err)
+		}
+	}
+	if err := off.ValidateTopic(settings("remote.storage.enable=true")); err == nil || !strings.Contains(err.Error(), "Tiered Storage functionality is disabled in the broker") {
+		t.Errorf("without a store: %v", err)
+	}
+}
+
+func TestTieringIsNotSwitchedOffByAccident(t *testing.T) {
+	s := Defaults()
+	for _, next := range []string{"remote.storage.enable=false", "cleanup.policy=compact"} {
+		if _, err := s.ReplaceTopic(settings(""), settings(next)); err == nil || !strings.Contains(err.Error(), "It is invalid to disable remote storage without deleting remote data") {
+			t.Errorf("%s: %v", next, err)
+		}
+	}
+	if _, err := s.ReplaceTopic(settings(""), settings("remote.storage.enable=false remote.log.delete.on.disable=true")); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.ReplaceTopic(nil, settings("remote.storage.enable=false")); err != nil {
+		t.Errorf("a new topic: %v", err)
+	}
+}
+
+func TestIncrementalAlter(t *testing.T) {
+	text := func(s string) *string { return &s }
+	current := settings("retention.ms=1000 cleanup.policy=delete")
+	before := maps.Clone(current)
+	for _, c := range []struct {
+		name string
+		ops  []Op
+		want string // the new state, or the error
+		bad  error
+	}{
+		{"set and delete", []Op{{"segment.ms", OpSet, text(" 0005 ")}, {"retention.ms", OpDelete, nil}}, "segment.ms=5 cleanup.policy=delete", nil},
+		{"append what is there", []Op{{"cleanup.policy", OpAppend, text("delete")}}, "retention.ms=1000 cleanup.policy=delete", nil},
+		{"subtract all", []Op{{"cleanup.policy", OpSubtract, text("delete")}}, "retention.ms=1000 cleanup.policy=", nil},
+		{"append to a default", []Op{{"leader.replication.throttled.replicas", OpAppend, text("0:1")}}, "retention.ms=1000 cleanup.policy=delete leader.replication.throttled.replicas=0:1", nil},
+		{"append to a number", []Op{{"retention.ms", OpAppend, text("1")}}, "its type is not a list", ErrInvalid},
+		{"twice", []Op{{"retention.ms", OpSet, text("1")}, {"retention.ms", OpDelete, nil}}, "duplicate config keys", ErrInvalidRequest},
+		{"null", []Op{{"retention.ms", OpSet, nil}}, "Null value not supported", ErrInvalidRequest},
+		{"no such operation", []Op{{"retention.ms", 9, text("1")}}, "Unknown operation type 9", ErrInvalidRequest},
+		{"unknown", []Op{{"x", OpSet, text("1")}}, "Unknown topic config name: x", ErrInvalid},
+		{"delete unknown", []Op{{"x", OpDelete, nil}}, "retention.ms=1000 cleanup.policy=delete", nil},
+		{"breaks a rule", []Op{{"local.retention.ms", OpSet, text("2000")}}, "Value must not be more than property: retention.ms", ErrInvalid},
+	} {
+		got, err := Defaults().AlterTopic(current, c.ops)
+		switch {
+		case c.bad != nil:
+			if err == nil || !errors.Is(err, c.bad) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		default:
+			if d := cmp.Diff(settings(c.want), got); d != "" {
+				t.Errorf("%s: %s", c.name, d)
+			}
+		}
+	}
+	if d := cmp.Diff(before, current); d != "" {
+		t.Errorf("the current state was changed: %s", d)
+	}
+}
+
+func TestAlterBroker(t *testing.T) {
+	text := func(s string) *string { return &s }
+	s := load(t, map[string]string{"remote.cache.bytes": "67108864"})
+	got, err := s.AlterBroker(settings("max.connections=5"), false, []Op{{"log.retention.ms", OpSet, text("1000")}})
+	if err != nil || !cmp.Equal(got, settings("max.connections=5 log.retention.ms=1000")) {
+		t.Errorf("%v %v", got, err)
+	}
+	for name, want := range map[string]string{
+		"node.id": "Cannot update these configs dynamically: Set(node.id)", "nope": "unknown setting nope", "log.retention.ms": "Value must be unlimited (-1) or, equal or greater than 1",
+	} {
+		if _, err := s.AlterBroker(nil, true, []Op{{name, OpSet, text("0")}}); err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What an older version stored is kept as long as nobody touches it.
+	if got, err := s.ReplaceBroker(settings("gone=1"), settings("gone=1 max.connections=7"), false); err != nil || got["gone"] != "1" {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+func TestDescribeShowsTheWholeChain(t *testing.T) {
+	s := load(t, map[string]string{"log.retention.minutes": "10"})
+	s, err := s.With(settings("log.retention.ms=700000"), settings("log.retention.ms=800000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(all []Entry, name string) Entry {
+		for _, e := range all {
+			if e.Name == name {
+				return e
+			}
+		}
+		t.Fatalf("%s is not described", name)
+		return Entry{}
+	}
+	chain := func(e Entry) string {
+		var parts []string
+		for _, y := range e.Synonyms {
+			parts = append(parts, y.Name+"="+*y.Value+"("+y.Source.String()+")")
+		}
+		return strings.Join(parts, " ")
+	}
+	e := entry(s.DescribeTopic(settings("retention.ms=5")), "retention.ms")
+	want := "retention.ms=5(topic) log.retention.ms=800000(dynamic, this broker) log.retention.ms=700000(dynamic, cluster-wide) log.retention.minutes=10(configuration) log.retention.hours=168(default)"
+	if *e.Value != "5" || e.Source != SourceTopic || chain(e) != want || e.ReadOnly || e.Doc == "" {
+		t.Errorf("%+v\n%s", e, chain(e))
+	}
+	if e := entry(load(t, map[string]string{"log.retention.minutes": "10"}).DescribeTopic(nil), "retention.ms"); *e.Value != "600000" || e.Source != SourceStaticBroker {
+		t.Errorf("in the topic's unit: %+v", e)
+	}
+	if e := entry(s.DescribeTopic(settings("cleanup.policy=compact")), "remote.storage.enable"); *e.Value != "false" || e.Source != SourceDefault {
+		t.Errorf("%+v", e)
+	}
+	e = entry(s.DescribeBroker(), "log.retention.ms")
+	if *e.Value != "800000" || e.Source != SourceBroker || e.ReadOnly || len(e.Synonyms) != 4 {
+		t.Errorf("%+v", e)
+	}
+	if e := entry(s.DescribeBroker(), "node.id"); !e.ReadOnly || e.Source != SourceDefault || *e.Value != "1" {
+		t.Errorf("%+v", e)
+	}
+	if e := entry(s.DescribeBroker(), "broker.rack"); e.Value != nil {
+		t.Errorf("null is %q", *e.Value)
+	}
+	d := s.DescribeDefaultBroker()
+	if len(d) != 1 || *d[0].Value != "700000" || d[0].Source != SourceDefaultBroker {
+		t.Errorf("%+v", d)
+	}
+	for _, e := range s.DescribeTopic(nil) {
+		if e.Name == "internal.segment.bytes" {
+			t.Error("an internal setting is described")
+		}
+	}
+}
