@@ -26,6 +26,7 @@ func Encode(m kmsg.Response) Response {
 }
 
 func (e *encoded) free() {
+	scribble(e.body)
 	if cap(e.body) > maxReused {
 		e.body = make([]byte, 0, 512)
 	}

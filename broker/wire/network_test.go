@@ -98,7 +98,7 @@ func TestNetworkDeadlines(t *testing.T) {
 			t.Errorf("read without a deadline again: %v", err)
 		}
 		must(t, near.SetWriteDeadline(time.Now().Add(10*time.Millisecond)))
-		_, err = near.Write(make([]byte, 64<<20)) // more than any buffer takes
+		_, err = near.Write(make([]byte, 16<<20)) // more than any buffer takes
 		check("write", err)
 		result := make(chan error, 1)
 		go func() {

@@ -84,6 +84,19 @@ func (c *Conn) readLoop() error {
 	return err
 }
 
+// watchPeer ends the connection when the peer does, while the server stops and requests are still being answered.
+func (c *Conn) watchPeer() {
+	for {
+		if _, err := c.nc.Read(c.in.buf[:]); errors.Is(err, os.ErrDeadlineExceeded) {
+			// The deadline ended reading requests. Without it this read ends with the peer or the connection.
+			_ = c.nc.SetReadDeadline(time.Time{})
+		} else if err != nil {
+			c.cancel()
+			return
+		}
+	}
+}
+
 func (c *Conn) handshake() error {
 	t, ok := c.nc.(*tls.Conn)
 	if !ok {
@@ -113,10 +126,11 @@ func (c *Conn) readRequest() error {
 	cl.began, cl.buffered, cl.req.Received = began, buf != nil, c.touch()
 	c.inFlight.Add(1)
 	c.handle(cl)
+	scribble(cl.req.Body)
+	cl.req.Body = nil
 	if buf != nil {
 		c.release(buf)
 	}
-	cl.req.Body = nil
 	cl.handled = time.Now()
 	c.calls <- cl // never blocks: it has a place for every slot
 	return nil

@@ -169,6 +169,9 @@ func TestPendingErrorAndCloseEndTheConnection(t *testing.T) {
 		r := start(t, n, Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
 			resp := echoed(r)
 			resp.Close = r.CorrelationID == 2
+			if r.CorrelationID == 3 {
+				return Response{Close: true}, nil
+			}
 			return Response{}, func(context.Context) (Response, error) {
 				if r.CorrelationID == 1 {
 					return resp, errors.New("no")
@@ -182,6 +185,9 @@ func TestPendingErrorAndCloseEndTheConnection(t *testing.T) {
 		c = r.connect(t)
 		c.send(2, "last words")
 		c.expect(2, "last words")
+		c.expectClosed()
+		c = r.connect(t)
+		c.send(3, "malformed")
 		c.expectClosed()
 	})
 }
@@ -337,4 +343,23 @@ func selfSigned(t *testing.T) tls.Certificate {
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	must(t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func TestBodyIsSpoiledAfterTheOrderedPhase(t *testing.T) {
+	probe := []byte{1}
+	if scribble(probe); probe[0] == 1 {
+		t.Skip("only with -race or -tags invariants")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, inMemory(), Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
+			kept := r.Body // wrong
+			return Response{}, func(context.Context) (Response, error) {
+				return Response{Buffers: [][]byte{bytes.Clone(kept)}}, nil
+			}
+		}}}).connect(t)
+		for i, n := range []int{10, 10_000} {
+			c.send(int32(i), string(make([]byte, n)))
+			c.expect(int32(i), string(bytes.Repeat([]byte{0xdb}, n)))
+		}
+	})
 }

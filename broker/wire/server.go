@@ -264,11 +264,16 @@ func (s *Server) serve(c *Conn) {
 	counts.open.Add(1)
 	s.log.Debug("connection opened", "listener", c.listener.Name, "client", c.nc.RemoteAddr(), "conn", c.id)
 	var writer sync.WaitGroup
-	writer.Go(func() { newWriter(c).run() })
+	writer.Go(func() {
+		newWriter(c).run()
+		c.Close() // ends watchPeer
+	})
 	err := c.readLoop()
 	close(c.calls)
+	if errors.Is(err, errStopping) {
+		c.watchPeer()
+	}
 	writer.Wait()
-	c.Close()
 	stop()
 	s.log.Debug("connection closed", "listener", c.listener.Name, "client", c.nc.RemoteAddr(), "conn", c.id, "err", err)
 	counts.open.Add(-1)

@@ -40,14 +40,19 @@ type Response struct {
 	Payloads []Payload
 	// Throttle mutes the connection for that long once the response is on its way (KIP-219).
 	Throttle time.Duration
-	// Close ends the connection after the response.
+	// Close ends the connection after the response; with neither Buffers nor Payloads, without a response.
 	Close bool
 	// None means that the request has no response: acks=0.
 	None bool
-	// Failed counts the request as one that was answered with an error.
+	// Failed counts the request as one that was answered with an error, for metrics.
 	Failed bool
 
 	encoded *encoded // where Buffers come from, nil when the handler made them
+}
+
+// silent tells whether nothing is written.
+func (r *Response) silent() bool {
+	return r.None || r.Close && len(r.Buffers) == 0 && len(r.Payloads) == 0
 }
 
 // Pending finishes a response that has to wait. The writer of the connection calls it, in request order and exactly

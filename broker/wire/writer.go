@@ -96,7 +96,7 @@ func (w *writer) answer(cl *call) {
 		// Before the response leaves: the next request may be there right after it.
 		w.c.mute(w.c.server.instant(cl.ready.Add(cl.resp.Throttle)))
 	}
-	if cl.resp.None {
+	if cl.resp.silent() {
 		w.drop(cl)
 	} else {
 		w.collect(cl)
