@@ -145,6 +145,7 @@ func (l *location) fail(op, key string, err error) error {
 	var (
 		done  *Error
 		none  *noCredentialsError
+		body  *bodyError
 		api   smithy.APIError
 		resp  *smithyhttp.ResponseError
 		mresp minio.ErrorResponse
@@ -155,6 +156,8 @@ func (l *location) fail(op, key string, err error) error {
 		return err
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrChecksum), errors.Is(err, ErrExists), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Op: op, Key: key, Store: l.String(), Err: err}
+	case errors.As(err, &body):
+		return &Error{Op: op, Key: key, Store: l.String(), Err: body}
 	case errors.As(err, &none):
 		return &Error{Op: op, Key: key, Store: l.String(), Kind: ErrAccess, Hint: "no credentials: set " + l.keyNames,
 			Err: errors.New("no credentials found")}

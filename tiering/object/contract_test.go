@@ -56,6 +56,7 @@ func testContract(t *testing.T, s subject) {
 		"LargeObjectsGoUpWhole":              testLarge,
 		"InvalidKeysAreRefused":              testKeys,
 		"CancelledContextIsNotUnavailable":   testCancelled,
+		"UnreadableBodyIsNotTheStoresFault":  testBodyError,
 		"CheckPasses":                        testCheck,
 		"PutAndDeleteInOneFolderDoNotClash":  testFolderRace,
 		"LongestComponentsAndStrangeNamesDo": testStrangeNames,
@@ -456,5 +457,35 @@ func testStrangeNames(t *testing.T, sub subject) {
 	}
 	if got := list(t, s, "", ""); len(got) != 0 {
 		t.Errorf("left: %v", got)
+	}
+}
+
+// failingBody fails from some offset on.
+type failingBody struct {
+	object.Body
+	from int64
+	err  error
+}
+
+func (f failingBody) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.from {
+		return 0, f.err
+	}
+	return f.Body.ReadAt(p, off)
+}
+
+func testBodyError(t *testing.T, sub subject) {
+	s := sub.fresh(t)
+	broken := errors.New("the local disk is broken")
+	for _, n := range []int{200_000, 17 << 20} {
+		b := pattern(n, 5)
+		body := failingBody{object.Bytes(b), int64(n / 2), broken}
+		_, err := s.Put(t.Context(), "k", body, object.PutOptions{CRC32C: castagnoli(b), HasCRC: true})
+		if !errors.Is(err, broken) || object.Retriable(err) {
+			t.Errorf("%d bytes: got %v, want %v", n, err, broken)
+		}
+		if _, err := s.Head(t.Context(), "k"); !errors.Is(err, object.ErrNotFound) {
+			t.Errorf("head: %v", err)
+		}
 	}
 }

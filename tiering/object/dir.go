@@ -59,8 +59,9 @@ func NewDir(path string) (*Dir, error) {
 
 func (d *Dir) fail(op, key string, err error) error {
 	e := &Error{Op: op, Key: key, Store: "directory " + d.root, Err: err}
+	var body *bodyError
 	switch {
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrShortBody), errors.Is(err, ErrChecksum),
+	case errors.As(err, &body), errors.Is(err, ErrInvalid), errors.Is(err, ErrShortBody), errors.Is(err, ErrChecksum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case missing(err):
 		e.Kind = ErrNotFound
@@ -104,7 +105,7 @@ func (d *Dir) put(ctx context.Context, key string, body Body, o PutOptions) (Inf
 			return Info{}, fs.ErrExist
 		}
 	}
-	temp, sum, err := d.writeTemp(ctx, withProgress(body, o), o)
+	temp, sum, err := d.writeTemp(ctx, newSource(body, o), o)
 	if err != nil {
 		return Info{}, err
 	}
@@ -143,7 +144,7 @@ func (d *Dir) writeTemp(ctx context.Context, body Body, o PutOptions) (name stri
 		}
 		b := (*buf)[:min(copyBytes, size-off)]
 		if n, err := body.ReadAt(b, off); n < len(b) {
-			return "", 0, fmt.Errorf("read body at %d: %w", off+int64(n), err)
+			return "", 0, shortBody(err)
 		}
 		sum = crc32.Update(sum, castagnoli, b)
 		if _, err := f.Write(b); err != nil {

@@ -49,10 +49,10 @@ func (m *Mem) Put(ctx context.Context, key string, body Body, o PutOptions) (Inf
 	if err := m.begin(ctx, "put", key); err != nil {
 		return Info{}, err
 	}
-	body = withProgress(body, o)
+	body = newSource(body, o)
 	data := make([]byte, body.Size())
 	if n, err := body.ReadAt(data, 0); n < len(data) {
-		return Info{}, m.fail("put", key, nil, fmt.Errorf("read body: %w", err))
+		return Info{}, m.fail("put", key, nil, shortBody(err))
 	}
 	sum := crc32.Checksum(data, castagnoli)
 	if o.HasCRC && sum != o.CRC32C {

@@ -132,7 +132,7 @@ func (s *minioStore) Put(ctx context.Context, key string, body Body, o PutOption
 		po.AutoChecksum = minio.ChecksumFullObjectCRC32C
 	}
 	up, err := putRetrying(ctx, &s.location, key, func() (minio.UploadInfo, error) {
-		return s.client.PutObject(ctx, s.bucket, s.prefix+key, io.NewSectionReader(withProgress(body, o), 0, size), size, po)
+		return s.client.PutObject(ctx, s.bucket, s.prefix+key, io.NewSectionReader(newSource(body, o), 0, size), size, po)
 	})
 	if err != nil {
 		return Info{}, err

@@ -34,7 +34,7 @@ const (
 	partBytes   = 8 << 20
 	partWorkers = 2
 	// What bounds those buffers: how many multipart uploads of one store run at a time.
-	largePuts = 4
+	largePuts = 2
 
 	maxAttempts  = 3
 	abortTimeout = 10 * time.Second
@@ -190,7 +190,7 @@ func (s *s3Store) Put(ctx context.Context, key string, body Body, o PutOptions) 
 		}
 	}
 	etag, err := putRetrying(ctx, &s.location, key, func() (string, error) {
-		return put(ctx, key, withProgress(body, o), o.IfAbsent, sum)
+		return put(ctx, key, newSource(body, o), o.IfAbsent, sum)
 	})
 	if err != nil {
 		return Info{}, err
@@ -205,8 +205,12 @@ func bodySum(body Body, o PutOptions, serverCompares bool) (uint32, error) {
 		return o.CRC32C, nil
 	}
 	h := crc32.New(castagnoli)
-	if _, err := io.Copy(h, io.NewSectionReader(body, 0, body.Size())); err != nil {
-		return 0, fmt.Errorf("read body: %w", err)
+	n, err := io.Copy(h, io.NewSectionReader(source{Body: body}, 0, body.Size()))
+	if err != nil {
+		return 0, err
+	}
+	if n < body.Size() {
+		return 0, shortBody(nil)
 	}
 	if o.HasCRC && h.Sum32() != o.CRC32C {
 		return 0, ErrChecksum

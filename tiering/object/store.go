@@ -103,23 +103,39 @@ func ReadAll(ctx context.Context, s Store, key string, limit int64) ([]byte, err
 	return b, nil
 }
 
-// progressReader tells Progress of every read of a body.
-type progressReader struct {
+// source is a body on its way into a store: it tells Progress of every read, and marks the body's
+// own errors, so that a local disk's fault is not taken for the store's.
+type source struct {
 	Body
 	progress func(int64)
 }
 
-func (p progressReader) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.Body.ReadAt(b, off)
-	if n > 0 {
-		p.progress(int64(n))
+func (s source) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.Body.ReadAt(b, off)
+	if n > 0 && s.progress != nil {
+		s.progress(int64(n))
+	}
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
 	}
 	return n, err
 }
 
-func withProgress(b Body, o PutOptions) Body {
-	if o.Progress == nil {
-		return b
+// bodyError is an error of the body that was to be put.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// RetryableError tells aws-sdk-go-v2 not to read a broken disk again.
+func (e *bodyError) RetryableError() bool { return false }
+
+// shortBody is the error of a body that had fewer bytes than its Size.
+func shortBody(err error) error {
+	if err == io.EOF || err == nil {
+		return &bodyError{io.ErrUnexpectedEOF}
 	}
-	return progressReader{b, o.Progress}
+	return err
 }
+
+func newSource(b Body, o PutOptions) source { return source{b, o.Progress} }
