@@ -1,0 +1,302 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// Origin says who appends.
+type Origin int8
+
+// The origins.
+const (
+	Client      Origin = iota // a producer: all of Kafka's checks apply
+	Coordinator               // this broker: may write control batches
+)
+
+// AppendOptions are the circumstances of an append.
+type AppendOptions struct {
+	LeaderEpoch int32
+	Origin      Origin
+	Now         time.Time // zero = the time now
+	// TransactionVersion belongs to a Coordinator's marker: that of
+	// WriteTxnMarkers.
+	TransactionVersion int16
+	// MustVerify and Guard belong to a transactional batch of a Client: see
+	// [Log.StartVerification].
+	MustVerify bool
+	Guard      producer.Guard
+}
+
+// AppendInfo tells what became of an append.
+type AppendInfo struct {
+	FirstOffset   int64 // -1 = nothing was appended
+	LastOffset    int64 // inclusive
+	LogAppendTime int64 // milliseconds, -1 = the records keep their own
+	LogStart      int64
+	Duplicate     bool // the offsets are those of an earlier append of the same batch
+	Bytes         int
+}
+
+const (
+	reserveFrom = 1 << 20 // smaller segments reserve no space ahead
+	reserveStep = 8 << 20
+)
+
+// checked is a batch that passed validation.
+type checked struct {
+	batch record.Batch
+}
+
+// AppendAsLeader appends one or more batches with the next offsets and the given
+// leader epoch. It returns when they are written; [Log.SyncedOffset] moves over
+// them, and OnSynced is called, when they are durable. batches is changed in
+// place and not kept. All are appended or none.
+//
+// Errors: those of [record.Validate] and of [producer.Manager.CheckAll],
+// ErrInvalidBatch, ErrFenced, ErrOffline, ErrClosed, and errors that are
+// syscall.ENOSPC while the disk is full: then nothing was appended and the log is
+// as it was.
+func (l *Log) AppendAsLeader(batches []byte, o AppendOptions) (AppendInfo, error) {
+	cfg := l.config.Load()
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	var few [4]checked
+	list, batches, err := l.validate(few[:0], batches, cfg, o)
+	if err != nil {
+		return AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1, LogStart: l.LogStart()}, err
+	}
+	l.turn.lock()
+	defer l.turn.unlock()
+	info, err := l.appendLeader(list, batches, cfg, o)
+	info.LogStart = l.LogStart()
+	return info, err
+}
+
+// validate checks and normalises the batches without any lock.
+func (l *Log) validate(list []checked, b []byte, cfg *Config, o AppendOptions) ([]checked, []byte, error) {
+	vo := record.ValidateOptions{
+		Now:                o.Now,
+		TimestampType:      cfg.TimestampType,
+		TimestampBeforeMax: cfg.TimestampBeforeMax,
+		TimestampAfterMax:  cfg.TimestampAfterMax,
+		RequireKey:         cfg.Compact && o.Origin == Client,
+		MaxBytes:           int(cfg.MaxMessageBytes),
+		Target:             cfg.Compression,
+		FromClient:         o.Origin == Client,
+	}
+	recompressed, total := false, 0
+	for rest := b; len(rest) > 0; {
+		batch, after, err := record.Next(rest)
+		if err != nil {
+			return nil, nil, err
+		}
+		v, err := record.Validate(batch, vo)
+		if err != nil {
+			return nil, nil, err
+		}
+		recompressed = recompressed || v.Recompressed
+		total += len(v.Batch)
+		list = append(list, checked{batch: v.Batch})
+		rest = after
+	}
+	if len(list) == 0 {
+		return nil, nil, fmt.Errorf("%w: no batch", ErrInvalidBatch)
+	}
+	if recompressed {
+		list, b = joined(list, total)
+	}
+	return list, b, nil
+}
+
+// joined copies batches that lie apart into one slice.
+func joined(list []checked, total int) ([]checked, []byte) {
+	if len(list) == 1 {
+		return list, list[0].batch
+	}
+	b := make([]byte, 0, total)
+	for i, c := range list {
+		at := len(b)
+		b = append(b, c.batch...)
+		list[i].batch = record.Batch(b[at:len(b):len(b)])
+	}
+	return list, b
+}
+
+// appendLeader is the part of AppendAsLeader that has its turn.
+func (l *Log) appendLeader(list []checked, b []byte, cfg *Config, o AppendOptions) (AppendInfo, error) {
+	info := AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1}
+	if err := l.check(); err != nil {
+		return info, err
+	}
+	if epoch := l.epoch.Load(); o.LeaderEpoch < epoch {
+		return info, fmt.Errorf("%s: append with leader epoch %d, the log has %d: %w", l.tp, o.LeaderEpoch, epoch, ErrFenced)
+	}
+	next := l.end.Load()
+	first := next
+	for _, c := range list {
+		c.batch.SetBaseOffset(next)
+		c.batch.SetLeaderEpoch(o.LeaderEpoch)
+		next = c.batch.NextOffset()
+	}
+	dup, err := l.checkProducers(list, o)
+	if err != nil {
+		return info, err
+	}
+	if dup.Duplicate {
+		info.FirstOffset, info.LastOffset, info.Duplicate = dup.Of.FirstOffset, dup.Of.LastOffset, true
+		if cfg.TimestampType == record.LogAppendTime {
+			info.LogAppendTime = dup.Of.Timestamp
+		}
+		return info, nil
+	}
+	info.FirstOffset, info.Bytes = first, len(b)
+	if err := l.write(list, b, cfg, o.Now); err != nil {
+		return AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1}, err
+	}
+	info.LastOffset = next - 1
+	if cfg.TimestampType == record.LogAppendTime {
+		info.LogAppendTime = o.Now.UnixMilli()
+	}
+	return info, nil
+}
+
+// AppendAsFollower appends batches as a leader sent them, with offsets and
+// epochs. A batch cut off at the end is ignored. The batches must continue the
+// log: ErrInvalidBatch. It checks the CRC of each.
+func (l *Log) AppendAsFollower(batches []byte) (AppendInfo, error) {
+	info := AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1, LogStart: l.LogStart()}
+	var few [4]checked
+	list, total := few[:0], 0
+	for rest := batches; len(rest) > 0; {
+		b, after, err := record.Next(rest)
+		if errors.Is(err, record.ErrTorn) {
+			break
+		}
+		if err == nil {
+			err = b.Verify()
+		}
+		if err != nil {
+			return info, err
+		}
+		list = append(list, checked{batch: b})
+		total += len(b)
+		rest = after
+	}
+	if len(list) == 0 {
+		return info, nil
+	}
+	l.turn.lock()
+	defer l.turn.unlock()
+	if err := l.check(); err != nil {
+		return info, err
+	}
+	next := l.end.Load()
+	for _, c := range list {
+		if c.batch.BaseOffset() < next || c.batch.LastOffset() < c.batch.BaseOffset() {
+			return info, fmt.Errorf("%s: batch with offsets %d to %d, want %d or more: %w",
+				l.tp, c.batch.BaseOffset(), c.batch.LastOffset(), next, ErrInvalidBatch)
+		}
+		next = c.batch.NextOffset()
+	}
+	if err := l.write(list, batches[:total], l.config.Load(), time.Now()); err != nil {
+		return info, err
+	}
+	info.FirstOffset, info.LastOffset, info.Bytes = list[0].batch.BaseOffset(), next-1, total
+	return info, nil
+}
+
+// write appends batches that have their offsets. turn must be held.
+func (l *Log) write(list []checked, b []byte, cfg *Config, now time.Time) error {
+	last := list[len(list)-1].batch.LastOffset()
+	if err := l.rollBefore(list, int64(len(b)), last, cfg, now); err != nil {
+		return err
+	}
+	p := l.active()
+	f, err := l.writable(p)
+	if err != nil {
+		return err
+	}
+	l.reserve(p, f, int64(len(b)), cfg)
+	if n, err := f.WriteAt(b, p.size); err != nil {
+		return l.undo(p, f, n, err)
+	}
+	l.publish(p, list, cfg, now)
+	l.requestSync(cfg)
+	return nil
+}
+
+// writable returns the open log file of the active part, whose pin the part
+// keeps until it is sealed or the log is idle. turn must be held.
+func (l *Log) writable(p *part) (vfs.File, error) {
+	if p.pinned {
+		return p.file, nil
+	}
+	f, err := p.log.pin()
+	if err != nil {
+		return nil, l.fail("open segment", err)
+	}
+	l.mu.Lock()
+	p.pinned, p.file = true, f
+	l.mu.Unlock()
+	return f, nil
+}
+
+// reserve asks the file system for space ahead of large segments, in steps. The
+// size of the file does not change.
+func (l *Log) reserve(p *part, f vfs.File, n int64, cfg *Config) {
+	end := p.size + n
+	if end <= p.reserved || end < reserveFrom && !cfg.Preallocate {
+		return
+	}
+	from := max(p.reserved, p.size)
+	to := min(end+reserveStep, max(cfg.SegmentBytes, end))
+	if cfg.Preallocate {
+		to = max(cfg.SegmentBytes, end)
+	}
+	// Only a hint: whether there is space is the business of the write.
+	_ = f.Preallocate(from, to-from)
+	p.reserved = to
+}
+
+// publish makes batches that were written visible.
+func (l *Log) publish(p *part, list []checked, cfg *Config, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.firstAppend.IsZero() {
+		p.firstAppend = now
+	}
+	for _, c := range list {
+		b := c.batch
+		if epoch := b.LeaderEpoch(); epoch > l.epoch.Load() {
+			l.assignEpochLocked(epoch, b.BaseOffset())
+		}
+		p.added(p.size, int64(len(b)), b.LastOffset(), b.MaxTimestamp(), int64(cfg.IndexIntervalBytes))
+		l.trackLocked(p, b)
+		l.localBytes.Add(int64(len(b)))
+		l.snapshotBytes += int64(len(b))
+	}
+	if n := len(l.epochs); n > 0 && l.epochs[n-1].StartOffset >= l.end.Load() {
+		l.epochsDirty = true // its first record is in this append
+	}
+	l.end.Store(p.next)
+}
+
+// undo cuts a write off that failed halfway.
+func (l *Log) undo(p *part, f vfs.File, n int, cause error) error {
+	if !errors.Is(cause, syscall.ENOSPC) {
+		return l.fail("append", cause)
+	}
+	p.reserved = 0
+	if err := f.Truncate(p.size); err != nil {
+		return l.fail("cut a failed append", errors.Join(cause, err))
+	}
+	return fmt.Errorf("%s: append: %w", l.tp, cause)
+}

@@ -1,0 +1,60 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrOffsetOutOfRange is returned for an offset that is not on the local
+	// disk: below LocalLogStart or above LogEnd.
+	ErrOffsetOutOfRange = errors.New("offset out of range")
+	// ErrCorrupt is returned when stored bytes are not what was written. It
+	// fails one partition; PositionError says where.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrOffline is returned by every operation on a log directory that met an
+	// I/O error. It wraps the cause.
+	ErrOffline = errors.New("log directory is offline")
+	// ErrFenced is returned for an append with a leader epoch below the log's.
+	ErrFenced = errors.New("fenced leader epoch")
+	// ErrClosed is returned after Close or DeleteLog.
+	ErrClosed = errors.New("log is closed")
+	// ErrInvalidBatch is returned for records that may not be appended although
+	// they are intact: offsets of a follower's batch that do not continue the
+	// log, or several batches where one is allowed.
+	ErrInvalidBatch = errors.New("invalid batch")
+	// ErrInconsistentTopicID is returned when a partition's directory belongs to
+	// another topic id than the one asked for.
+	ErrInconsistentTopicID = errors.New("inconsistent topic id")
+	// ErrNoSnapshot is returned when a producer snapshot can neither be read nor
+	// computed.
+	ErrNoSnapshot = errors.New("no producer snapshot")
+)
+
+// PositionError says where in a file something was wrong.
+type PositionError struct {
+	Op   string
+	Path string
+	Pos  int64
+	Err  error
+}
+
+// Error names the operation, the file and the position.
+func (e *PositionError) Error() string {
+	return fmt.Sprintf("%s: %s at %d: %v", e.Op, e.Path, e.Pos, e.Err)
+}
+
+// Unwrap returns what was wrong.
+func (e *PositionError) Unwrap() error { return e.Err }
+
+// offlineError is ErrOffline with its cause.
+type offlineError struct {
+	dir   string
+	cause error
+}
+
+func (e *offlineError) Error() string {
+	return fmt.Sprintf("log directory %s is offline: %v", e.dir, e.cause)
+}
+
+func (e *offlineError) Unwrap() []error { return []error{ErrOffline, e.cause} }

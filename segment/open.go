@@ -1,0 +1,346 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// LogOptions say which log to open. TopicPartition is required.
+type LogOptions struct {
+	TopicPartition metadata.TopicPartition
+	TopicID        metadata.TopicID
+	Config         Config
+	// OnSynced is called by the committer after SyncedOffset moved, one call at a
+	// time for a log directory. It must not block.
+	OnSynced func(end int64)
+}
+
+// OpenLog opens a partition's log, creates it if it is missing and recovers it
+// if the last shutdown was not clean. Several logs may be opened at the same
+// time. ErrCorrupt means that records that were durable are damaged or gone: the
+// partition cannot be used, the others can. ErrInconsistentTopicID means that the
+// files belong to another topic.
+func (d *Dir) OpenLog(o LogOptions) (*Log, error) {
+	if err := d.Offline(); err != nil {
+		return nil, err
+	}
+	tp := o.TopicPartition
+	if err := metadata.ValidTopicName(tp.Topic); err != nil || tp.Partition < 0 {
+		return nil, errors.Join(fmt.Errorf("open log %q: invalid partition", tp), err)
+	}
+	d.mu.Lock()
+	switch {
+	case d.closed:
+		d.mu.Unlock()
+		return nil, fmt.Errorf("open log %s: %w", tp, ErrClosed)
+	case d.logs[tp] != nil || d.opening[tp]:
+		d.mu.Unlock()
+		return nil, fmt.Errorf("open log %s: it is open already", tp)
+	}
+	d.opening[tp] = true
+	d.mu.Unlock()
+	l := d.newLog(o)
+	err := l.open()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.opening, tp)
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", tp, err)
+	}
+	d.logs[tp] = l
+	return l, nil
+}
+
+func (d *Dir) newLog(o LogOptions) *Log {
+	cfg := o.Config.withDefaults()
+	l := &Log{
+		dir: d, fs: d.fs, path: filepath.Join(d.path, o.TopicPartition.String()), log: d.log,
+		tp: o.TopicPartition, topicID: o.TopicID, onSynced: o.OnSynced,
+		turn: newGate(), maint: newGate(),
+		producers: producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration),
+	}
+	l.config.Store(&cfg)
+	l.unstable.Store(-1)
+	l.epoch.Store(NoEpoch)
+	return l
+}
+
+// open finds out what there is on disk.
+func (l *Log) open() error {
+	names, err := l.fs.List(l.path)
+	if missing(err) {
+		return l.create()
+	}
+	if err != nil {
+		return l.fail("list", err)
+	}
+	id, err := readTopicID(l.fs, l.path)
+	if err != nil {
+		return l.dir.fail(err)
+	}
+	switch {
+	case l.topicID.IsZero():
+		l.topicID = id
+	case id.IsZero():
+		if err := l.writeTopicID(); err != nil {
+			return err
+		}
+	case id != l.topicID:
+		return fmt.Errorf("%s has topic id %s, want %s: %w", l.path, id, l.topicID, ErrInconsistentTopicID)
+	}
+	if err := l.findParts(names); err != nil {
+		return err
+	}
+	if l.epochs, err = readEpochs(l.fs, l.path); err != nil {
+		return l.dir.fail(err)
+	}
+	if err := l.findEnd(); err != nil {
+		return err
+	}
+	if err := l.replayProducers(); err != nil {
+		return err
+	}
+	return l.settle()
+}
+
+// create makes the directory of a new log, durably.
+func (l *Log) create() error {
+	if err := l.dir.forget(l.tp); err != nil {
+		return err
+	}
+	if err := l.fs.MkdirAll(l.path); err != nil {
+		return l.fail("create directory", err)
+	}
+	if err := l.startAt(0); err != nil {
+		return err
+	}
+	if err := l.writeTopicID(); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.dir.path); err != nil {
+		return l.failSync(err)
+	}
+	return nil
+}
+
+// startAt makes the log consist of one empty segment, durably.
+func (l *Log) startAt(base int64) error {
+	p := newPart(l.dir.files, l.path, base)
+	p.statsKnown, p.hasIndex = true, true
+	f, err := l.fs.Create(p.log.name)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return l.fail("create segment", err)
+	}
+	if err := l.syncNames(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts = []*part{p}
+	l.snapshotBytes = 0
+	l.producers.Reset(base)
+	l.noteUnstableLocked()
+	l.localBytes.Store(0)
+	l.localStart.Store(base)
+	l.end.Store(base)
+	l.durable.Store(base)
+	l.synced.Store(base)
+	l.recovery.Store(base)
+	return nil
+}
+
+func (l *Log) writeTopicID() error {
+	if l.topicID.IsZero() {
+		return nil
+	}
+	if err := vfs.WriteFileAtomic(l.fs, filepath.Join(l.path, partitionMetaFile), encodeTopicID(l.topicID)); err != nil {
+		return l.fail("write partition metadata", err)
+	}
+	return nil
+}
+
+// findParts makes the parts and the list of snapshots of the names in the
+// directory. It removes what a crash left unfinished.
+func (l *Log) findParts(names []string) error {
+	bases := map[int64]bool{}
+	for _, name := range names {
+		if base, ok := parseFileName(name, logSuffix); ok {
+			bases[base] = true
+			p := newPart(l.dir.files, l.path, base)
+			info, err := l.fs.Stat(p.log.name)
+			if err != nil {
+				return l.fail("stat segment", err)
+			}
+			p.size, p.durable = info.Size, info.Size
+			p.full, p.sealed, p.sealedAt = true, true, info.ModTime
+			l.parts = append(l.parts, p)
+		}
+		if offset, ok := parseFileName(name, snapshotSuffix); ok {
+			l.snapshots = append(l.snapshots, offset)
+		}
+	}
+	for _, name := range names {
+		if !leftOver(name, bases) {
+			continue
+		}
+		if err := l.fs.Remove(filepath.Join(l.path, name)); err != nil && !missing(err) {
+			return l.fail("remove left-over", err)
+		}
+	}
+	for i, p := range l.parts[:max(len(l.parts)-1, 0)] {
+		p.next = l.parts[i+1].base
+	}
+	return nil
+}
+
+// leftOver reports whether a file is what a crash in the middle of something left.
+func leftOver(name string, bases map[int64]bool) bool {
+	if strings.HasSuffix(name, vfs.TempSuffix) || strings.HasSuffix(name, deletedSuffix) {
+		return true
+	}
+	for _, suffix := range []string{indexSuffix, timeSuffix, txnSuffix} {
+		if base, ok := parseFileName(name, suffix); ok {
+			return !bases[base]
+		}
+	}
+	return false
+}
+
+// replayProducers computes the producer state of the log's end from the newest
+// snapshot, and what of the transaction indexes is not durable.
+func (l *Log) replayProducers() error {
+	end := l.end.Load()
+	stale := slices.DeleteFunc(slices.Clone(l.snapshots), func(s int64) bool { return s <= end })
+	if err := l.removeSnapshots(stale); err != nil {
+		return err
+	}
+	from, err := l.loadSnapshot(end, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := l.replayFrom(from); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.producers.SetEnd(end)
+	l.noteUnstableLocked()
+	return nil
+}
+
+// replayFrom reads the records from an offset on into the producer state. Aborted
+// transactions below the recovery point are in the indexes already.
+func (l *Log) replayFrom(from int64) error {
+	l.mu.Lock()
+	parts, known := l.parts, l.recovery.Load()
+	l.mu.Unlock()
+	for _, p := range parts {
+		if p.next <= from && p != parts[len(parts)-1] {
+			continue
+		}
+		if err := l.replayPart(p, from, known); err != nil {
+			return err
+		}
+		if p.full && !p.sealed {
+			l.mu.Lock()
+			l.producers.SetEnd(p.next)
+			p.snapshot = l.producers.Snapshot()
+			l.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+func (l *Log) replayPart(p *part, from, known int64) error {
+	if from >= p.next || p.size == 0 {
+		return nil
+	}
+	v, err := l.viewOf(p)
+	if err != nil {
+		return err
+	}
+	defer v.release()
+	var pos int64
+	if from > p.base {
+		if pos, err = v.locate(from); err != nil {
+			return l.readError("read index", p.idx.name, err)
+		}
+	}
+	s := newScanner(v.file, pos, v.size, false)
+	defer s.close()
+	err = s.replay(func(b record.Batch, _, size int64) error {
+		if b.LastOffset() < from {
+			return nil
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.snapshotBytes += size
+		if b.LastOffset() < known {
+			l.trackLocked(nil, b)
+		} else {
+			l.trackLocked(p, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return l.readError("replay segment", p.log.name, err)
+	}
+	return nil
+}
+
+// settle fills in what follows from the rest, with the checkpoints' help.
+func (l *Log) settle() error {
+	offsets, known := l.dir.marks.of(l.tp)
+	l.mu.Lock()
+	base, end := l.parts[0].base, l.end.Load()
+	l.localStart.Store(base)
+	start := base
+	if known[markLogStart] {
+		start = offsets[markLogStart]
+		if !l.config.Load().RemoteEnabled {
+			start = max(start, base)
+		}
+	} else if l.config.Load().RemoteEnabled {
+		start = 0
+	}
+	for _, p := range l.parts {
+		l.localBytes.Add(p.size)
+	}
+	l.mu.Unlock()
+	if start > end {
+		// All that the log start lets one see is gone with the torn tail.
+		if err := l.reset(start); err != nil {
+			return err
+		}
+		end = start
+	}
+	l.logStart.Store(start)
+	l.hw.Store(max(min(offsets[markHighWatermark], end), l.LocalLogStart()))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.startEpochsLocked(start)
+	l.producers.OnHighWatermark(l.hw.Load())
+	l.noteUnstableLocked()
+	if n := len(l.epochs); n > 0 {
+		l.epoch.Store(l.epochs[n-1].Epoch)
+	}
+	for _, p := range l.parts {
+		if p.full && !p.sealed {
+			l.requestSeal()
+			break
+		}
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// maxIndexFile bounds the index file that recovery reads at once: 2 GiB of log
+// with an entry for each smallest batch.
+const maxIndexFile = 512 << 20
+
+// findEnd establishes where the log ends. After a clean shutdown that is at the
+// recovery point; otherwise what lies behind the recovery point is read and its
+// CRCs checked. What is torn there was never durable: it is cut, and a copy kept.
+// What is damaged below it is ErrCorrupt.
+func (l *Log) findEnd() error {
+	offsets, known := l.dir.marks.of(l.tp)
+	point := offsets[markRecovery]
+	if len(l.parts) == 0 {
+		if point > offsets[markLogStart] {
+			return fmt.Errorf("no segments in %s, but records up to %d were durable: %w", l.path, point, ErrCorrupt)
+		}
+		l.epochs = nil
+		return l.startAt(offsets[markLogStart])
+	}
+	active := l.active()
+	active.full, active.sealed, active.statsKnown = false, false, true
+	if l.dir.clean && known[markRecovery] {
+		ok, err := l.openClean(active, point)
+		if err != nil {
+			return err
+		}
+		if ok {
+			l.endAt(point, active)
+			l.recovery.Store(point)
+			return l.loadTxns(active, point)
+		}
+		l.log.Warn("log differs from the clean shutdown's mark, recovering", "partition", l.tp, "offset", point)
+	}
+	return l.recoverTail(point)
+}
+
+// endAt makes next the log's end, all of it durable.
+func (l *Log) endAt(next int64, p *part) {
+	p.next = next
+	l.end.Store(next)
+	l.durable.Store(next)
+	l.synced.Store(next)
+	l.cutEpochsLocked(next)
+	if n := len(l.epochs); n > 0 {
+		l.epoch.Store(l.epochs[n-1].Epoch)
+	}
+}
+
+// openClean takes the index of the active part as it is and reads the records
+// behind its last entry. False means that this is not what a clean shutdown left.
+func (l *Log) openClean(p *part, end int64) (bool, error) {
+	size := p.size
+	offsets, err := indexSize(l.fs, p.idx.name, offsetEntryLen)
+	if err != nil {
+		return false, l.readError("open index", p.idx.name, err)
+	}
+	times, err := indexSize(l.fs, p.tim.name, timeEntryLen)
+	if err != nil {
+		return false, l.readError("open time index", p.tim.name, err)
+	}
+	if offsets > 0 && times <= 0 || offsets > 0 && !l.soundIndex(p, offsets, times) {
+		return false, nil
+	}
+	p.offsets.reset(max(offsets, 0))
+	p.times.reset(max(times, 0))
+	p.offsets.trim, p.times.trim = false, false
+	if err := l.resume(p); err != nil {
+		return false, err
+	}
+	err = l.rescan(p, size, false, end)
+	var d *damage
+	if errors.As(err, &d) {
+		p.size = size
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return p.next == end && p.size == size, nil
+}
+
+// resume sets the statistics of a part to what they were when its last index
+// entry was made, so that the scan that follows from there brings them up to date.
+func (l *Log) resume(p *part) error {
+	p.hasIndex, p.statsKnown = true, true
+	p.lastIndex, p.lastTime, p.maxTime, p.maxTimeAt = 0, -1, -1, -1
+	if p.times.count > 0 {
+		last, err := l.lastTime(p)
+		if err != nil {
+			return err
+		}
+		p.lastTime, p.maxTime, p.maxTimeAt = last.timestamp, last.timestamp, last.offset
+	}
+	if p.offsets.count > 0 {
+		v := p.offsets.view()
+		if !v.inMemory() {
+			f, err := p.idx.pin()
+			if err != nil {
+				return l.readError("open index", p.idx.name, err)
+			}
+			defer p.idx.unpin()
+			v.file = f
+		}
+		var b [offsetEntryLen]byte
+		if err := v.at(b[:], p.offsets.count-1); err != nil {
+			return l.readError("read index", p.idx.name, err)
+		}
+		p.lastIndex = parseOffsetEntry(b[:], p.base).position
+	}
+	p.size, p.next = p.lastIndex, p.base
+	return l.readFirst(p)
+}
+
+// readFirst learns when the first records of a part came.
+func (l *Log) readFirst(p *part) error {
+	p.firstTime, p.firstAppend = -1, time.Time{}
+	f, err := p.log.pin()
+	if err != nil {
+		return l.readError("open segment", p.log.name, err)
+	}
+	defer p.log.unpin()
+	var head [record.HeaderSize]byte
+	n, err := f.ReadAt(head[:], 0)
+	if n < len(head) {
+		if err == nil || err == io.EOF {
+			return nil
+		}
+		return l.readError("read segment", p.log.name, err)
+	}
+	p.firstTime = record.Batch(head[:]).MaxTimestamp()
+	now := time.Now()
+	p.firstAppend = time.UnixMilli(p.firstTime)
+	if p.firstTime < 0 || p.firstAppend.After(now) {
+		p.firstAppend = now
+	}
+	return nil
+}
+
+// rescan reads the batches of p from p.size, where its statistics stand, to size,
+// and takes them into the statistics, the indexes and, from offset epochsFrom on,
+// into the lineage.
+func (l *Log) rescan(p *part, size int64, verify bool, epochsFrom int64) error {
+	f, err := p.log.pin()
+	if err != nil {
+		return l.readError("open segment", p.log.name, err)
+	}
+	defer p.log.unpin()
+	s := newScanner(f, p.size, size, verify)
+	defer s.close()
+	interval := int64(l.config.Load().IndexIntervalBytes)
+	next := max(p.next, p.base)
+	for {
+		b, err := s.step()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		epoch := b.LeaderEpoch()
+		if b.BaseOffset() < next || b.LastOffset()-p.base > maxRelativeOffset ||
+			b.BaseOffset() >= epochsFrom && epoch < l.epoch.Load() {
+			return &damage{s.at, fmt.Errorf("offsets %d to %d with epoch %d after %d with epoch %d",
+				b.BaseOffset(), b.LastOffset(), epoch, next, l.epoch.Load())}
+		}
+		if epoch > l.epoch.Load() && b.BaseOffset() >= epochsFrom {
+			l.assignEpochLocked(epoch, b.BaseOffset())
+			l.epochsDirty = true
+		}
+		p.added(s.at, s.length, b.LastOffset(), b.MaxTimestamp(), interval)
+		next = p.next
+	}
+}
+
+// loadTxns reads the transaction index of a part that may get more entries, as
+// far as it is about offsets below end.
+func (l *Log) loadTxns(p *part, end int64) error {
+	txns, err := readTxnIndex(l.fs, p.txn.name)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return l.readError("read transaction index", p.txn.name, err)
+	}
+	n := 0
+	for n < len(txns) && txns[n].LastOffset < end {
+		n++
+	}
+	p.txns, p.txnFlushed = txns[:n:n], n
+	if err != nil || n < len(txns) {
+		p.txnFlushed = n + 1 // the file holds more: it will be cut
+	}
+	return nil
+}
+
+// recoverTail reads what lies behind the recovery point.
+func (l *Log) recoverTail(point int64) error {
+	first := max(l.floor(point), 0)
+	l.recovery.Store(max(point, l.parts[0].base))
+	l.cutEpochsLocked(l.recovery.Load())
+	changed := false
+	for i := first; i < len(l.parts); i++ {
+		p := l.parts[i]
+		size, base := p.size, p.base
+		p.full, p.sealed, p.durable = i < len(l.parts)-1, false, 0
+		if err := l.loadTxns(p, point); err != nil {
+			return err
+		}
+		if err := l.trustIndex(p, point); err != nil {
+			return err
+		}
+		err := l.rescan(p, size, true, point)
+		var d *damage
+		switch {
+		case errors.As(err, &d):
+		case err != nil:
+			return err
+		case i+1 == len(l.parts):
+			continue
+		default:
+			following := l.parts[i+1].base
+			if following == p.next || following > p.next && l.config.Load().Compact {
+				p.next = following
+				continue
+			}
+			d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", base, p.next-1, following)}
+		}
+		if p.next < point {
+			return l.readError(fmt.Sprintf("recover, records up to %d were durable", point), p.log.name, d)
+		}
+		if err := l.cutTail(i, size, d); err != nil {
+			return err
+		}
+		changed = true
+	}
+	last := l.active()
+	if last.next < point {
+		return fmt.Errorf("%s ends with offset %d, but records up to %d were durable: %w", l.path, last.next-1, point, ErrCorrupt)
+	}
+	if changed {
+		if err := l.syncNames(); err != nil {
+			return err
+		}
+	}
+	if err := l.syncTail(first, changed || last.next > point); err != nil {
+		return err
+	}
+	l.endAt(last.next, last)
+	return nil
+}
+
+// trustIndex keeps of the indexes of p what is about offsets below the recovery
+// point, which was durable before it, and forgets the rest.
+func (l *Log) trustIndex(p *part, point int64) error {
+	n, m := 0, 0
+	var last offsetEntry
+	if point > p.base {
+		offsets, err := readIndexFile(l.fs, p.idx.name, offsetEntryLen)
+		if err != nil {
+			return l.readError("read index", p.idx.name, err)
+		}
+		times, err := readIndexFile(l.fs, p.tim.name, timeEntryLen)
+		if err != nil {
+			return l.readError("read time index", p.tim.name, err)
+		}
+		n, last = soundOffsets(offsets, p.base, point, p.size)
+		if n > 0 && !l.batchAt(p, last.position, last.offset) {
+			n = 0
+		}
+		if n > 0 {
+			m = soundTimes(times, p.base, last.offset)
+		}
+		if m == 0 {
+			n = 0 // there is a time with the first offset
+		}
+	}
+	p.offsets.reset(n)
+	p.times.reset(m)
+	return l.resume(p)
+}
+
+// readIndexFile returns the whole entries of an index file; one that is missing or
+// absurdly large has none.
+func readIndexFile(fsys vfs.FS, name string, width int) ([]byte, error) {
+	b, err := vfs.ReadFile(fsys, name, maxIndexFile)
+	if missing(err) || errors.Is(err, vfs.ErrTooLarge) {
+		return nil, nil
+	}
+	return b[:len(b)/width*width], err
+}
+
+// soundOffsets returns how many entries at the front grow, lie within size and
+// are about offsets below point, and the last of them.
+func soundOffsets(b []byte, base, point, size int64) (n int, last offsetEntry) {
+	last = offsetEntry{base - 1, 0}
+	for len(b) >= offsetEntryLen {
+		e := parseOffsetEntry(b, base)
+		if e.offset <= last.offset || e.position <= last.position || e.offset >= point || e.position >= size {
+			break
+		}
+		n, last, b = n+1, e, b[offsetEntryLen:]
+	}
+	return n, last
+}
+
+// soundTimes returns how many entries at the front grow and are about offsets up
+// to last.
+func soundTimes(b []byte, base, last int64) int {
+	n, before := 0, timeEntry{-1, base - 1}
+	for len(b) >= timeEntryLen {
+		e := parseTimeEntry(b, base)
+		if e.timestamp <= before.timestamp || e.offset < before.offset || e.offset > last {
+			break
+		}
+		n, before, b = n+1, e, b[timeEntryLen:]
+	}
+	return n
+}
+
+// syncTail makes what recovery found durable: it may only be in the page cache.
+func (l *Log) syncTail(first int, needed bool) error {
+	for _, p := range l.parts[first:] {
+		if needed {
+			f, err := p.log.pin()
+			if err != nil {
+				return l.readError("open segment", p.log.name, err)
+			}
+			err = f.Sync()
+			p.log.unpin()
+			if err != nil {
+				return l.failSync(err)
+			}
+		}
+		p.durable = p.size
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package segment
+
+import "time"
+
+// RemoteView is what is known of a partition's part in the tier. It is declared
+// here so that replica and tiering need not import each other.
+type RemoteView struct {
+	Loaded           bool
+	HighestOffset    int64 // last offset in the tier, inclusive, -1 = none
+	HighestEpoch     int32 // leader epoch of HighestOffset, -1 = none
+	StartOffset      int64
+	Bytes            int64
+	Segments         int64
+	PendingSegments  int64 // sealed and not uploaded
+	PendingBytes     int64
+	OldestUnuploaded time.Time // when the oldest of them was sealed, zero = none
+}
+
+var _ RemoteData = (*Chunk)(nil)

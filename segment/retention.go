@@ -1,0 +1,150 @@
+package segment
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// SetLogStart moves the start of the log forward to offset, durably, and removes
+// the sealed segments that lie wholly below. Moving it back does nothing. An
+// offset above the high watermark is ErrOffsetOutOfRange.
+func (l *Log) SetLogStart(offset int64) error {
+	l.maint.lock()
+	defer l.maint.unlock()
+	if err := l.check(); err != nil {
+		return err
+	}
+	if err := l.moveLogStart(offset); err != nil {
+		return err
+	}
+	_, err := l.removeFront(func(p *part) (bool, error) { return p.next <= l.logStart.Load(), nil })
+	return err
+}
+
+// moveLogStart is the first half of SetLogStart. maint must be held.
+func (l *Log) moveLogStart(offset int64) error {
+	l.mu.Lock()
+	if hw := l.hw.Load(); offset > hw {
+		l.mu.Unlock()
+		return fmt.Errorf("%s: log start %d above the high watermark %d: %w", l.tp, offset, hw, ErrOffsetOutOfRange)
+	}
+	if offset <= l.logStart.Load() {
+		l.mu.Unlock()
+		return nil
+	}
+	l.logStart.Store(offset)
+	l.startEpochsLocked(offset)
+	l.producers.OnLogStart(offset)
+	l.noteUnstableLocked()
+	l.mu.Unlock()
+	return l.dir.persist(markLogStart)
+}
+
+// removeFront removes sealed segments from the front as long as goes says so. A
+// segment that is not sealed, or not below the high watermark, stays. maint must
+// be held.
+func (l *Log) removeFront(goes func(*part) (bool, error)) (freed int64, err error) {
+	for {
+		l.mu.Lock()
+		p := l.parts[0]
+		ready := len(l.parts) > 1 && p.sealed && p.next <= l.hw.Load()
+		l.mu.Unlock()
+		if !ready {
+			return freed, nil
+		}
+		if ok, err := goes(p); err != nil || !ok {
+			return freed, err
+		}
+		l.mu.Lock()
+		l.parts = slices.Clone(l.parts[1:])
+		l.localStart.Store(l.parts[0].base)
+		l.localBytes.Add(-p.size)
+		l.mu.Unlock()
+		if err := l.unlink(p); err != nil {
+			return freed, err
+		}
+		freed += p.size
+	}
+}
+
+// ExpireLocal applies retention to the local segments and returns the bytes it
+// freed. Nothing goes above the high watermark.
+//
+// Without a tier, retention.ms and retention.bytes apply if cleanup.policy has
+// delete, and LogStart moves. With one, local.retention.* apply, only segments
+// with LastOffset ≤ highestRemote go, LogStart stays, and nothing happens at all
+// before the tier's state is known (KAFKA-20732). In both cases segments below
+// LogStart go.
+func (l *Log) ExpireLocal(now time.Time, highestRemote int64, remoteLoaded bool) (freed int64, err error) {
+	cfg := l.config.Load()
+	l.mu.Lock()
+	l.producers.Expire(now)
+	l.mu.Unlock()
+	if cfg.RemoteEnabled && !remoteLoaded {
+		return 0, nil
+	}
+	if err := l.rollExpired(now, cfg); err != nil {
+		return 0, err
+	}
+	l.maint.lock()
+	defer l.maint.unlock()
+	if err := l.check(); err != nil {
+		return 0, err
+	}
+	if cfg.RemoteEnabled {
+		return l.removeFront(func(p *part) (bool, error) {
+			if p.next <= l.logStart.Load() {
+				return true, nil
+			}
+			if p.last() > highestRemote {
+				return false, nil
+			}
+			return l.expired(p, now, cfg.LocalRetentionAge, cfg.LocalRetentionBytes)
+		})
+	}
+	return l.removeFront(func(p *part) (bool, error) {
+		if p.next <= l.logStart.Load() {
+			return true, nil
+		}
+		if !cfg.Delete {
+			return false, nil
+		}
+		ok, err := l.expired(p, now, cfg.RetentionAge, cfg.RetentionBytes)
+		if err != nil || !ok {
+			return false, err
+		}
+		// The start moves first, durably: a restart must not find it lower.
+		return true, l.moveLogStart(p.next)
+	})
+}
+
+// expired reports whether retention by age or by size lets a segment go. Without
+// it, at least keep bytes must be left.
+func (l *Log) expired(p *part, now time.Time, age time.Duration, keep int64) (bool, error) {
+	if keep >= 0 && l.localBytes.Load()-p.size >= keep {
+		return true, nil
+	}
+	if age < 0 {
+		return false, nil
+	}
+	newest, err := l.newestTime(p)
+	return err == nil && now.Sub(newest) > age, err
+}
+
+// rollExpired closes the active segment when even its newest record is too old, so
+// that a partition nobody writes to is emptied in the end.
+func (l *Log) rollExpired(now time.Time, cfg *Config) error {
+	if cfg.RemoteEnabled || !cfg.Delete || cfg.RetentionAge < 0 {
+		return nil
+	}
+	l.mu.Lock()
+	p := l.active()
+	due := !l.closed && p.size > 0 && p.maxTime >= 0 && l.hw.Load() == l.end.Load() &&
+		now.Sub(time.UnixMilli(p.maxTime)) > cfg.RetentionAge
+	l.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return l.Roll()
+}

@@ -1,0 +1,369 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// rollBefore starts a new segment if the batches must not go to the active one:
+// Kafka's LogSegment.shouldRoll, and our own limit for the age of what waits to
+// be uploaded. turn must be held.
+func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time.Time) error {
+	p := l.active()
+	if p.size == 0 {
+		if last-p.base <= maxRelativeOffset {
+			return nil
+		}
+		// A follower's gap: an empty segment cannot hold the offset either.
+		return l.restartAt(list[0].batch.BaseOffset())
+	}
+	newest := int64(-1)
+	for _, c := range list {
+		newest = max(newest, c.batch.MaxTimestamp())
+	}
+	age := l.segmentAge(p, cfg)
+	due := p.size > cfg.SegmentBytes-size ||
+		p.firstTime >= 0 && newest >= 0 && time.Duration(newest-p.firstTime)*time.Millisecond > age ||
+		p.indexFull(cfg.IndexBytes) ||
+		last-p.base > maxRelativeOffset ||
+		l.dueByClock(p, cfg, now)
+	if !due {
+		return nil
+	}
+	base := l.end.Load()
+	if last-base > maxRelativeOffset {
+		base = list[0].batch.BaseOffset()
+	}
+	return l.roll(base)
+}
+
+// restartAt replaces the empty active part by one with a higher base. turn must
+// be held.
+func (l *Log) restartAt(base int64) error {
+	p := l.active()
+	if err := l.roll(base); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.parts = slices.DeleteFunc(slices.Clone(l.parts), func(q *part) bool { return q == p })
+	l.localStart.Store(l.parts[0].base)
+	l.unpinLocked(p)
+	l.mu.Unlock()
+	return l.unlink(p)
+}
+
+// segmentAge is segment.ms less a jitter that is the same for all the life of the
+// segment, so that partitions created together do not roll together.
+func (l *Log) segmentAge(p *part, cfg *Config) time.Duration {
+	if cfg.SegmentJitter <= 0 {
+		return cfg.SegmentAge
+	}
+	h := uint64(p.base+1) * 0x9E3779B97F4A7C15
+	for _, c := range []byte(l.tp.String()) {
+		h = (h ^ uint64(c)) * 0x100000001B3
+	}
+	return cfg.SegmentAge - time.Duration(h%uint64(min(cfg.SegmentJitter, cfg.SegmentAge)+1))
+}
+
+// dueByClock reports whether the records of p have waited long enough.
+func (l *Log) dueByClock(p *part, cfg *Config, now time.Time) bool {
+	if p.size == 0 || p.firstAppend.IsZero() {
+		return false
+	}
+	waited := now.Sub(p.firstAppend)
+	return waited > l.segmentAge(p, cfg) || cfg.RemoteEnabled && cfg.CopyMaxAge > 0 && waited >= cfg.CopyMaxAge
+}
+
+// RollIfDue closes the active segment if its age asks for it, although nothing is
+// appended, and reports whether it did. The owner calls it now and then.
+func (l *Log) RollIfDue(now time.Time) (bool, error) {
+	cfg := l.config.Load()
+	l.mu.Lock()
+	due := !l.closed && l.dueByClock(l.active(), cfg, now)
+	l.mu.Unlock()
+	if !due {
+		return false, nil
+	}
+	l.turn.lock()
+	defer l.turn.unlock()
+	if err := l.check(); err != nil {
+		return false, err
+	}
+	if !l.dueByClock(l.active(), cfg, now) {
+		return false, nil
+	}
+	return true, l.roll(l.end.Load())
+}
+
+// Roll closes the active segment, if it has records, and returns when it and all
+// segments before it are sealed: durable with their indexes.
+func (l *Log) Roll() error {
+	if err := l.rollNow(); err != nil {
+		return err
+	}
+	if err := l.seal(); err != nil {
+		return err
+	}
+	return l.dir.persistRecoveryPoints()
+}
+
+func (l *Log) rollNow() error {
+	l.turn.lock()
+	defer l.turn.unlock()
+	if err := l.check(); err != nil {
+		return err
+	}
+	if l.active().size == 0 {
+		return nil
+	}
+	return l.roll(l.end.Load())
+}
+
+// roll makes a new active part at base. What is written for the old one, but its
+// records, is written by the sealer. turn must be held.
+func (l *Log) roll(base int64) error {
+	p := newPart(l.dir.files, l.path, base)
+	p.dirUnsynced, p.statsKnown, p.hasIndex = true, true, true
+	if _, err := l.fs.Stat(p.log.name); err == nil {
+		return l.fail("roll", &PositionError{Op: "create segment", Path: p.log.name, Err: fs.ErrExist})
+	}
+	f, err := p.log.pinNew()
+	if err != nil {
+		return l.fail("create segment", err)
+	}
+	p.pinned, p.file = true, f
+	l.mu.Lock()
+	old := l.active()
+	old.full = true
+	old.addTime()
+	old.snapshot = l.producers.Snapshot()
+	l.snapshotBytes = 0
+	l.parts = append(l.parts[:len(l.parts):len(l.parts)], p)
+	l.mu.Unlock()
+	l.dir.metrics.rolls.Add(1)
+	l.requestSeal()
+	return nil
+}
+
+// requestSeal tells the sealer that a segment was closed.
+func (l *Log) requestSeal() {
+	if !l.sealing.Swap(true) {
+		l.dir.sealer.add(l)
+	}
+}
+
+// seal makes all closed segments durable, oldest first, with everything that
+// belongs to them.
+func (l *Log) seal() error {
+	l.maint.lock()
+	defer l.maint.unlock()
+	for {
+		l.mu.Lock()
+		var p *part
+		if i := slices.IndexFunc(l.parts, func(p *part) bool { return p.full && !p.sealed }); i >= 0 && !l.closed {
+			p = l.parts[i]
+		}
+		l.mu.Unlock()
+		if p == nil {
+			return nil
+		}
+		if err := l.sealPart(p); err != nil {
+			return err
+		}
+	}
+}
+
+// sealPart seals one segment. maint must be held.
+func (l *Log) sealPart(p *part) error {
+	if err := l.syncPart(p); err != nil {
+		return err
+	}
+	if err := l.flushSideFiles(p, true); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.sealed, p.sealedAt, p.snapshot = true, time.Now(), nil
+	p.hasIndex, p.reserved = true, 0
+	p.offsets.drop(0)
+	p.times.drop(0)
+	l.unpinLocked(p)
+	// Parts are sealed in order, so all before p is durable too.
+	l.recovery.Store(max(l.recovery.Load(), p.next))
+	l.durable.Store(max(l.durable.Load(), p.next))
+	l.raiseSynced(p.next)
+	return nil
+}
+
+// unpinLocked gives back the pin that a part holds of its log file.
+func (l *Log) unpinLocked(p *part) {
+	if p.pinned {
+		p.pinned, p.file = false, nil
+		p.log.unpin()
+	}
+}
+
+// syncPart makes the records of a closed part durable and gives back the space
+// that was reserved for more. maint must be held.
+func (l *Log) syncPart(p *part) error {
+	l.mu.Lock()
+	size, durable, reserved := p.size, p.durable, p.reserved
+	l.mu.Unlock()
+	if durable == size && reserved <= size {
+		return nil
+	}
+	f, err := p.log.pin()
+	if err != nil {
+		return l.fail("open segment", err)
+	}
+	defer p.log.unpin()
+	if reserved > size {
+		if err := f.Truncate(size); err != nil {
+			return l.fail("trim segment", err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return l.failSync(fmt.Errorf("sync segment %d: %w", p.base, err))
+	}
+	l.mu.Lock()
+	p.durable = size
+	l.mu.Unlock()
+	return nil
+}
+
+// flushSideFiles writes and syncs what belongs to a part besides its records:
+// index entries, aborted transactions, leader epochs and, with all, the producer
+// snapshot of its end. After it the recovery point may move to what was durable
+// before the call. maint must be held.
+func (l *Log) flushSideFiles(p *part, all bool) error {
+	if err := l.flushEntries(p.idx, &p.offsets, all); err != nil {
+		return err
+	}
+	if err := l.flushEntries(p.tim, &p.times, all); err != nil {
+		return err
+	}
+	if err := l.flushTxns(p); err != nil {
+		return err
+	}
+	if err := l.flushEpochs(); err != nil {
+		return err
+	}
+	if !all {
+		return nil
+	}
+	l.mu.Lock()
+	snapshot, at := p.snapshot, p.next
+	l.mu.Unlock()
+	if snapshot != nil {
+		return l.writeSnapshot(at, snapshot)
+	}
+	return l.syncNames()
+}
+
+// flushEntries writes the entries that are not on disk. With all it creates the
+// file even if there are none, so that a sealed segment is complete.
+func (l *Log) flushEntries(s *segFile, e *entries, all bool) error {
+	l.mu.Lock()
+	pending, at, count, trim := e.pending(), e.flushed, e.count, e.trim
+	l.mu.Unlock()
+	if len(pending) == 0 && !trim && !all {
+		return nil
+	}
+	f, err := s.pinNew()
+	if err != nil {
+		return l.fail("open index", err)
+	}
+	defer s.unpin()
+	if err := writeEntries(f, pending, int64(at*e.width), int64(count*e.width)); err != nil {
+		return l.fail("write index", err)
+	}
+	if err := f.Sync(); err != nil {
+		return l.failSync(fmt.Errorf("sync index: %w", err))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.flushed, e.trim = count, false
+	e.drop(keepTail)
+	return nil
+}
+
+func writeEntries(f vfs.File, pending []byte, at, size int64) error {
+	if len(pending) > 0 {
+		if _, err := f.WriteAt(pending, at); err != nil {
+			return err
+		}
+	}
+	have, err := f.Size()
+	if err == nil && have > size {
+		err = f.Truncate(size)
+	}
+	return err
+}
+
+func (l *Log) flushTxns(p *part) error {
+	l.mu.Lock()
+	txns, at := p.txns[min(p.txnFlushed, len(p.txns)):], p.txnFlushed
+	trim := p.txnFlushed > len(p.txns)
+	l.mu.Unlock()
+	if len(txns) == 0 && !trim {
+		return nil
+	}
+	if trim {
+		at, txns = 0, p.txns
+	}
+	f, err := p.txn.pinNew()
+	if err != nil {
+		return l.fail("open transaction index", err)
+	}
+	defer p.txn.unpin()
+	if err := writeEntries(f, EncodeTxnIndex(txns), int64(at*txnEntryLen), int64((at+len(txns))*txnEntryLen)); err != nil {
+		return l.fail("write transaction index", err)
+	}
+	if err := f.Sync(); err != nil {
+		return l.failSync(fmt.Errorf("sync transaction index: %w", err))
+	}
+	l.mu.Lock()
+	p.txnFlushed = at + len(txns)
+	l.mu.Unlock()
+	return nil
+}
+
+// syncNames makes the names in the log's directory durable.
+func (l *Log) syncNames() error {
+	if err := l.fs.SyncDir(l.path); err != nil {
+		return l.failSync(err)
+	}
+	return nil
+}
+
+// unlink removes the files of a part, which nobody can find any more, the log
+// file durably first: a log that reappeared after a crash would be found, an
+// index without its log is not. maint or turn must be held.
+func (l *Log) unlink(p *part) error {
+	for i, s := range p.files() {
+		s.retire()
+		if err := l.fs.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l.fail("remove segment", err)
+		}
+		if i == 0 {
+			if err := l.syncNames(); err != nil {
+				return err
+			}
+		}
+	}
+	name := filepath.Join(l.path, fileName(p.base, snapshotSuffix))
+	if err := l.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return l.fail("remove snapshot", err)
+	}
+	l.forgetSnapshot(p.base)
+	return nil
+}
+
+func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -1,0 +1,221 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// Sealed is a closed segment of which every byte, indexes included, is durable.
+type Sealed struct {
+	BaseOffset   int64
+	LastOffset   int64 // inclusive
+	Size         int64
+	MaxTimestamp int64 // milliseconds, -1 = the records have none
+	SealedAt     time.Time
+}
+
+// Sealed returns the sealed segments with LastOffset ≥ from, oldest first. A
+// segment whose statistics cannot be read has MaxTimestamp -1.
+func (l *Log) Sealed(from int64) []Sealed {
+	l.mu.Lock()
+	parts := l.parts
+	l.mu.Unlock()
+	var list []Sealed
+	for _, p := range parts {
+		l.mu.Lock()
+		s := Sealed{BaseOffset: p.base, LastOffset: p.last(), Size: p.size, SealedAt: p.sealedAt}
+		sealed := p.sealed
+		l.mu.Unlock()
+		if !sealed {
+			break
+		}
+		if s.LastOffset < from || s.Size == 0 {
+			continue
+		}
+		s.MaxTimestamp = -1
+		if err := l.loadStats(p); err == nil {
+			l.mu.Lock()
+			s.MaxTimestamp = p.maxTime
+			l.mu.Unlock()
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// SealedSegment is a sealed segment with its file pinned: it stays readable until
+// Release, whatever happens to the log. Its indexes are made anew from records
+// whose CRCs were checked, not read from disk (KAFKA-15401).
+type SealedSegment struct {
+	log  *Log
+	part *part
+	file vfs.File
+	base int64
+	next int64
+	size int64
+
+	built                bool
+	offsets, times, txns []byte
+	epochs               []EpochEntry
+}
+
+// OpenSealed pins the sealed segment with the given base offset.
+// ErrOffsetOutOfRange means that there is none. Not safe for concurrent use.
+func (l *Log) OpenSealed(base int64) (*SealedSegment, error) {
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	i := l.floor(base)
+	if i < 0 || l.parts[i].base != base || !l.parts[i].sealed {
+		l.mu.Unlock()
+		return nil, fmt.Errorf("%s: sealed segment %d: %w", l.tp, base, ErrOffsetOutOfRange)
+	}
+	p := l.parts[i]
+	s := &SealedSegment{log: l, part: p, base: base, next: p.next, size: p.size}
+	for _, e := range l.epochs {
+		if e.StartOffset < p.next {
+			s.epochs = append(s.epochs, e)
+		}
+	}
+	l.mu.Unlock()
+	f, err := p.log.pin()
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
+			err = ErrOffsetOutOfRange
+		}
+		return nil, l.readError("open segment", p.log.name, err)
+	}
+	s.file = f
+	return s, nil
+}
+
+// LogFile returns the open .log file. It must not be closed.
+func (s *SealedSegment) LogFile() vfs.File { return s.file }
+
+// Size returns the bytes of the .log file.
+func (s *SealedSegment) Size() int64 { return s.size }
+
+// BaseOffset returns the first offset.
+func (s *SealedSegment) BaseOffset() int64 { return s.base }
+
+// LastOffset returns the last offset, inclusive.
+func (s *SealedSegment) LastOffset() int64 { return s.next - 1 }
+
+// Epochs returns the lineage of the log up to the segment's end.
+func (s *SealedSegment) Epochs() []EpochEntry { return s.epochs }
+
+// Scan calls fn with each batch and its position, after checking its CRC. The
+// batch is valid until fn returns. Damage is ErrCorrupt.
+func (s *SealedSegment) Scan(fn func(b record.Batch, pos int64) error) error {
+	scan := newScanner(s.file, 0, s.size, true)
+	defer scan.close()
+	next := s.base
+	return s.judge(scan.replay(func(b record.Batch, pos, _ int64) error {
+		if b.BaseOffset() < next || b.LastOffset() >= s.next {
+			return &damage{pos, fmt.Errorf("offsets %d to %d, want %d to %d", b.BaseOffset(), b.LastOffset(), next, s.next-1)}
+		}
+		next = b.NextOffset()
+		b, err := scan.batch()
+		if err != nil {
+			return err
+		}
+		return fn(b, pos)
+	}))
+}
+
+func (s *SealedSegment) judge(err error) error {
+	var d *damage
+	if errors.As(err, &d) {
+		return &PositionError{Op: "scan segment", Path: s.file.Name(), Pos: d.pos, Err: err}
+	}
+	return err
+}
+
+// build makes the indexes, with one pass over the segment, the first time one is
+// asked for.
+func (s *SealedSegment) build() error {
+	if s.built {
+		return nil
+	}
+	fresh := newPart(s.log.dir.files, s.log.path, s.base)
+	interval := int64(s.log.config.Load().IndexIntervalBytes)
+	err := s.Scan(func(b record.Batch, pos int64) error {
+		fresh.added(pos, int64(len(b)), b.LastOffset(), b.MaxTimestamp(), interval)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	fresh.addTime()
+	if err := s.log.loadStats(s.part); err != nil {
+		return err
+	}
+	s.log.mu.Lock()
+	s.txns = EncodeTxnIndex(s.part.txns)
+	s.log.mu.Unlock()
+	s.offsets, s.times, s.built = fresh.offsets.tail, fresh.times.tail, true
+	return nil
+}
+
+// OffsetIndex returns the bytes of the .index file.
+func (s *SealedSegment) OffsetIndex() ([]byte, error) {
+	err := s.build()
+	return s.offsets, err
+}
+
+// TimeIndex returns the bytes of the .timeindex file.
+func (s *SealedSegment) TimeIndex() ([]byte, error) {
+	err := s.build()
+	return s.times, err
+}
+
+// TxnIndex returns the bytes of the .txnindex file, empty if no transaction was
+// aborted.
+func (s *SealedSegment) TxnIndex() ([]byte, error) {
+	err := s.build()
+	return s.txns, err
+}
+
+// ProducerSnapshot returns the producer state at the segment's end as a .snapshot
+// file. One that is missing is computed from the one before.
+func (s *SealedSegment) ProducerSnapshot() ([]byte, error) {
+	b, err := vfs.ReadFile(s.log.fs, s.log.snapshotName(s.next), maxSnapshot)
+	if err == nil {
+		if _, err = producer.LoadSnapshot(b); err == nil {
+			return b, nil
+		}
+	}
+	cfg := s.log.config.Load()
+	m := producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration)
+	states, err := readSnapshot(s.log.fs, s.log.snapshotName(s.base))
+	if err == nil {
+		m.Restore(states, s.base, time.Time{})
+	} else if first, _ := s.log.partFrom(0); first != nil && first.base == s.base {
+		m.Reset(s.base)
+	} else {
+		return nil, fmt.Errorf("segment %d: %w: %w", s.base, ErrNoSnapshot, err)
+	}
+	err = s.Scan(func(b record.Batch, _ int64) error {
+		trackBatch(m, b)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m.Snapshot(), nil
+}
+
+// Release lets the file go.
+func (s *SealedSegment) Release() {
+	if s.file != nil {
+		s.part.log.unpin()
+		s.file = nil
+	}
+}

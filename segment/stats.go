@@ -1,0 +1,243 @@
+package segment
+
+import (
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment/record"
+)
+
+// loadStats learns what is not needed to append to a part that was found on disk:
+// its largest timestamp and its aborted transactions.
+func (l *Log) loadStats(p *part) error {
+	l.mu.Lock()
+	known := p.statsKnown
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := l.loadIndex(p); err != nil {
+		return err
+	}
+	last, err := l.lastTime(p)
+	if err != nil {
+		return err
+	}
+	txns, err := readTxnIndex(l.fs, p.txn.name)
+	if err != nil {
+		return l.readError("read transaction index", p.txn.name, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !p.statsKnown {
+		p.statsKnown = true
+		p.maxTime, p.maxTimeAt = last.timestamp, last.offset
+		p.txns, p.txnFlushed = txns, len(txns)
+	}
+	return nil
+}
+
+// lastTime returns the last entry of a part's time index, which of a sealed part
+// is its largest timestamp.
+func (l *Log) lastTime(p *part) (timeEntry, error) {
+	l.mu.Lock()
+	v := p.times.view()
+	l.mu.Unlock()
+	if v.count == 0 {
+		return timeEntry{-1, -1}, nil
+	}
+	var b [timeEntryLen]byte
+	err := l.withTimes(p, &v, func() error { return v.at(b[:], v.count-1) })
+	return parseTimeEntry(b[:], p.base), err
+}
+
+// withTimes calls fn with the file of the time index pinned, if v needs it.
+func (l *Log) withTimes(p *part, v *entryView, fn func() error) error {
+	if !v.inMemory() {
+		f, err := p.tim.pin()
+		if err != nil {
+			return l.readError("open time index", p.tim.name, err)
+		}
+		defer p.tim.unpin()
+		v.file = f
+	}
+	if err := fn(); err != nil {
+		return l.readError("read time index", p.tim.name, err)
+	}
+	return nil
+}
+
+// TimestampOffset is a record found by time. The timestamp is in milliseconds.
+type TimestampOffset struct {
+	Timestamp   int64
+	Offset      int64
+	LeaderEpoch int32
+}
+
+// OffsetForTimestamp returns the first record on the local disk with a timestamp
+// of at least ts milliseconds. False means that there is none.
+func (l *Log) OffsetForTimestamp(ts int64) (TimestampOffset, bool, error) {
+	start := l.LocalLogStart()
+	for at := start; ; {
+		p, following := l.partFrom(at)
+		if p == nil {
+			return TimestampOffset{}, false, nil
+		}
+		if err := l.loadStats(p); err != nil {
+			if l.removed(p) {
+				at = max(l.LocalLogStart(), at)
+				continue
+			}
+			return TimestampOffset{}, false, err
+		}
+		l.mu.Lock()
+		largest := p.maxTime
+		l.mu.Unlock()
+		if largest >= ts {
+			found, ok, err := l.findTime(p, ts, start)
+			if err != nil || ok {
+				return found, ok, err
+			}
+		}
+		if following < 0 {
+			return TimestampOffset{}, false, nil
+		}
+		at = following
+	}
+}
+
+// partFrom returns the part that holds offset, or the first one, and the base of
+// the one after it or -1.
+func (l *Log) partFrom(offset int64) (*part, int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.parts) == 0 {
+		return nil, -1
+	}
+	i := max(l.floor(offset), 0)
+	if i+1 < len(l.parts) {
+		return l.parts[i], l.parts[i+1].base
+	}
+	return l.parts[i], -1
+}
+
+// findTime looks for the first record of p from offset start on with a timestamp
+// of ts or later.
+func (l *Log) findTime(p *part, ts, start int64) (TimestampOffset, bool, error) {
+	l.mu.Lock()
+	times := p.times.view()
+	l.mu.Unlock()
+	from := p.base
+	err := l.withTimes(p, &times, func() error {
+		// The last entry below ts: up to its offset all records are older.
+		n, err := times.search(func(e []byte) bool { return parseTimeEntry(e, p.base).timestamp < ts })
+		if err != nil || n == 0 {
+			return err
+		}
+		var b [timeEntryLen]byte
+		err = times.at(b[:], n-1)
+		from = parseTimeEntry(b[:], p.base).offset
+		return err
+	})
+	if err != nil {
+		return TimestampOffset{}, false, err
+	}
+	return l.scanRecords(p, max(from, start), func(b record.Batch) bool { return b.MaxTimestamp() >= ts },
+		func(r record.Record) bool { return r.Timestamp >= ts && r.Offset >= start })
+}
+
+// scanRecords returns the first record that matches of the batches of p from
+// offset on that might hold one.
+func (l *Log) scanRecords(p *part, from int64, might func(record.Batch) bool, matches func(record.Record) bool) (TimestampOffset, bool, error) {
+	none := TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: NoEpoch}
+	v, err := l.viewOf(p)
+	if err != nil {
+		return none, false, err
+	}
+	defer v.release()
+	pos, err := v.locate(from)
+	if err != nil {
+		return none, false, l.readError("read index", p.idx.name, err)
+	}
+	s := newScanner(v.file, pos, v.size, false)
+	defer s.close()
+	found, ok := none, false
+	err = s.replay(func(b record.Batch, _, _ int64) error {
+		if b.LastOffset() < from || b.IsControl() || !might(b) {
+			return nil
+		}
+		b, err := s.batch()
+		if err != nil {
+			return err
+		}
+		err = b.Each(nil, func(r record.Record) error {
+			if !matches(r) {
+				return nil
+			}
+			found, ok = TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: b.LeaderEpoch()}, true
+			return errFound
+		})
+		return err
+	})
+	if err == errFound {
+		err = nil
+	}
+	if err != nil {
+		return none, false, l.readError("scan segment", p.log.name, err)
+	}
+	return found, ok, nil
+}
+
+// errFound ends a scan that found what it looked for.
+var errFound = foundError{}
+
+type foundError struct{}
+
+func (foundError) Error() string { return "found" }
+
+// MaxTimestamp returns the first record on the local disk with the largest
+// timestamp. False means that the log is empty.
+func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
+	var best *part
+	var largest, at int64 = -1, -1
+	start := l.LocalLogStart()
+	l.mu.Lock()
+	parts := l.parts
+	l.mu.Unlock()
+	for _, p := range parts {
+		if err := l.loadStats(p); err != nil {
+			if l.removed(p) {
+				continue
+			}
+			return TimestampOffset{}, false, err
+		}
+		l.mu.Lock()
+		if p.maxTime > largest {
+			best, largest, at = p, p.maxTime, p.maxTimeAt
+		}
+		l.mu.Unlock()
+	}
+	if best == nil {
+		return TimestampOffset{}, false, nil
+	}
+	return l.scanRecords(best, max(at, start), func(b record.Batch) bool { return b.MaxTimestamp() >= largest },
+		func(r record.Record) bool { return r.Timestamp >= largest && r.Offset >= start })
+}
+
+// newestTime returns the time that retention goes by: the largest timestamp.
+func (l *Log) newestTime(p *part) (time.Time, error) {
+	if err := l.loadStats(p); err != nil {
+		return time.Time{}, err
+	}
+	l.mu.Lock()
+	largest := p.maxTime
+	l.mu.Unlock()
+	if largest >= 0 {
+		return time.UnixMilli(largest), nil
+	}
+	// Records without timestamps: as in Kafka, the file's own time counts.
+	info, err := l.fs.Stat(p.log.name)
+	if err != nil {
+		return time.Time{}, l.readError("stat segment", p.log.name, err)
+	}
+	return info.ModTime, nil
+}
