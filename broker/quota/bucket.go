@@ -12,17 +12,24 @@ const firstSweep = 1024
 // done: it may be larger than the burst, and may have to be taken back.
 type bucket struct {
 	mu     sync.Mutex
-	rate   float64 // tokens a second
-	burst  float64
+	limit          // rate in tokens a second
 	tokens float64 // below 0: debt
 	at     time.Time
 }
 
-// take takes n tokens and returns how long the bucket needs to pay its debt.
-func (b *bucket) take(n float64, now time.Time) time.Duration {
+// limit is what a bucket holds at the moment: a rule may change it.
+type limit struct{ rate, burst float64 }
+
+// take takes n tokens and returns how long the bucket needs to pay its debt. What was used under another limit stays
+// used.
+func (b *bucket) take(n float64, l limit, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advanceLocked(now)
+	if b.limit != l {
+		b.tokens += l.burst - b.burst
+		b.limit = l
+	}
 	b.tokens = min(b.tokens-n, b.burst)
 	if b.tokens >= 0 {
 		return 0
@@ -40,18 +47,6 @@ func (b *bucket) advanceLocked(now time.Time) {
 	}
 }
 
-// setRate changes the rate; what was used before stays used.
-func (b *bucket) setRate(rate, burst float64, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rate == rate && b.burst == burst {
-		return
-	}
-	b.advanceLocked(now)
-	b.tokens += burst - b.burst
-	b.rate, b.burst = rate, burst
-}
-
 // full tells whether the bucket says no more than a new one would.
 func (b *bucket) full(now time.Time) bool {
 	b.mu.Lock()
@@ -60,15 +55,18 @@ func (b *bucket) full(now time.Time) bool {
 	return b.tokens >= b.burst
 }
 
-// bucket returns what the client's quota is counted in, nil when no quota applies.
-func (m *Manager) bucket(kind Kind, user, clientID string, now time.Time) *bucket {
+// take counts n of a kind against the quota of a client, if there is one.
+func (m *Manager) take(kind Kind, user, clientID string, n float64, now time.Time) time.Duration {
 	rs := m.rules.Load()
 	if rs == nil {
-		return nil
+		return 0
 	}
 	value, e, ok := rs.find(kind, user, clientID)
 	if !ok {
-		return nil
+		return 0
+	}
+	if kind == Request {
+		value /= 100
 	}
 	// A default quota is not shared: each user and each client id that it covers has its own bucket.
 	key := bucketKey{kind: kind, byUser: e.User.IsSet(), byClient: e.ClientID.IsSet()}
@@ -78,22 +76,17 @@ func (m *Manager) bucket(kind Kind, user, clientID string, now time.Time) *bucke
 	if key.byClient {
 		key.clientID = clientID
 	}
-	rate := value
-	if kind == Request {
-		rate = value / 100
-	}
-	burst := rate * m.window.Seconds()
+	l := limit{rate: value, burst: value * m.window.Seconds()}
 	m.mu.RLock()
 	b := m.buckets[key]
 	m.mu.RUnlock()
 	if b == nil {
-		b = m.newBucket(key, rate, burst, now)
+		b = m.newBucket(key, l, now)
 	}
-	b.setRate(rate, burst, now)
-	return b
+	return b.take(n, l, now)
 }
 
-func (m *Manager) newBucket(key bucketKey, rate, burst float64, now time.Time) *bucket {
+func (m *Manager) newBucket(key bucketKey, l limit, now time.Time) *bucket {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b := m.buckets[key]; b != nil {
@@ -108,7 +101,7 @@ func (m *Manager) newBucket(key bucketKey, rate, burst float64, now time.Time) *
 		}
 		m.sweepAt = max(firstSweep, 2*len(m.buckets))
 	}
-	b := &bucket{rate: rate, burst: burst, tokens: burst, at: now}
+	b := &bucket{limit: l, tokens: l.burst, at: now}
 	m.buckets[key] = b
 	return b
 }

@@ -81,16 +81,38 @@ func (r Rule) validate() error {
 	return nil
 }
 
-// candidates are the entities whose quota may apply to a client, most specific first: ClientQuotaManager's order.
-func candidates(user, clientID string) [8]Entity {
-	return [8]Entity{
-		{Named(user), Named(clientID)},
-		{Named(user), Default()},
-		{Named(user), Name{}},
-		{Default(), Named(clientID)},
-		{Default(), Default()},
-		{Default(), Name{}},
-		{Name{}, Named(clientID)},
-		{Name{}, Default()},
+// shape says which parts an entity has, most specific first: the order in which ClientQuotaManager looks.
+type shape uint8
+
+const shapes = 8
+
+// entityOf is the entity of a shape that covers a client.
+func entityOf(s shape, user, clientID string) Entity {
+	switch s {
+	case 0:
+		return Entity{Named(user), Named(clientID)}
+	case 1:
+		return Entity{Named(user), Default()}
+	case 2:
+		return Entity{Named(user), Name{}}
+	case 3:
+		return Entity{Default(), Named(clientID)}
+	case 4:
+		return Entity{Default(), Default()}
+	case 5:
+		return Entity{Default(), Name{}}
+	case 6:
+		return Entity{Name{}, Named(clientID)}
 	}
+	return Entity{Name{}, Default()}
+}
+
+// shape returns the shape of an entity that has at least one part.
+func (e Entity) shape() shape {
+	for s := range shape(shapes) {
+		if e == entityOf(s, e.User.value, e.ClientID.value) {
+			return s
+		}
+	}
+	return shapes - 1
 }

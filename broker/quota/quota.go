@@ -64,6 +64,7 @@ type Manager struct {
 // rules are the configured quotas; never changed once published.
 type rules struct {
 	byEntity [kinds]map[Entity]float64
+	shapes   [kinds][shapes]int // how many entities have a shape: only those are looked for
 }
 
 // bucketKey is who shares a quota: one client, one user or one client of one user.
@@ -92,11 +93,7 @@ func New(o Options) *Manager {
 // Record notes that a client used n of a kind and returns how long it has to be throttled to come back to its quota:
 // 0 when no quota applies or the quota is kept.
 func (m *Manager) Record(kind Kind, user, clientID string, n float64, now time.Time) time.Duration {
-	b := m.bucket(kind, user, clientID, now)
-	if b == nil {
-		return 0
-	}
-	d := b.take(n, now)
+	d := m.take(kind, user, clientID, n, now)
 	if kind == Request {
 		// ClientRequestQuotaManager.throttleTime never mutes for longer than a window.
 		d = min(d, m.sample)
@@ -111,9 +108,7 @@ func (m *Manager) Peek(kind Kind, user, clientID string, now time.Time) time.Dur
 
 // Refund takes back a Record: the work was not done. Kafka does so for a fetch that it throttles.
 func (m *Manager) Refund(kind Kind, user, clientID string, n float64, now time.Time) {
-	if b := m.bucket(kind, user, clientID, now); b != nil {
-		b.take(-n, now)
-	}
+	m.take(kind, user, clientID, -n, now)
 }
 
 // Limit returns the quota that applies to a client.
@@ -146,7 +141,10 @@ func (m *Manager) Remove(e Entity, kind Kind) {
 	defer m.mu.Unlock()
 	next := m.cloneLocked()
 	if kind < kinds {
-		delete(next.byEntity[kind], e)
+		if _, ok := next.byEntity[kind][e]; ok {
+			delete(next.byEntity[kind], e)
+			next.shapes[kind][e.shape()]--
+		}
 	}
 	m.publishLocked(next)
 }
@@ -188,6 +186,9 @@ func (rs *rules) set(r Rule) {
 	if rs.byEntity[r.Kind] == nil {
 		rs.byEntity[r.Kind] = make(map[Entity]float64)
 	}
+	if _, ok := rs.byEntity[r.Kind][r.Entity]; !ok {
+		rs.shapes[r.Kind][r.Entity.shape()]++
+	}
 	rs.byEntity[r.Kind][r.Entity] = r.Value
 }
 
@@ -196,7 +197,11 @@ func (rs *rules) find(kind Kind, user, clientID string) (float64, Entity, bool) 
 	if kind >= kinds || len(rs.byEntity[kind]) == 0 {
 		return 0, Entity{}, false
 	}
-	for _, e := range candidates(user, clientID) {
+	for s, n := range rs.shapes[kind] {
+		if n == 0 {
+			continue
+		}
+		e := entityOf(shape(s), user, clientID)
 		if v, ok := rs.byEntity[kind][e]; ok {
 			return v, e, true
 		}
@@ -207,6 +212,7 @@ func (rs *rules) find(kind Kind, user, clientID string) (float64, Entity, bool) 
 func (m *Manager) cloneLocked() *rules {
 	next := &rules{}
 	if old := m.rules.Load(); old != nil {
+		next.shapes = old.shapes
 		for kind := range old.byEntity {
 			next.byEntity[kind] = maps.Clone(old.byEntity[kind])
 		}
