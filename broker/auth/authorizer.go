@@ -79,3 +79,55 @@ func (a *Authorizer) AuthorizedOperations(ctx context.Context, p Principal, host
 	}
 	return bits
 }
+
+// AuthorizeAny tells whether a principal may do op to some resource of a type, whichever: what a producer needs to be
+// given an id (KIP-679). A rule that allows counts unless what it covers is denied as a whole: by the same or a
+// shorter prefix, by the literal name itself, or by the wildcard.
+func (a *Authorizer) AuthorizeAny(_ context.Context, p Principal, host string, op Operation, t ResourceType) bool {
+	x := a.rules.Load()
+	if x == nil {
+		return true
+	}
+	if _, ok := a.super[p]; ok || a.allowIfNoRule && !x.deniesAll(p, host, op, t) {
+		return true
+	}
+	for i := range x.all {
+		r := &x.all[i]
+		if r.Resource.Type == t && r.Permission == Allow && r.matchesSubject(p, host) && r.grants(op) && !x.covered(r, p, host, op) {
+			return true
+		}
+	}
+	return false
+}
+
+// covered tells whether everything that an allowing rule is about is denied.
+func (x *index) covered(allow *Rule, p Principal, host string, op Operation) bool {
+	if x.deniesAll(p, host, op, allow.Resource.Type) {
+		return true
+	}
+	everything := allow.Pattern == Literal && allow.Resource.Name == Wildcard
+	t := &x.types[allow.Resource.Type]
+	if allow.Pattern == Literal && !everything && denies(t.literal[allow.Resource.Name], p, host, op) {
+		return true
+	}
+	if everything {
+		return false
+	}
+	for _, n := range t.lengths {
+		if n <= len(allow.Resource.Name) && denies(t.prefixed[allow.Resource.Name[:n]], p, host, op) {
+			return true
+		}
+	}
+	return false
+}
+
+// deniesAll tells whether op is denied on every resource of a type.
+func (x *index) deniesAll(p Principal, host string, op Operation, t ResourceType) bool {
+	return t >= 0 && t < resourceTypes && denies(x.types[t].literal[Wildcard], p, host, op)
+}
+
+func denies(rules []Rule, p Principal, host string, op Operation) bool {
+	return slices.ContainsFunc(rules, func(r Rule) bool {
+		return r.Permission == Deny && (r.Operation == op || r.Operation == All) && r.matchesSubject(p, host)
+	})
+}
