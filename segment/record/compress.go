@@ -108,7 +108,7 @@ func Decompress(dst []byte, c Compression, payload []byte, d *Decompressor) ([]b
 		d = decompressors.Get().(*Decompressor)
 		defer decompressors.Put(d)
 	}
-	if err := d.open(c, payload); err != nil {
+	if err := d.open(c, payload, 0); err != nil {
 		return dst, err
 	}
 	defer d.close()
@@ -132,7 +132,7 @@ func copyRecords(w io.Writer, b Batch, maxDecompressed int64) error {
 		return err
 	}
 	d := NewDecompressor(maxDecompressed)
-	if err := d.open(b.Compression(), b.Records()); err != nil {
+	if err := d.open(b.Compression(), b.Records(), 0); err != nil {
 		return err
 	}
 	for {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -19,10 +20,13 @@ const (
 	DefaultMaxDecompressed = 128 << 20
 
 	window = 64 << 10
-	// maxZstdWindow is what zstd's strongest level asks for (windowLog 27).
-	// Decoders that had to allocate more than keepZstdWindow are not kept.
-	maxZstdWindow  = 128 << 20
-	keepZstdWindow = 8 << 20
+	// zstd's default level needs a window of 2 MiB and level 19 one of 8 MiB; only
+	// the "ultra" levels 20 to 22 need more, up to 128 MiB. For those a decoder is
+	// made and thrown away.
+	zstdWindow    = 8 << 20
+	maxZstdWindow = 128 << 20
+
+	maxVarint = 10
 )
 
 var decompressors = sync.Pool{New: func() any { return NewDecompressor(0) }}
@@ -31,12 +35,14 @@ var decompressors = sync.Pool{New: func() any { return NewDecompressor(0) }}
 // only to hold a single record. It is reused from batch to batch and not safe for
 // concurrent use. It starts no goroutine and needs no closing.
 type Decompressor struct {
-	limit int64
+	limit int64 // default
+	hold  int   // size of the window, and of the largest record that Validate holds
 
 	src   bytes.Reader
 	in    io.Reader
 	codec Compression
-	left  int64 // of limit
+	bound int64 // of the payload being read
+	left  int64 // of bound
 	buf   []byte
 	at    int // buf[at:] was decompressed and not yet consumed
 	done  bool
@@ -45,7 +51,6 @@ type Decompressor struct {
 	snappy snappyReader
 	lz4    *lz4.Reader
 	zstd   *zstd.Decoder
-	drop   bool // zstd took too much memory to be kept
 }
 
 // NewDecompressor returns a Decompressor that refuses batches which decompress to
@@ -54,15 +59,19 @@ func NewDecompressor(limit int64) *Decompressor {
 	if limit <= 0 {
 		limit = DefaultMaxDecompressed
 	}
-	return &Decompressor{limit: limit}
+	return &Decompressor{limit: limit, hold: window}
 }
 
-// open starts reading the compressed payload.
-func (d *Decompressor) open(c Compression, payload []byte) error {
+// open starts reading the compressed payload, up to limit bytes; 0 stands for the
+// limit of NewDecompressor.
+func (d *Decompressor) open(c Compression, payload []byte, limit int64) error {
+	if limit <= 0 {
+		limit = d.limit
+	}
 	d.src.Reset(payload)
-	d.codec, d.left, d.at, d.done = c, d.limit, 0, false
+	d.codec, d.bound, d.left, d.at, d.done = c, limit, limit, 0, false
 	if d.buf == nil {
-		d.buf = make([]byte, 0, window)
+		d.buf = make([]byte, 0, d.hold)
 	}
 	d.buf = d.buf[:0]
 	var err error
@@ -70,7 +79,7 @@ func (d *Decompressor) open(c Compression, payload []byte) error {
 	case Gzip:
 		err = d.openGzip()
 	case Snappy:
-		d.snappy.reset(payload, d.limit)
+		d.snappy.reset(payload, limit)
 		d.in = &d.snappy
 	case LZ4:
 		err = d.openLZ4(payload)
@@ -124,21 +133,37 @@ func (d *Decompressor) openLZ4(payload []byte) error {
 	return nil
 }
 
-func (d *Decompressor) openZstd(payload []byte) (err error) {
+func (d *Decompressor) openZstd(payload []byte) error {
 	var h zstd.Header
 	if err := h.Decode(payload); err != nil {
 		return err
 	}
-	d.drop = h.WindowSize > keepZstdWindow
-	if d.zstd == nil {
-		d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxMemory(maxZstdWindow), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return err
-		}
+	need := h.WindowSize
+	if h.SingleSegment {
+		need = h.FrameContentSize
 	}
-	d.in = d.zstd
-	return d.zstd.Reset(&d.src)
+	var err error
+	dec := d.zstd
+	switch {
+	case need > uint64(max(d.bound, zstdWindow)):
+		return fmt.Errorf("%w: zstd window of %d bytes", ErrTooLarge, need)
+	case need > zstdWindow:
+		dec, err = newZstdReader(maxZstdWindow)
+	case dec == nil:
+		dec, err = newZstdReader(zstdWindow)
+		d.zstd = dec
+	}
+	if err != nil {
+		return err
+	}
+	d.in = dec
+	return dec.Reset(&d.src)
+}
+
+// newZstdReader returns a decoder without goroutines: it needs no closing.
+func newZstdReader(window uint64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(window), zstd.WithDecoderMaxWindow(window))
 }
 
 // close drops what is too large, or tied to the payload, to be kept.
@@ -146,9 +171,6 @@ func (d *Decompressor) close() {
 	d.src.Reset(nil)
 	d.snappy.close()
 	d.in = nil
-	if d.drop {
-		d.zstd, d.drop = nil, false
-	}
 	if cap(d.buf) > 1<<20 {
 		d.buf = nil
 	}
@@ -175,7 +197,7 @@ func (d *Decompressor) fill() error {
 	for range 100 {
 		n, err := d.in.Read(free)
 		if d.left -= int64(n); d.left < 0 {
-			return fmt.Errorf("%w: more than %d bytes decompressed", ErrTooLarge, d.limit)
+			return fmt.Errorf("%w: more than %d bytes decompressed", ErrTooLarge, d.bound)
 		}
 		d.buf = d.buf[:len(d.buf)+n]
 		if err == io.EOF {
@@ -200,28 +222,60 @@ func (d *Decompressor) fault(err error) error {
 	return fmt.Errorf("%w: decompress %v: %w", ErrCorrupt, d.codec, err)
 }
 
+// length reads the length of the next record.
+func (d *Decompressor) length() (int64, error) {
+	u, err := d.uvarint(math.MaxInt64)
+	if err != nil {
+		return 0, err
+	}
+	n := unzigzag(u)
+	if n <= 0 || n > d.left+int64(len(d.buf)-d.at) {
+		return 0, badLength
+	}
+	return n, nil
+}
+
+// uvarint reads a varint of at most limit bytes.
+func (d *Decompressor) uvarint(limit int64) (uint64, error) {
+	for {
+		b := d.buf[d.at:]
+		b = b[:min(int64(len(b)), limit)]
+		if u, i := uvarint(b, 0); i >= 0 {
+			d.at += i
+			return u, nil
+		}
+		if int64(len(b)) == limit || len(b) >= maxVarint {
+			return 0, badLength
+		}
+		if err := d.fill(); err == io.EOF {
+			return 0, badLength
+		} else if err != nil {
+			return 0, err
+		}
+	}
+}
+
 // record returns the next record's body. It is valid until the next call.
 func (d *Decompressor) record() ([]byte, error) {
-	for {
-		u, i := uvarint(d.buf, d.at)
-		if i >= 0 {
-			n := unzigzag(u)
-			if n <= 0 || n > d.left+int64(len(d.buf)-i) {
-				return nil, badLength
-			}
-			if n <= int64(len(d.buf)-i) {
-				d.at = i + int(n)
-				return d.buf[i:d.at], nil
-			}
-		} else if len(d.buf)-d.at >= 10 {
-			return nil, badLength
-		}
+	n, err := d.length()
+	if err != nil {
+		return nil, err
+	}
+	return d.take(n)
+}
+
+// take returns the next n bytes, for which the window grows as they come.
+func (d *Decompressor) take(n int64) ([]byte, error) {
+	for int64(len(d.buf)-d.at) < n {
 		if err := d.fill(); err == io.EOF {
 			return nil, badLength
 		} else if err != nil {
 			return nil, err
 		}
 	}
+	body := d.buf[d.at : d.at+int(n)]
+	d.at += int(n)
+	return body, nil
 }
 
 // end checks that nothing follows the last record, decompressed or not.
@@ -237,19 +291,6 @@ func (d *Decompressor) end() error {
 		return err
 	case d.src.Len() > 0 && d.codec != Snappy:
 		return fmt.Errorf("%w: bytes after the %v stream", ErrCorrupt, d.codec)
-	}
-	return nil
-}
-
-// parseNext parses the next record without holding a large one: what f says of
-// positions is good for null or not only.
-func (d *Decompressor) parseNext(f *fields) error {
-	body, err := d.record()
-	if err != nil {
-		return err
-	}
-	if bad := f.parse(body); bad != sound {
-		return bad
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func (b Batch) Each(d *Decompressor, fn func(Record) error) error {
 	if b.Count() == 0 && len(b.Records()) == 0 {
 		return nil
 	}
-	if err := d.open(b.Compression(), b.Records()); err != nil {
+	if err := d.open(b.Compression(), b.Records(), 0); err != nil {
 		return err
 	}
 	defer d.close()

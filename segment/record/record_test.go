@@ -24,9 +24,7 @@ func TestBuildAndRead(t *testing.T) {
 				if err != nil || !bytes.Equal(rest, []byte{1, 2, 3}) {
 					t.Fatalf("Next: %v, rest %v", err, rest)
 				}
-				if diff := cmp.Diff(want, readBatch(t, batch)); diff != "" {
-					t.Error(diff)
-				}
+				compareRecords(t, want, readBatch(t, batch))
 				v, err := Validate(batch, ValidateOptions{FromClient: true})
 				if err != nil {
 					t.Fatal(err)
@@ -77,6 +75,18 @@ func readBatch(t *testing.T, b Batch) []Record {
 		t.Fatal(err)
 	}
 	return got
+}
+
+func compareRecords(t *testing.T, want, got []Record) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if !equalRecords(got[i], want[i]) {
+			t.Fatalf("record %d: %s", i, cmp.Diff(want[i], got[i]))
+		}
+	}
 }
 
 func TestNextTellsTornFromCorrupt(t *testing.T) {

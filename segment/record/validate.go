@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -55,13 +56,12 @@ func Validate(b Batch, o ValidateOptions) (Validated, error) {
 	if err := o.checkHeader(b); err != nil {
 		return Validated{}, err
 	}
-	w := walk{o: &o, batch: b, maxTimestamp: NoTimestamp, previous: -1}
-	w.setLimits()
+	w := newWalk(b, &o)
 	var err error
 	if b.Compression() == None {
-		err = w.plain()
+		err = w.plain(b)
 	} else {
-		err = w.compressed()
+		err = w.compressed(b, o.MaxDecompressed)
 	}
 	if err != nil {
 		return Validated{}, err
@@ -131,38 +131,45 @@ func checkClientHeader(b Batch) error {
 	return nil
 }
 
-// walk goes through the records of one batch.
+// walk goes through the records of one batch. It holds what the rules need of batch
+// and options, so that neither has to be looked up for each record.
 type walk struct {
-	o     *ValidateOptions
-	batch Batch
+	fromClient, requireKey bool
 
 	earliest, latest int64 // of a timestamp, in milliseconds
 	bounded          bool
+	baseTimestamp    int64
+	lastDelta        int64
 
 	previous     int64 // offset delta
 	maxTimestamp int64
 	maxDelta     int64 // of the first record with maxTimestamp
 }
 
-func (w *walk) setLimits() {
-	const far = 1 << 62
-	w.earliest, w.latest = -far, far
-	if w.o.TimestampType == LogAppendTime {
-		return
+func newWalk(b Batch, o *ValidateOptions) walk {
+	w := walk{
+		fromClient: o.FromClient, requireKey: o.RequireKey,
+		earliest: math.MinInt64, latest: math.MaxInt64,
+		baseTimestamp: b.BaseTimestamp(), lastDelta: int64(b.LastOffsetDelta()),
+		previous: -1, maxTimestamp: NoTimestamp,
 	}
-	now := w.o.Now.UnixMilli()
-	if before := w.o.TimestampBeforeMax; before > 0 {
+	if o.TimestampType == LogAppendTime {
+		return w
+	}
+	now := o.Now.UnixMilli()
+	if before := o.TimestampBeforeMax; before > 0 {
 		w.earliest, w.bounded = now-before.Milliseconds(), true
 	}
-	if after := w.o.TimestampAfterMax; after > 0 {
+	if after := o.TimestampAfterMax; after > 0 {
 		w.latest, w.bounded = now+after.Milliseconds(), true
 	}
+	return w
 }
 
-func (w *walk) plain() error {
-	data, at := w.batch.Records(), 0
+func (w *walk) plain(b Batch) error {
+	data, at := b.Records(), 0
 	var f fields
-	for i := range int(w.batch.Count()) {
+	for i := range int(b.Count()) {
 		body, next := split(data, at)
 		if next < 0 {
 			return malformed(i, badLength)
@@ -181,30 +188,29 @@ func (w *walk) plain() error {
 	return nil
 }
 
-func (w *walk) compressed() error {
-	if w.batch.Count() == 0 && len(w.batch.Records()) == 0 {
+func (w *walk) compressed(b Batch, limit int64) error {
+	if b.Count() == 0 && len(b.Records()) == 0 {
 		return nil
 	}
 	d := decompressors.Get().(*Decompressor)
 	defer decompressors.Put(d)
-	d.limit = DefaultMaxDecompressed
-	if w.o.MaxDecompressed > 0 {
-		d.limit = w.o.MaxDecompressed
-	}
-	defer func() { d.limit = DefaultMaxDecompressed }()
-	defer d.close()
-	if err := d.open(w.batch.Compression(), w.batch.Records()); err != nil {
+	return w.through(d, b, limit)
+}
+
+func (w *walk) through(d *Decompressor, b Batch, limit int64) error {
+	if err := d.open(b.Compression(), b.Records(), limit); err != nil {
 		return err
 	}
-	var f fields
-	for i := range int(w.batch.Count()) {
-		if err := d.parseNext(&f); err != nil {
-			if bad, ok := err.(defect); ok {
-				return malformed(i, bad)
-			}
+	defer d.close()
+	for i := range int(b.Count()) {
+		s, err := d.shape()
+		if bad, ok := err.(defect); ok {
+			return malformed(i, bad)
+		}
+		if err != nil {
 			return err
 		}
-		if err := w.record(i, f.timestampDelta, f.offsetDelta, f.key.at >= 0); err != nil {
+		if err := w.record(i, s.timestampDelta, s.offsetDelta, s.hasKey); err != nil {
 			return err
 		}
 	}
@@ -213,14 +219,14 @@ func (w *walk) compressed() error {
 
 // record applies the rules to record i.
 func (w *walk) record(i int, timestampDelta, offsetDelta int64, hasKey bool) error {
-	if w.o.FromClient && offsetDelta != int64(i) || offsetDelta <= w.previous || offsetDelta > int64(w.batch.LastOffsetDelta()) {
+	if w.fromClient && offsetDelta != int64(i) || offsetDelta <= w.previous || offsetDelta > w.lastDelta {
 		return malformed(i, badOffset)
 	}
 	w.previous = offsetDelta
-	if !hasKey && w.o.RequireKey {
+	if !hasKey && w.requireKey {
 		return &RecordError{Index: i, Err: fmt.Errorf("%w: a compacted topic needs a key", ErrInvalidRecord)}
 	}
-	timestamp, ok := addTimestamp(w.batch.BaseTimestamp(), timestampDelta)
+	timestamp, ok := addTimestamp(w.baseTimestamp, timestampDelta)
 	if !ok || timestamp < NoTimestamp {
 		return &RecordError{Index: i, Err: fmt.Errorf("%w: negative or too large", ErrInvalidTimestamp)}
 	}

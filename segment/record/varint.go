@@ -1,19 +1,22 @@
 package record
 
-// uvarint reads an unsigned varint of b at i and returns it with the position
-// after it, or a position of -1 if it does not end within b or 10 bytes.
+// uvarint reads an unsigned varint of b at i ≥ 0 and returns it with the position
+// after it, or a position of -1 if it does not end within b or 10 bytes. It is
+// small enough to be inlined.
 func uvarint(b []byte, i int) (uint64, int) {
-	if uint(i) < uint(len(b)) {
-		if c := b[i]; c < 0x80 {
-			return uint64(c), i + 1
-		}
+	if i < len(b) && b[i] < 0x80 {
+		return uint64(b[i]), i + 1
 	}
 	return longUvarint(b, i)
 }
 
+//go:noinline
 func longUvarint(b []byte, i int) (uint64, int) {
+	if i+1 < len(b) && b[i+1] < 0x80 {
+		return uint64(b[i]&0x7f) | uint64(b[i+1])<<7, i + 2
+	}
 	var v uint64
-	for shift := 0; shift < 70 && uint(i) < uint(len(b)); shift += 7 {
+	for shift := 0; shift < 70 && i < len(b); shift += 7 {
 		c := b[i]
 		i++
 		if shift == 63 && c > 1 {
