@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"runtime/debug"
 	"sync/atomic"
@@ -79,8 +80,21 @@ func (c *Conn) SetSoftware(name, version string) { c.software.Store(&software{na
 // Close ends the connection at once: responses that are not written yet are dropped.
 func (c *Conn) Close() {
 	c.cancel()
+	nc := c.nc
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn() // TLS would wait for the peer to take its goodbye
+	}
 	// The close error has no reader: the connection is given up either way.
-	_ = c.nc.Close()
+	_ = nc.Close()
+}
+
+// goodbye tells the peer that nothing follows, where the protocol below has a word for it, and closes.
+func (c *Conn) goodbye() {
+	if t, ok := c.nc.(*tls.Conn); ok && c.ctx.Err() == nil {
+		// It gives up after 5 s by itself; without it a peer takes the end for a truncation.
+		_ = t.CloseWrite()
+	}
+	c.Close()
 }
 
 func (c *Conn) touch() time.Time {

@@ -256,8 +256,7 @@ func (s *Server) admit(ctx context.Context, l *Listener, nc net.Conn) *Conn {
 // serve runs both goroutines of a connection and returns when they are done.
 func (s *Server) serve(c *Conn) {
 	stop := context.AfterFunc(c.ctx, func() {
-		// Wakes a reader or writer that is blocked; both have their own error to look at.
-		_ = c.nc.Close()
+		c.Close() // wakes a reader or writer that is blocked
 	})
 	counts := s.metrics.listeners[c.listener.Name]
 	counts.opened.Add(1)
@@ -266,7 +265,7 @@ func (s *Server) serve(c *Conn) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		newWriter(c).run()
-		c.Close() // ends watchPeer
+		c.goodbye() // ends watchPeer
 	})
 	err := c.readLoop()
 	close(c.calls)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -238,5 +239,33 @@ func BenchmarkManyPartitions(b *testing.B) {
 				drain(b, c.Conn, buf, 4+4+50*(40+int(size)))
 			}
 		})
+	}
+}
+
+// BenchmarkIdleLongPolls reports what a connection with a waiting fetch costs in memory.
+func BenchmarkIdleLongPolls(b *testing.B) {
+	const conns = 500
+	for b.Loop() {
+		w := waiting{make(chan int32, conns), make(chan int32, conns)}
+		r := start(b, loopback(), Options{Handler: funcHandler{handle: w.handle}})
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		request := frame(1, 4, 1, "bench", make([]byte, 10_000))
+		var all []*client
+		for range conns {
+			c := r.connect(b)
+			c.write(request)
+			<-w.began
+			all = append(all, c)
+		}
+		runtime.GC()
+		runtime.GC() // pools
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc+after.StackInuse-before.HeapAlloc-before.StackInuse)/conns, "B/conn")
+		for _, c := range all {
+			c.Close()
+		}
+		r.stop()
 	}
 }

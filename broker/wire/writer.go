@@ -104,7 +104,8 @@ func (w *writer) answer(cl *call) {
 	w.done = append(w.done, cl)
 	if cl.resp.Close {
 		w.flush()
-		w.die(nil)
+		w.dead = true
+		w.c.goodbye()
 	}
 }
 
@@ -302,9 +303,7 @@ func (w *writer) die(err error) {
 		return
 	}
 	w.dead = true
-	if err != nil {
-		w.c.server.log.Debug("connection failed", "conn", w.c.id, "client", w.c.nc.RemoteAddr(), "err", err)
-	}
+	w.c.server.log.Debug("connection failed", "conn", w.c.id, "client", w.c.nc.RemoteAddr(), "err", err)
 	w.c.Close()
 }
 
