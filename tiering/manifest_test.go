@@ -203,7 +203,7 @@ func TestManifestListOfGarbageIsBounded(t *testing.T) {
 	f := newForest()
 	f.grow(t, 1500)
 	now := time.UnixMilli(1)
-	for i := range int64(2000) {
+	for i := range int64(700) {
 		now = now.Add(time.Hour)
 		f.commit(t, now, func(e *edit) {
 			_, _ = e.dropBefore(t.Context(), i*7)

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/coldbrook/coldbrook/broker/auth"
+	"github.com/coldbrook/coldbrook/metadata"
+)
+
+// deleteRecords is DeleteRecords (key 21), versions 0–2 (KIP-107).
+func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
+	req := c.req.(*kmsg.DeleteRecordsRequest)
+	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		rt := kmsg.NewDeleteRecordsResponseTopic()
+		rt.Topic = t.Topic
+		denied := a.topicAllowed(ctx, c, auth.Delete, t.Topic)
+		for _, q := range t.Partitions {
+			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
+			rp.Partition, rp.LowWatermark, rp.ErrorCode = q.Partition, -1, denied
+			if denied == 0 {
+				start, err := a.o.Replicas.DeleteRecords(metadata.TopicPartition{Topic: t.Topic, Partition: q.Partition}, q.Offset)
+				rp.LowWatermark, rp.ErrorCode = start, codeOf(err)
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/coldbrook/coldbrook/broker/replica"
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/metadata/controller"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/segment/record"
+)
+
+// codes maps what the domain returns to Kafka's errors, most specific first.
+var codes = []struct {
+	err  error
+	code *kerr.Error
+}{
+	{replica.ErrUnknownPartition, kerr.UnknownTopicOrPartition},
+	{replica.ErrUnknownTopicID, kerr.UnknownTopicID},
+	{replica.ErrInconsistentTopicID, kerr.InconsistentTopicID},
+	{replica.ErrNotLeader, kerr.NotLeaderForPartition},
+	{replica.ErrFencedEpoch, kerr.FencedLeaderEpoch},
+	{replica.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
+	{replica.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{replica.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
+	{replica.ErrUnsupportedTimestamp, kerr.UnsupportedForMessageFormat},
+	{segment.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
+	{segment.ErrOffline, kerr.KafkaStorageError},
+	{segment.ErrClosed, kerr.NotLeaderForPartition},
+	{segment.ErrFenced, kerr.NotLeaderForPartition},
+	// The log directory is full: retriable, and it heals when space is freed.
+	{syscall.ENOSPC, kerr.KafkaStorageError},
+	{producer.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+	{producer.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
+	{producer.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{producer.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{record.ErrTooLarge, kerr.MessageTooLarge},
+	{record.ErrInvalidTimestamp, kerr.InvalidTimestamp},
+	{record.ErrInvalidRecord, kerr.InvalidRecord},
+	{record.ErrMagic, kerr.UnsupportedForMessageFormat},
+	{record.ErrCorrupt, kerr.CorruptMessage},
+	{record.ErrTorn, kerr.CorruptMessage},
+	{segment.ErrCorrupt, kerr.KafkaStorageError},
+	{metadata.ErrTopicExists, kerr.TopicAlreadyExists},
+	{metadata.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
+	{controller.ErrTooFewBrokers, kerr.InvalidReplicationFactor},
+	{context.DeadlineExceeded, kerr.RequestTimedOut},
+	{context.Canceled, kerr.RequestTimedOut},
+}
+
+// codeOf is Kafka's error code for err; 0 for nil, UNKNOWN_SERVER_ERROR (-1)
+// for what should not happen.
+func codeOf(err error) int16 {
+	if err == nil {
+		return 0
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.err) {
+			return c.code.Code
+		}
+	}
+	return kerr.UnknownServerError.Code
+}

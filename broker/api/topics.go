@@ -1,0 +1,154 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/group"
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/metadata/controller"
+)
+
+// errInvalidPartitions, errInvalidReplication and errInvalidAssignment are
+// CreateTopics' and CreatePartitions' complaints.
+var (
+	errInvalidPartitions  = errors.New("invalid partitions")
+	errInvalidReplication = errors.New("invalid replication factor")
+	errInvalidAssignment  = errors.New("invalid replica assignment")
+)
+
+func internalTopic(name string) bool { return name == group.Topic }
+
+// topicSpec is a topic to be created; -1 means the broker's default.
+type topicSpec struct {
+	name        string
+	partitions  int32
+	replication int16
+	assignments [][]metadata.BrokerID // instead of the two numbers
+	configs     map[string]string
+}
+
+// place resolves defaults and chooses replicas.
+func (a *API) place(s *topicSpec) error {
+	b := a.o.Settings().Broker()
+	if s.partitions == -1 {
+		s.partitions = b.NumPartitions
+	}
+	if s.replication == -1 {
+		s.replication = b.DefaultReplicationFactor
+	}
+	if len(s.assignments) > 0 {
+		s.partitions, s.replication = int32(len(s.assignments)), int16(len(s.assignments[0]))
+		return checkAssignments(a.o.Metadata.Image(), s.assignments)
+	}
+	if s.partitions < 1 {
+		return fmt.Errorf("%w: number of partitions %d, want at least 1", errInvalidPartitions, s.partitions)
+	}
+	if s.replication < 1 {
+		return fmt.Errorf("%w: %d, want at least 1", errInvalidReplication, s.replication)
+	}
+	img := a.o.Metadata.Image()
+	var err error
+	s.assignments, err = controller.Place(img.Brokers(), int(s.partitions), int(s.replication), len(img.Topics()))
+	return err
+}
+
+func checkAssignments(img *metadata.Image, assignments [][]metadata.BrokerID) error {
+	for n, replicas := range assignments {
+		if len(replicas) == 0 || len(replicas) != len(assignments[0]) {
+			return fmt.Errorf("%w: partition %d has %d replicas, partition 0 has %d", errInvalidAssignment, n, len(replicas), len(assignments[0]))
+		}
+		seen := make(map[metadata.BrokerID]bool)
+		for _, id := range replicas {
+			if _, ok := img.Broker(id); !ok || seen[id] {
+				return fmt.Errorf("%w: partition %d names broker %d, which is unknown or named twice", errInvalidAssignment, n, id)
+			}
+			seen[id] = true
+		}
+	}
+	return nil
+}
+
+// topicReady bounds the wait for this broker to open a new topic's logs.
+const topicReady = 10 * time.Second
+
+// createTopic creates the topic and returns when this broker serves its
+// partitions, so that the client's next request finds them.
+func (a *API) createTopic(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
+	if err := metadata.ValidTopicName(s.name); err != nil {
+		return nil, err
+	}
+	if len(s.assignments) == 0 || s.partitions < 1 {
+		if err := a.place(&s); err != nil {
+			return nil, err
+		}
+	}
+	t, err := a.o.Metadata.CreateTopic(ctx, metadata.TopicSpec{Name: s.name, Assignments: s.assignments, Configs: s.configs})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicReady)
+	defer cancel()
+	if err := a.o.Replicas.WaitTopic(ctx, t.ID); err != nil {
+		a.log.Warn("topic created but not served yet", "topic", t.Name, "err", err)
+	}
+	return t, nil
+}
+
+// singleCreate makes concurrent automatic creations of one topic into one.
+type singleCreate struct {
+	mu      sync.Mutex
+	running map[string]chan struct{}
+}
+
+// createOnce creates the topic unless it exists or somebody is creating it, in
+// which case it waits for them.
+func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
+	sc := &a.creating
+	for {
+		if t, ok := a.o.Metadata.Image().Topic(s.name); ok {
+			return t, nil
+		}
+		sc.mu.Lock()
+		busy := sc.running[s.name]
+		if busy == nil {
+			busy = make(chan struct{})
+			if sc.running == nil {
+				sc.running = make(map[string]chan struct{})
+			}
+			sc.running[s.name] = busy
+			sc.mu.Unlock()
+			t, err := a.createTopic(ctx, s)
+			sc.mu.Lock()
+			delete(sc.running, s.name)
+			sc.mu.Unlock()
+			close(busy)
+			if errors.Is(err, metadata.ErrTopicExists) {
+				continue
+			}
+			return t, err
+		}
+		sc.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// groupTopic makes the topic of the group coordinator, once.
+func (a *API) groupTopic(ctx context.Context) (*metadata.Topic, error) {
+	b := a.o.Settings().Broker()
+	brokers := len(a.o.Metadata.Image().Brokers())
+	return a.createOnce(ctx, topicSpec{
+		name:       group.Topic,
+		partitions: b.Group.OffsetsPartitions,
+		// Fewer brokers than replicas wanted must not keep groups from working.
+		replication: int16(min(int(b.Group.OffsetsReplicationFactor), max(brokers, 1))),
+		configs:     map[string]string{"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600", "remote.storage.enable": "false"},
+	})
+}

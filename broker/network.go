@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/broker/console"
+	"github.com/coldbrook/coldbrook/broker/wire"
+	"github.com/coldbrook/coldbrook/metadata"
+)
+
+// openNetwork binds the listeners, registers the broker under them and serves.
+// Binding comes first, so that an address that is taken is found before anybody
+// is told of this broker, and port 0 becomes a real one.
+func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
+	c := b.settings.Load().Broker()
+	kafka := make([]wire.Listener, 0, len(c.Listeners))
+	told := make([]metadata.Listener, 0, len(c.Listeners))
+	for i, l := range c.Listeners {
+		ln, err := b.o.Listen(ctx, l.Address())
+		if err != nil {
+			return fmt.Errorf("listeners %s: %w", l.Address(), err)
+		}
+		parts.onStop("listener "+l.Name, closeQuietly(ln))
+		kafka = append(kafka, wire.Listener{Name: l.Name, Listener: ln})
+		told = append(told, advertised(c.AdvertisedListeners[i], ln.Addr()))
+		b.addresses.Kafka = append(b.addresses.Kafka, ln.Addr().String())
+	}
+	if err := b.register(ctx, parts, told); err != nil {
+		return err
+	}
+	handler, err := b.newAPI()
+	if err != nil {
+		return err
+	}
+	server, err := wire.NewServer(wire.Options{
+		Handler: handler, Listeners: kafka, MaxRequestBytes: c.RequestMaxBytes, MemoryBytes: memoryLimit(c.RequestMemoryBytes),
+		MaxInFlight: c.MaxInFlight, MaxConnections: c.MaxConnections, MaxConnectionsPerIP: c.MaxConnectionsPerIP,
+		IdleTimeout: c.IdleTimeout, StopTimeout: c.ShutdownTimeout, Logger: b.log, Meter: b.o.Meter("wire"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.openHTTP(ctx, parts, c); err != nil {
+		return err
+	}
+	parts.start(ctx, "Kafka listeners", server.Run)
+	return nil
+}
+
+func memoryLimit(n int64) int64 {
+	if n < 0 {
+		return math.MaxInt64
+	}
+	return n
+}
+
+// closeQuietly closes a listener that its server has closed already when all
+// went well.
+func closeQuietly(l net.Listener) func() error {
+	return func() error {
+		_ = l.Close() // closed before: nothing to tell
+		return nil
+	}
+}
+
+// advertised is what clients are told of a listener; port 0 means the bound one.
+func advertised(l config.Listener, bound net.Addr) metadata.Listener {
+	out := metadata.Listener{Name: l.Name, Host: l.Host, Port: l.Port, Protocol: l.Protocol}
+	if out.Port == 0 {
+		if _, port, err := net.SplitHostPort(bound.String()); err == nil {
+			n, _ := strconv.ParseInt(port, 10, 32) // a bound port is a number
+			out.Port = int32(n)
+		}
+	}
+	return out
+}
+
+func (b *Broker) openHTTP(ctx context.Context, parts *layers, c config.Broker) error {
+	if c.HTTPListen == "" {
+		return nil
+	}
+	ln, err := b.o.Listen(ctx, c.HTTPListen)
+	if err != nil {
+		return fmt.Errorf("http.listen %s: %w", c.HTTPListen, err)
+	}
+	b.addresses.HTTP = ln.Addr().String()
+	server := console.New(b.consoleOptions())
+	parts.start(ctx, "HTTP", func(ctx context.Context) error { return server.Run(ctx, ln) })
+	return nil
+}
+
+func joinSemicolons(list []string) string { return strings.Join(list, ";") }

@@ -1,0 +1,424 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/coldbrook/coldbrook/broker/api"
+	"github.com/coldbrook/coldbrook/broker/auth"
+	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/broker/coordinator/group"
+	"github.com/coldbrook/coldbrook/broker/quota"
+	"github.com/coldbrook/coldbrook/broker/replica"
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/metadata/controller"
+	"github.com/coldbrook/coldbrook/metadata/kv"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
+	c := b.settings.Load().Broker()
+	for _, path := range c.LogDirs {
+		if err := b.o.FS.MkdirAll(path); err != nil {
+			return err
+		}
+		d, err := segment.OpenDir(segment.DirOptions{
+			FS: b.o.FS, Path: path, Logger: b.log, Meter: b.o.Meter("segment"),
+			CheckpointInterval: c.CheckpointInterval,
+			OnOffline:          func(cause error) { b.dirOffline(path, cause) },
+		})
+		if err != nil {
+			return err
+		}
+		b.dirs = append(b.dirs, d)
+		parts.onStop("close "+path, d.Close)
+		parts.start(ctx, "log directory "+path, d.Run)
+	}
+	b.addresses.DataDir = c.DataDir
+	return nil
+}
+
+func (b *Broker) dirOffline(path string, cause error) {
+	if b.replicas != nil {
+		b.replicas.DirOffline(path, cause)
+	}
+}
+
+// openKV connects to etcd, or starts the embedded one.
+func (b *Broker) openKV(ctx context.Context, parts *layers) error {
+	c := b.settings.Load().Broker().Etcd
+	switch {
+	case b.o.KV != nil:
+		b.kv, b.addresses.Etcd = b.o.KV, "given"
+	case len(c.Endpoints) > 0:
+		secure, err := etcdTLS(c)
+		if err != nil {
+			return err
+		}
+		store, err := kv.Dial(ctx, kv.DialOptions{Endpoints: c.Endpoints, Username: c.Username, Password: c.Password, TLS: secure, Logger: b.log})
+		if err != nil {
+			return err
+		}
+		b.kv, b.addresses.Etcd = store, fmt.Sprint(c.Endpoints)
+		parts.onStop("etcd client", store.Close)
+	default:
+		etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{Dir: c.DataDir, Logger: b.log})
+		if err != nil {
+			return err
+		}
+		b.kv, b.addresses.Etcd = etcd.KV(), etcd.Endpoint()
+		parts.onStop("embedded etcd", etcd.Close)
+	}
+	return nil
+}
+
+// etcdTLS reads the files that etcd's settings name; nil without any.
+func etcdTLS(c config.Etcd) (*tls.Config, error) {
+	if c.CAFile == "" && c.CertFile == "" {
+		return nil, nil
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd.tls.ca.file: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("etcd.tls.ca.file: no certificate in %s", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd.tls.cert.file: %w", err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	}
+	return t, nil
+}
+
+// openMetadata opens the metadata store and checks that the log directories
+// belong to this cluster and this broker.
+func (b *Broker) openMetadata(ctx context.Context, parts *layers) error {
+	c := b.settings.Load().Broker()
+	store, err := metadata.Open(ctx, metadata.Options{KV: b.kv, Cluster: c.ClusterName, Logger: b.log, Meter: b.o.Meter("metadata")})
+	if err != nil {
+		return err
+	}
+	b.metadata = store
+	b.addresses.ClusterID = store.Image().ClusterID()
+	for _, d := range b.dirs {
+		if err := claim(d, b.addresses.ClusterID, metadata.BrokerID(c.NodeID)); err != nil {
+			return err
+		}
+	}
+	parts.start(ctx, "metadata", store.Run)
+	return b.followConfigs(ctx, parts)
+}
+
+// claim writes meta.properties into a new log directory and refuses one that
+// belongs to another cluster or broker.
+func claim(d *segment.Dir, cluster string, node metadata.BrokerID) error {
+	meta, ok := d.Meta()
+	if !ok {
+		return d.SetMeta(segment.Meta{ClusterID: cluster, NodeID: node, DirectoryID: uuid.NewString()})
+	}
+	if meta.ClusterID != cluster {
+		return fmt.Errorf("%s belongs to cluster %s (cluster.id in meta.properties), etcd to cluster %s", d.Path(), meta.ClusterID, cluster)
+	}
+	if meta.NodeID != node {
+		return fmt.Errorf("%s belongs to broker %d (node.id in meta.properties), this is broker %d", d.Path(), meta.NodeID, node)
+	}
+	return nil
+}
+
+// followConfigs applies dynamic broker settings now and at every change.
+func (b *Broker) followConfigs(ctx context.Context, parts *layers) error {
+	changed, stop := b.metadata.Watch()
+	apply := func() {
+		img := b.metadata.Image()
+		old := b.settings.Load()
+		next, err := old.With(img.DefaultBrokerConfig(), img.BrokerConfig(metadata.BrokerID(old.Broker().NodeID)))
+		if err != nil {
+			b.log.Warn("dynamic broker settings ignored", "err", err)
+		}
+		b.settings.Store(next)
+		if level := next.Broker().LogLevel; b.o.SetLogLevel != nil && level != old.Broker().LogLevel {
+			if err := b.o.SetLogLevel(level); err != nil {
+				b.log.Warn("log level", "err", err)
+			}
+		}
+	}
+	apply()
+	parts.start(ctx, "dynamic settings", func(ctx context.Context) error {
+		defer stop()
+		for {
+			select {
+			case <-changed:
+				apply()
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return nil
+}
+
+// openObjects opens the object store and checks it. One that is wrong (no such
+// bucket, no access) stops the start; one that is only away does not: the
+// broker works without it until the disk is full.
+func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
+	b.addresses.Store = b.settings.Load().Broker().Remote.StoreURL
+	store := b.o.Objects
+	if store == nil {
+		opened, err := object.Open(ctx, b.addresses.Store, object.Options{})
+		if err != nil {
+			return err
+		}
+		parts.onStop("object store", opened.Close)
+		store = opened
+	}
+	var err error
+	if b.objects, err = object.WithMetrics(store, b.o.Meter("object")); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err = object.Check(bounded, b.objects)
+	switch {
+	case err == nil:
+	case errors.Is(err, object.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		b.log.Error("object store does not answer, uploads and old reads wait for it", "store", b.addresses.Store, "err", err)
+	default:
+		return fmt.Errorf("%s: %w", b.addresses.Store, err)
+	}
+	return nil
+}
+
+func (b *Broker) openTier(ctx context.Context, parts *layers) error {
+	r := b.settings.Load().Broker().Remote
+	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Meter: b.o.Meter("tiering"), Logger: b.log})
+	if err != nil {
+		return err
+	}
+	parts.start(ctx, "tier cache", chunks.Run)
+	b.tier, err = tiering.New(tiering.Options{
+		Store: b.objects, ClusterID: b.addresses.ClusterID, Metadata: b.metadata, Cache: chunks,
+		Topic:    b.tierSettings,
+		Interval: r.TaskInterval, Uploads: r.Copiers, Grace: r.DeleteGrace, RetryMin: r.RetryBackoff, RetryMax: r.RetryBackoffMax,
+		CopyRate: byteRate(r.CopyBytesPerSecond), FetchRate: byteRate(r.FetchBytesPerSecond),
+		ReadAhead: r.ReadAheadBytes, MetaBytes: r.IndexCacheBytes,
+		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.o.Tracer("tiering"),
+	})
+	if err != nil {
+		return err
+	}
+	parts.start(ctx, "tiering", b.tier.Run)
+	return nil
+}
+
+// byteRate is a quota in the tiering manager's words, where 0 is unlimited.
+func byteRate(n int64) int64 {
+	if n == math.MaxInt64 {
+		return 0
+	}
+	return n
+}
+
+// tierSettings is what a topic's configuration says about copying it.
+func (b *Broker) tierSettings(topic string) tiering.TopicSettings {
+	t, err := b.settings.Load().ResolveTopic(b.metadata.Image().TopicConfig(topic))
+	if err != nil {
+		b.log.Error("topic configuration invalid, not copied", "topic", topic, "err", err)
+		return tiering.TopicSettings{CopyDisabled: true}
+	}
+	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
+}
+
+func (b *Broker) openGroups(ctx context.Context, parts *layers) error {
+	g := b.settings.Load().Broker().Group
+	cfg := group.DefaultConfig()
+	cfg.Partitions = g.OffsetsPartitions
+	cfg.MinSessionTimeout, cfg.MaxSessionTimeout = g.MinSessionTimeout, g.MaxSessionTimeout
+	cfg.InitialRebalanceDelay, cfg.MaxSize, cfg.MaxMetadata = g.InitialRebalanceDelay, g.MaxSize, g.OffsetMetadataMaxBytes
+	cfg.OffsetsRetention, cfg.ExpiryInterval = g.OffsetsRetention, g.OffsetsRetentionCheckInterval
+	cfg.CommitTimeout, cfg.LoadBytes = g.OffsetsCommitTimeout, g.OffsetsLoadBytes
+	var err error
+	b.groups, err = group.New(group.Options{
+		Log:    topicLog{topic: group.Topic, replicas: func() *replica.Manager { return b.replicas }},
+		Config: cfg,
+		TopicName: func(id [16]byte) (string, bool) {
+			t, ok := b.metadata.Image().TopicByID(id)
+			if !ok {
+				return "", false
+			}
+			return t.Name, true
+		},
+		TopicID: func(name string) ([16]byte, bool) {
+			t, ok := b.metadata.Image().Topic(name)
+			if !ok {
+				return [16]byte{}, false
+			}
+			return t.ID, true
+		},
+		Logger: b.log, Meter: b.o.Meter("group"),
+	})
+	return err
+}
+
+// openReplicas opens the logs, registers the broker, starts the controller and
+// waits until what this broker shall lead is led.
+func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
+	c := b.settings.Load().Broker()
+	var err error
+	b.replicas, err = replica.New(replica.Options{
+		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Dirs: b.dirs, Remote: b.tier,
+		TopicConfig: func(overrides map[string]string) (replica.TopicConfig, error) {
+			return topicConfig(b.settings.Load(), overrides)
+		},
+		OnLeadership:      b.leadership,
+		OnDeleted:         b.topicsDeleted,
+		RetentionInterval: c.RetentionCheckInterval,
+		RemoteWait:        c.Remote.FetchMaxWait,
+		Logger:            b.log, Meter: b.o.Meter("replica"),
+	})
+	if err != nil {
+		return err
+	}
+	parts.start(ctx, "group coordinator", b.groups.Run)
+	parts.start(ctx, "offsets of deleted topics", b.forgetOffsets)
+	parts.start(ctx, "replicas", b.replicas.Run)
+	select {
+	case <-b.replicas.Ready():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// register makes the broker known, starts the controller and waits for the
+// leaderships that are this broker's.
+func (b *Broker) register(ctx context.Context, parts *layers, listeners []metadata.Listener) error {
+	c := b.settings.Load().Broker()
+	meta, _ := b.dirs[0].Meta()
+	session, err := b.metadata.RegisterBroker(ctx, metadata.Registration{
+		ID: metadata.BrokerID(c.NodeID), Rack: c.Rack, Listeners: listeners,
+		DirectoryID: meta.DirectoryID, Incarnation: uuid.NewString(), LeaseTTL: c.SessionTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	parts.onStop("registration", func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return session.Close(ctx)
+	})
+	parts.start(ctx, "registration", func(ctx context.Context) error {
+		select {
+		case <-session.Done():
+			return errors.New("etcd ended this broker's registration: another process took it over, or the lease ran out")
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	ctl, err := controller.New(controller.Options{
+		Store: b.metadata, Session: session, Purge: b.tier.Purge, Logger: b.log, Meter: b.o.Meter("controller"),
+	})
+	if err != nil {
+		return err
+	}
+	parts.start(ctx, "controller", ctl.Run)
+	return b.awaitLeadership(ctx)
+}
+
+// leaderWait bounds how long the start waits to lead its partitions; what is
+// not led by then comes later, as clients see it in the metadata.
+const leaderWait = 10 * time.Second
+
+// awaitLeadership returns when every partition that this broker can lead alone
+// has been given to its new registration and is served.
+func (b *Broker) awaitLeadership(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for _, t := range b.metadata.Image().Topics() {
+		if err := b.replicas.WaitTopic(ctx, t.ID); err != nil {
+			b.log.Warn("not all partitions have a leader yet", "topic", t.Name, "err", err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// leadership tells the group coordinator which partitions of its topic it owns.
+func (b *Broker) leadership(p *replica.Partition, leading bool) {
+	if p.TopicPartition().Topic != group.Topic {
+		return
+	}
+	if leading {
+		b.groups.Load(p.TopicPartition().Partition, p.LeaderEpoch())
+	} else {
+		b.groups.Unload(p.TopicPartition().Partition, p.LeaderEpoch())
+	}
+}
+
+// topicsDeleted queues topics whose offsets must go; see forgetOffsets.
+func (b *Broker) topicsDeleted(topics []metadata.Topic) {
+	b.deletedMu.Lock()
+	for _, t := range topics {
+		b.deleted = append(b.deleted, group.DeletedTopic{Name: t.Name, ID: t.ID})
+	}
+	b.deletedMu.Unlock()
+	select {
+	case b.deletedWake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// forgetOffsets deletes the committed offsets of deleted topics. What fails is
+// tried again with the next topic; offsets expire in any case.
+func (b *Broker) forgetOffsets(ctx context.Context) error {
+	for {
+		select {
+		case <-b.deletedWake:
+		case <-ctx.Done():
+			return nil
+		}
+		b.deletedMu.Lock()
+		topics := b.deleted
+		b.deleted = nil
+		b.deletedMu.Unlock()
+		if err := b.groups.OnTopicsDeleted(ctx, topics); err != nil && ctx.Err() == nil {
+			b.log.Warn("delete offsets of deleted topics", "err", err)
+			b.deletedMu.Lock()
+			b.deleted = append(topics, b.deleted...)
+			b.deletedMu.Unlock()
+		}
+	}
+}
+
+// newAPI is the Kafka protocol over the parts.
+func (b *Broker) newAPI() (*api.API, error) {
+	c := b.settings.Load().Broker()
+	supers, err := auth.ParsePrincipals(joinSemicolons(c.SuperUsers))
+	if err != nil {
+		return nil, fmt.Errorf("super.users: %w", err)
+	}
+	b.authorizer = auth.New(auth.Options{Enabled: c.Authorizer, SuperUsers: supers, AllowIfNoRule: c.AllowWithoutACL})
+	b.quotas = quota.New(quota.Options{Window: c.QuotaWindow, Samples: c.QuotaWindows})
+	return api.New(api.Options{
+		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Replicas: b.replicas, Groups: b.groups,
+		Settings: b.settings.Load, Authorizer: b.authorizer, Quotas: b.quotas, Logger: b.log, Meter: b.o.Meter("api"),
+	})
+}

@@ -1,0 +1,171 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+// TopicConfig is what a topic's configuration means to its replicas.
+type TopicConfig struct {
+	Log               segment.Config
+	MinInSyncReplicas int
+}
+
+// Options of a Manager. Broker, Metadata, Dirs and TopicConfig are required.
+type Options struct {
+	Broker   metadata.BrokerID
+	Metadata *metadata.Store
+	Dirs     []*segment.Dir
+	// Remote is the tiered part of the logs.
+	Remote RemoteLog
+	// TopicConfig resolves a topic's overrides over the broker's defaults.
+	TopicConfig func(overrides map[string]string) (TopicConfig, error)
+	// OnLeadership is told of each partition this broker starts or stops
+	// leading, in order for one partition. It must not block.
+	OnLeadership func(p *Partition, leading bool)
+	// OnDeleted is told of topics that are gone from the Image.
+	OnDeleted func(topics []metadata.Topic)
+	// RetentionInterval is log.retention.check.interval.ms; default 5 min.
+	RetentionInterval time.Duration
+	// RemoteWait bounds how long a fetch waits for the remote log:
+	// remote.fetch.max.wait.ms; default 500 ms.
+	RemoteWait time.Duration
+	Logger     *slog.Logger
+	Meter      metric.Meter
+}
+
+// Manager is Kafka's ReplicaManager: all partitions of this broker. Its
+// methods are safe for concurrent use; Run owns its goroutines.
+type Manager struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+
+	mu   sync.Mutex // serialises changes of view
+	view atomic.Pointer[view]
+
+	applied signal        // an Image has been applied
+	ready   chan struct{} // closed when the first Image has been applied
+	dirty   chan struct{} // retention is wanted before its interval ends
+}
+
+// view is an immutable index of the partitions on this broker.
+type view struct {
+	byName map[metadata.TopicPartition]*Partition
+	byID   map[metadata.TopicIDPartition]*Partition
+}
+
+// New makes a Manager that holds no partition until Run has seen an Image.
+func New(o Options) (*Manager, error) {
+	if o.Metadata == nil || len(o.Dirs) == 0 || o.TopicConfig == nil || o.Remote == nil {
+		return nil, errors.New("replica: Metadata, Dirs, Remote and TopicConfig are required")
+	}
+	if o.RetentionInterval == 0 {
+		o.RetentionInterval = 5 * time.Minute
+	}
+	if o.RemoteWait == 0 {
+		o.RemoteWait = 500 * time.Millisecond
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1)}
+	m.view.Store(&view{byName: map[metadata.TopicPartition]*Partition{}, byID: map[metadata.TopicIDPartition]*Partition{}})
+	mm, err := newMetrics(m, o.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("replica metrics: %w", err)
+	}
+	m.metrics = mm
+	return m, nil
+}
+
+// Run follows the Image and keeps retention until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.followImage(ctx) })
+	g.Go(func() error { return m.retain(ctx) })
+	return g.Wait()
+}
+
+// Ready is closed once the partitions of the first Image are open.
+func (m *Manager) Ready() <-chan struct{} { return m.ready }
+
+// DirOffline must be called when a log directory goes offline: it wakes
+// requests that wait for its partitions, which then see the error.
+func (m *Manager) DirOffline(path string, cause error) {
+	m.log.Error("log directory offline", "path", path, "err", cause)
+	for _, p := range m.view.Load().byID {
+		p.moved.broadcast()
+		p.fetches.wake()
+	}
+}
+
+// Partition finds a replica on this broker by name.
+func (m *Manager) Partition(tp metadata.TopicPartition) (*Partition, error) {
+	if p := m.view.Load().byName[tp]; p != nil {
+		return p, nil
+	}
+	return nil, ErrUnknownPartition
+}
+
+// PartitionByID finds a replica on this broker by topic id.
+func (m *Manager) PartitionByID(tip metadata.TopicIDPartition) (*Partition, error) {
+	if p := m.view.Load().byID[tip]; p != nil {
+		return p, nil
+	}
+	if _, ok := m.o.Metadata.Image().TopicByID(tip.Topic); !ok {
+		return nil, ErrUnknownTopicID
+	}
+	return nil, ErrUnknownPartition
+}
+
+// Partitions lists the replicas on this broker in no order.
+func (m *Manager) Partitions() []*Partition {
+	v := m.view.Load()
+	ps := make([]*Partition, 0, len(v.byID))
+	for _, p := range v.byID {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// WaitTopic returns once this broker serves all partitions of the topic that
+// the Image places here.
+func (m *Manager) WaitTopic(ctx context.Context, id metadata.TopicID) error {
+	for {
+		applied := m.applied.next()
+		if t, ok := m.o.Metadata.Image().TopicByID(id); ok && m.serves(t) {
+			return nil
+		}
+		select {
+		case <-applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Manager) serves(t *metadata.Topic) bool {
+	v := m.view.Load()
+	for n := range t.Partitions {
+		if t.Partitions[n].Leader != m.o.Broker {
+			continue
+		}
+		p := v.byID[metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}]
+		if p == nil || !p.Leading() {
+			return false
+		}
+	}
+	return true
+}

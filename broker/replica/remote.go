@@ -1,0 +1,28 @@
+package replica
+
+import (
+	"context"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+// RemoteLog is what the replica manager needs of tiered storage;
+// *tiering.Manager satisfies it. All methods are safe for concurrent use.
+type RemoteLog interface {
+	// Lead starts copying for a partition this broker leads. It never blocks.
+	Lead(tip metadata.TopicIDPartition, leaderEpoch int32, log *segment.Log)
+	// Resign ends what Lead started. It never blocks.
+	Resign(tip metadata.TopicIDPartition)
+	// View is the partition's remote state as last known.
+	View(tip metadata.TopicIDPartition) segment.RemoteView
+	// Read returns whole batches from the one that holds offset. A read whose
+	// context ends goes on into the cache. The caller releases the data.
+	Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error)
+	// OffsetForTimestamp is the first remote record at or after ts, in ms.
+	OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts int64) (segment.TimestampOffset, bool, error)
+	// MaxTimestamp is the remote record with the largest timestamp.
+	MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition) (segment.TimestampOffset, bool, error)
+	// AbortedTransactions are those that touch offsets in [from, to).
+	AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error)
+}

@@ -1,0 +1,63 @@
+package replica
+
+import "sync"
+
+// signal wakes everybody who waits for a change. A channel is made only when
+// somebody waits, so a change nobody waits for costs one uncontended lock.
+type signal struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// next returns a channel that the next broadcast closes. Take it before
+// looking at the state that is waited for.
+func (s *signal) next() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch == nil {
+		s.ch = make(chan struct{})
+	}
+	return s.ch
+}
+
+func (s *signal) broadcast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch != nil {
+		close(s.ch)
+		s.ch = nil
+	}
+}
+
+// wakeups is the set of fetches that wait on a partition. One fetch waits on
+// all its partitions with one channel of capacity 1.
+type wakeups struct {
+	mu  sync.Mutex
+	set map[chan struct{}]struct{}
+}
+
+func (w *wakeups) add(ch chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.set == nil {
+		w.set = make(map[chan struct{}]struct{})
+	}
+	w.set[ch] = struct{}{}
+}
+
+func (w *wakeups) remove(ch chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.set, ch)
+}
+
+func (w *wakeups) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ch := range w.set {
+		select {
+		case ch <- struct{}{}:
+		default: // already woken and not yet looked
+		}
+	}
+}

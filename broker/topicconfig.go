@@ -1,0 +1,44 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/broker/replica"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/record"
+)
+
+// lateTxn is how long after transaction.max.timeout.ms an open transaction may
+// still be aborted by its coordinator.
+const lateTxn = 5 * time.Minute
+
+// topicConfig resolves a topic's overrides into what its replicas need.
+func topicConfig(s *config.Settings, overrides map[string]string) (replica.TopicConfig, error) {
+	t, err := s.ResolveTopic(overrides)
+	if err != nil {
+		return replica.TopicConfig{}, err
+	}
+	target, err := record.ParseTarget(t.CompressionType)
+	if err != nil {
+		return replica.TopicConfig{}, fmt.Errorf("compression.type: %w", err)
+	}
+	b := s.Broker()
+	c := segment.Config{
+		SegmentBytes: t.SegmentBytes, SegmentAge: t.SegmentAge, SegmentJitter: t.SegmentJitter,
+		IndexIntervalBytes: t.IndexIntervalBytes, IndexBytes: t.SegmentIndexBytes, MaxMessageBytes: t.MaxMessageBytes,
+		RetentionBytes: t.RetentionBytes, RetentionAge: t.RetentionAge,
+		LocalRetentionBytes: t.LocalRetentionBytes, LocalRetentionAge: t.LocalRetentionAge,
+		DeleteDelay: t.FileDeleteDelay, FlushMessages: t.FlushMessages, FlushInterval: t.FlushInterval,
+		TimestampBeforeMax: t.TimestampBefore, TimestampAfterMax: t.TimestampAfter,
+		Compression: target, Preallocate: t.Preallocate,
+		Compact: t.Compact, Delete: t.Delete,
+		RemoteEnabled: t.RemoteEnabled, CopyMaxAge: t.RemoteCopyMaxAge,
+		ProducerExpiration: b.ProducerExpiration, MaxTxnAge: b.MaxTransactionTimeout + lateTxn,
+	}
+	if t.LogAppendTime {
+		c.TimestampType = record.LogAppendTime
+	}
+	return replica.TopicConfig{Log: c, MinInSyncReplicas: int(t.MinInSyncReplicas)}, nil
+}

@@ -1,0 +1,153 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/coldbrook/coldbrook/broker/console"
+	"github.com/coldbrook/coldbrook/broker/coordinator/group"
+	"github.com/coldbrook/coldbrook/metadata"
+)
+
+// consoleOptions say where the console's pages come from.
+func (b *Broker) consoleOptions() console.Options {
+	return console.Options{
+		Logger:        b.log,
+		Metrics:       b.o.Metrics,
+		Unhealthy:     b.unhealthy,
+		NotReady:      b.notReady,
+		Version:       b.version,
+		Brokers:       b.viewBrokers,
+		Topics:        b.viewTopics,
+		Tier:          b.viewTier,
+		Segments:      b.viewSegments,
+		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
+		TopicSettings: b.viewTopicSettings,
+	}
+}
+
+// unhealthy names what no waiting mends.
+func (b *Broker) unhealthy() []console.Reason {
+	var reasons []console.Reason
+	for _, d := range b.dirs {
+		if err := d.Offline(); err != nil {
+			reasons = append(reasons, console.Reason{Component: "log directory " + d.Path(), Reason: err.Error()})
+		}
+	}
+	return reasons
+}
+
+func (b *Broker) notReady() []console.Reason {
+	if !b.ready.Load() {
+		return []console.Reason{{Component: "broker", Reason: "starting or stopping"}}
+	}
+	return b.unhealthy()
+}
+
+func (b *Broker) version() console.Version {
+	v := b.o.Version
+	v.ClusterID, v.NodeID = b.addresses.ClusterID, b.settings.Load().Broker().NodeID
+	return v
+}
+
+func (b *Broker) viewBrokers(context.Context) (console.Cluster, error) {
+	img := b.metadata.Image()
+	leads, holds := make(map[metadata.BrokerID]int), make(map[metadata.BrokerID]int)
+	for _, t := range img.Topics() {
+		for _, p := range t.Partitions {
+			leads[p.Leader]++
+			for _, id := range p.Replicas {
+				holds[id]++
+			}
+		}
+	}
+	c := console.Cluster{ClusterID: img.ClusterID(), Controller: int32(img.Controller())}
+	for _, br := range img.Brokers() {
+		row := console.Broker{ID: int32(br.ID), Rack: br.Rack, Epoch: br.Epoch, Leaders: leads[br.ID], Partitions: holds[br.ID]}
+		for _, l := range br.Listeners {
+			row.Listeners = append(row.Listeners, console.Listener{Name: l.Name, Host: l.Host, Port: l.Port})
+		}
+		c.Brokers = append(c.Brokers, row)
+	}
+	return c, nil
+}
+
+func (b *Broker) viewTopics(context.Context) ([]console.Topic, error) {
+	img := b.metadata.Image()
+	list := []console.Topic{}
+	for _, t := range img.Topics() {
+		row := console.Topic{Name: t.Name, ID: t.ID.String(), Internal: t.Name == group.Topic, Configs: img.TopicConfig(t.Name)}
+		for n, p := range t.Partitions {
+			row.Partitions = append(row.Partitions, console.Partition{
+				Partition: int32(n), Leader: int32(p.Leader), LeaderEpoch: p.LeaderEpoch, Replicas: numbers(p.Replicas), ISR: numbers(p.ISR),
+			})
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+func numbers(ids []metadata.BrokerID) []int32 {
+	out := make([]int32, len(ids))
+	for i, id := range ids {
+		out[i] = int32(id)
+	}
+	return out
+}
+
+func (b *Broker) viewTopicSettings(_ context.Context, topic string) ([]console.Setting, error) {
+	img := b.metadata.Image()
+	if _, ok := img.Topic(topic); !ok {
+		return nil, fmt.Errorf("topic %q: %w", topic, console.ErrNotFound)
+	}
+	return console.TopicSettings(b.settings.Load(), img.TopicConfig(topic)), nil
+}
+
+// viewTier is `tier status`: the partitions this broker leads.
+func (b *Broker) viewTier(context.Context) ([]console.TierPartition, error) {
+	now := time.Now()
+	list := []console.TierPartition{}
+	for _, s := range b.replicas.Status() {
+		if !s.Leading || s.TopicPartition.Topic == group.Topic {
+			continue
+		}
+		row := console.TierPartition{
+			Topic: s.TopicPartition.Topic, Partition: s.TopicPartition.Partition,
+			LogStartOffset: s.LogStart, LocalLogStartOffset: s.LocalLogStart, HighestRemoteOffset: s.Remote.HighestOffset,
+			HighWatermark: s.HighWatermark, LogEndOffset: s.LogEnd, LocalBytes: s.LocalBytes,
+			RemoteBytes: s.Remote.Bytes, RemoteSegments: s.Remote.Segments, PendingSegments: s.Remote.PendingSegments,
+		}
+		if !s.Remote.OldestUnuploaded.IsZero() {
+			row.OldestUnuploadedAgeMs = max(now.Sub(s.Remote.OldestUnuploaded).Milliseconds(), 0)
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+func (b *Broker) viewSegments(ctx context.Context, q console.SegmentQuery) ([]console.TierSegment, error) {
+	t, ok := b.metadata.Image().Topic(q.Topic)
+	if !ok || int(q.Partition) >= len(t.Partitions) || q.Partition < 0 {
+		return nil, fmt.Errorf("partition %d of topic %q: %w", q.Partition, q.Topic, console.ErrNotFound)
+	}
+	list := []console.TierSegment{}
+	for e, err := range b.tier.Entries(ctx, metadata.TopicIDPartition{Topic: t.ID, Partition: q.Partition}, q.From) {
+		if err != nil {
+			return nil, err
+		}
+		if q.Limit > 0 && len(list) == q.Limit {
+			break
+		}
+		row := console.TierSegment{
+			BaseOffset: e.BaseOffset, LastOffset: e.LastOffset, MaxTimestamp: e.MaxTimestamp,
+			Bytes: e.Bytes, IndexBytes: e.IndexBytes, CRC32C: fmt.Sprintf("%08x", uint32(e.CRC32C)), Created: e.Created,
+			Object: e.Object,
+		}
+		for _, ep := range e.Epochs {
+			row.LeaderEpochs = append(row.LeaderEpochs, console.EpochStart{Epoch: ep.Epoch, StartOffset: ep.StartOffset})
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}

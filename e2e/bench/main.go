@@ -1,0 +1,89 @@
+// Command bench measures a Coldbrook broker beside the limits of the machine
+// it runs on, and prints a table and JSON.
+//
+// It starts its own broker processes from the binary given with --broker, on
+// free loopback ports and with data below --dir, and ends them. The load costs
+// little itself: batches are built once and sent again and again as raw frames,
+// responses are walked by batch header only. Every row that has a limit is
+// measured right after it: [syncLoop] for produce, [sendfileLoop] for fetch.
+//
+// CPU is the broker's own, user and system, from /proc, per GB of record bytes.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+type options struct {
+	broker  string
+	dir     string
+	seconds float64
+	only    string
+	out     string
+	topics  int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.broker, "broker", "bin/coldbrook", "the broker's `binary`")
+	flag.StringVar(&o.dir, "dir", "", "`directory` for data, on the disk to be measured (default: a new one under the working directory)")
+	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measured load")
+	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,idle,start")
+	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
+	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// part is one group of rows that share a broker.
+type part struct {
+	name string
+	run  func(context.Context, *bench) error
+}
+
+func run(ctx context.Context, o options) error {
+	if o.dir == "" {
+		dir, err := os.MkdirTemp(".", "bench-data-")
+		if err != nil {
+			return err
+		}
+		o.dir = dir
+		defer os.RemoveAll(dir)
+	}
+	dir, err := filepath.Abs(o.dir)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, dir: dir, length: time.Duration(o.seconds * float64(time.Second))}
+	for _, p := range []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows}} {
+		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
+			continue
+		}
+		if err := p.run(ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.table(os.Stdout)
+	j, err := json.MarshalIndent(b.rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%s\n", j)
+	if o.out != "" {
+		return os.WriteFile(o.out, append(j, '\n'), 0o644)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// bench is one run.
+type bench struct {
+	options
+	dir    string
+	length time.Duration
+	rows   []row
+}
+
+// row is one line of the report. Zero figures were not measured.
+type row struct {
+	Name     string  `json:"name"`
+	MBps     float64 `json:"mb_per_s,omitempty"`
+	Requests float64 `json:"requests_per_s,omitempty"`
+	P50      float64 `json:"p50_ms,omitempty"`
+	P99      float64 `json:"p99_ms,omitempty"`
+	CPU      float64 `json:"cpu_s_per_gb,omitempty"`
+	Allocs   float64 `json:"allocs_per_request,omitempty"`
+	PeakMB   float64 `json:"peak_rss_mb,omitempty"`
+	Value    float64 `json:"value,omitempty"`
+	Unit     string  `json:"unit,omitempty"`
+	Limit    string  `json:"limit,omitempty"`
+	LimitMB  float64 `json:"limit_mb_per_s,omitempty"`
+	Want     string  `json:"want,omitempty"`
+}
+
+func (b *bench) add(r row) {
+	b.rows = append(b.rows, r)
+	fmt.Printf("%-58s %s\n", r.Name, r.short())
+}
+
+func (r row) short() string {
+	switch {
+	case r.MBps > 0 && r.LimitMB > 0:
+		return fmt.Sprintf("%7.0f MB/s, %.2f of %s", r.MBps, r.MBps/r.LimitMB, r.Limit)
+	case r.MBps > 0:
+		return fmt.Sprintf("%7.0f MB/s", r.MBps)
+	case r.Unit != "":
+		return fmt.Sprintf("%7.1f %s", r.Value, r.Unit)
+	default:
+		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", r.P50, r.P99)
+	}
+}
+
+// table prints the rows for people.
+func (b *bench) table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "\nMEASURE\tMB/s\tREQ/s\tP50 ms\tP99 ms\tCPU s/GB\tALLOCS/REQ\tPEAK MB\tLIMIT\tRATIO\tWANT")
+	for _, r := range b.rows {
+		ratio := ""
+		if r.LimitMB > 0 {
+			ratio = fmt.Sprintf("%.2f", r.MBps/r.LimitMB)
+		}
+		limit := r.Limit
+		if r.LimitMB > 0 {
+			limit = fmt.Sprintf("%s %.0f MB/s", r.Limit, r.LimitMB)
+		}
+		mb := figure(r.MBps, "%.0f")
+		if r.Unit != "" {
+			mb = fmt.Sprintf("%.1f %s", r.Value, r.Unit)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, mb, figure(r.Requests, "%.0f"), figure(r.P50, "%.2f"), figure(r.P99, "%.2f"),
+			figure(r.CPU, "%.2f"), figure(r.Allocs, "%.0f"), figure(r.PeakMB, "%.0f"), limit, ratio, r.Want)
+	}
+	t.Flush()
+}
+
+func figure(v float64, format string) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, v)
+}

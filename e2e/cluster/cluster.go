@@ -1,0 +1,211 @@
+// Package cluster runs brokers for end-to-end tests and benchmarks, so that one
+// scenario can meet three kinds of broker: in this process ([InProcess]), a
+// process of its own ([Subprocess]) and a container ([Container]).
+//
+// A [Broker] keeps its data and its addresses over Kill and Start, as a machine
+// does. It hides how a kind is started, killed and asked for its addresses.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/broker/console"
+)
+
+// Kind says where a broker runs.
+type Kind string
+
+// The kinds.
+const (
+	InProcess  Kind = "in-process"
+	Subprocess Kind = "subprocess"
+	Container  Kind = "container"
+)
+
+// Options of a broker.
+type Options struct {
+	Kind Kind
+	// Dir is the data directory of brokers that are no containers.
+	Dir string
+	// Binary is the broker's program, for Subprocess.
+	Binary string
+	// Image is the broker's image, for Container.
+	Image Image
+	// Network is the container network, for Container.
+	Network *Network
+	// StoreURL is the object store as the broker reaches it; empty is a
+	// directory in Dir.
+	StoreURL string
+	// Settings are name to value.
+	Settings map[string]string
+	// Env is for credentials, as NAME=value.
+	Env []string
+}
+
+// Broker is one broker under test. Its methods are for one goroutine at a time,
+// but for Tier and Log.
+type Broker struct {
+	o     Options
+	kafka string
+	http  string
+	log   lockedBuffer
+	run   runner
+}
+
+// runner starts and ends one kind of broker.
+type runner interface {
+	start(ctx context.Context, b *Broker) error
+	kill() error
+	stop(ctx context.Context) error
+	pid() int
+}
+
+// readyWithin is how long a broker may take to be ready.
+const readyWithin = 60 * time.Second
+
+// New prepares a broker with addresses of its own; Start starts it.
+func New(o Options) (*Broker, error) {
+	b := &Broker{o: o}
+	var err error
+	if b.kafka, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if b.http, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	switch o.Kind {
+	case InProcess:
+		b.run = &inProcess{}
+	case Subprocess:
+		b.run = &subprocess{}
+	case Container:
+		b.run = &dockerContainer{}
+	default:
+		return nil, fmt.Errorf("unknown kind of broker %q", o.Kind)
+	}
+	return b, nil
+}
+
+// Start starts the broker, or starts it again, and returns when it is ready.
+func (b *Broker) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := b.run.start(ctx, b); err != nil {
+		return fmt.Errorf("start %s broker: %w\n%s", b.o.Kind, err, b.Log())
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := b.getJSON(ctx, "/readyz", nil)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s broker is not ready: %w\n%s", b.o.Kind, err, b.Log())
+		}
+	}
+}
+
+// Kill ends the broker without a word, as SIGKILL does.
+func (b *Broker) Kill() error { return b.run.kill() }
+
+// Stop ends the broker cleanly.
+func (b *Broker) Stop(ctx context.Context) error { return b.run.stop(ctx) }
+
+// Set changes a setting for the next Start.
+func (b *Broker) Set(name, value string) {
+	b.o.Settings = maps.Clone(b.o.Settings)
+	if b.o.Settings == nil {
+		b.o.Settings = make(map[string]string)
+	}
+	b.o.Settings[name] = value
+}
+
+// Kafka is the bootstrap address.
+func (b *Broker) Kafka() string { return b.kafka }
+
+// HTTP is the console's address.
+func (b *Broker) HTTP() string { return b.http }
+
+// PID is the broker's process, 0 where there is none of its own.
+func (b *Broker) PID() int { return b.run.pid() }
+
+// Log is what the broker has printed.
+func (b *Broker) Log() string { return b.log.String() }
+
+// Tier is the broker's `tier status`.
+func (b *Broker) Tier(ctx context.Context) ([]console.TierPartition, error) {
+	var list []console.TierPartition
+	return list, b.getJSON(ctx, "/api/v1/tier", &list)
+}
+
+func (b *Broker) getJSON(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.http+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// environment is the settings as the broker reads them from its environment.
+func (b *Broker) environment() []string {
+	env := slices.Clone(b.o.Env)
+	for _, name := range slices.Sorted(maps.Keys(b.o.Settings)) {
+		env = append(env, config.EnvName(name)+"="+b.o.Settings[name])
+	}
+	return env
+}
+
+// freeAddress finds a loopback port nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
+// lockedBuffer collects output while others read it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

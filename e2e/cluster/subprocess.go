@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+)
+
+// subprocess runs the broker's binary.
+type subprocess struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // of the process, once done is closed
+}
+
+func (s *subprocess) start(_ context.Context, b *Broker) error {
+	if err := os.MkdirAll(b.o.Dir, 0o755); err != nil {
+		return err
+	}
+	args := []string{"serve", "--data-dir", b.o.Dir, "--listen", b.kafka, "--http", b.http}
+	if b.o.StoreURL != "" {
+		args = append(args, "--store", b.o.StoreURL)
+	}
+	s.cmd = exec.Command(b.o.Binary, args...) // lives as long as the test wants, not as long as a context
+	s.cmd.Env = append(os.Environ(), b.environment()...)
+	s.cmd.Stdout, s.cmd.Stderr = &b.log, &b.log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		s.err = s.cmd.Wait()
+	}()
+	return nil
+}
+
+func (s *subprocess) kill() error {
+	if s.cmd == nil {
+		return nil
+	}
+	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-s.done
+	return nil
+}
+
+func (s *subprocess) stop(ctx context.Context) error {
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), s.kill())
+	}
+}
+
+func (s *subprocess) pid() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
