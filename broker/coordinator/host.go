@@ -223,8 +223,8 @@ func (h *host[M]) apply(ctx context.Context, u *Update, wait until, reply chan<-
 		if errors.Is(err, ErrNotCoordinator) && h.failure == nil {
 			h.failure = err
 		}
-		answer(reply, err)
 		h.finish(ctx, u.done, err)
+		answer(reply, err)
 		return
 	case len(u.records) == 0:
 		h.finish(ctx, u.done, nil)
@@ -274,6 +274,11 @@ func (h *host[M]) commitLoop(ctx context.Context) {
 		select {
 		case offset := <-h.wants:
 			err := h.r.o.Log.WaitCommitted(ctx, h.id, offset)
+			if err == nil && h.stopped() {
+				// The log may have been cut and written anew since: what is
+				// committed at the offset need not be ours.
+				err = ErrNotCoordinator
+			}
 			h.results <- commitResult{offset: offset, err: err} // has room: one at a time
 		case <-ctx.Done():
 			return
@@ -292,8 +297,8 @@ func (h *host[M]) committedUpTo(ctx context.Context, c commitResult) {
 		p := h.pending[0]
 		h.pending[0] = pendingWrite{}
 		h.pending = h.pending[1:]
-		answer(p.reply, nil)
 		h.finish(ctx, p.done, nil)
+		answer(p.reply, nil)
 	}
 	h.wantCommit()
 }

@@ -123,7 +123,9 @@ func (r *Runtime[M]) Load(partition, epoch int32) {
 
 // Unload gives a partition up: waiting callers and later ones get
 // ErrNotCoordinator. It never blocks. It is ignored when the partition is held
-// at an epoch above epoch.
+// at an epoch above epoch. It must be called before this broker follows another
+// leader of the partition: then nothing of a later leadership is taken for a
+// commit of this one.
 func (r *Runtime[M]) Unload(partition, epoch int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -48,9 +48,9 @@ func (u *Update) Append(r Record) { u.records = append(u.records, r) }
 func (u *Update) Records() int { return len(u.records) }
 
 // OnCommitted calls fn on the partition's goroutine when the records of this
-// update are committed, or with an error when they were not appended. next
-// takes what fn itself wants to happen. fn is not called when the machine is
-// thrown away first: Machine.Unloaded is.
+// update are committed, or with an error when they were not appended, before
+// the caller gets its answer. next takes what fn itself wants to happen. fn is
+// not called when the machine is thrown away first: Machine.Unloaded is.
 func (u *Update) OnCommitted(fn func(err error, next *Update)) { u.done = append(u.done, fn) }
 
 // Machine is the state of one partition. All methods and all handlers run on

@@ -26,6 +26,7 @@ type bench struct {
 	log    *memLog
 	c      *Coordinator
 	epoch  int32
+	loaded time.Time
 	config Config
 	topics map[string][16]byte
 	stop   func()
@@ -72,6 +73,7 @@ func (b *bench) lead() {
 	b.epoch++
 	b.log.lead(0, b.epoch)
 	b.c.Load(0, b.epoch)
+	b.loaded = time.Now()
 	synctest.Wait()
 }
 
@@ -112,7 +114,7 @@ type people struct {
 	byName  map[string]*person
 	ids     map[string]string // of a member, as printed
 	counts  map[string]int
-	results chan string
+	results chan func() string
 }
 
 type person struct {
@@ -142,7 +144,7 @@ func (p *people) short(s string) string {
 
 func newPeople(b *bench) *people {
 	return &people{b: b, byName: make(map[string]*person), ids: make(map[string]string),
-		counts: make(map[string]int), results: make(chan string, 1000)}
+		counts: make(map[string]int), results: make(chan func() string, 1000)}
 }
 
 func (p *people) get(name string) *person {
@@ -152,8 +154,8 @@ func (p *people) get(name string) *person {
 	return p.byName[name]
 }
 
-// background runs fn and keeps what it returns for settle.
-func (p *people) background(fn func() string) {
+// background runs fn; settle runs what it returns.
+func (p *people) background(fn func() func() string) {
 	go func() { p.results <- fn() }()
 }
 
@@ -162,7 +164,7 @@ func (p *people) settle() string {
 	synctest.Wait()
 	var out []string
 	for len(p.results) > 0 {
-		out = append(out, <-p.results)
+		out = append(out, (<-p.results)())
 	}
 	slices.Sort(out)
 	return p.short(strings.Join(out, "\n"))
@@ -178,31 +180,32 @@ func (p *people) join(who *person, group string, version int16, session, rebalan
 		proto.Name, proto.Metadata = name, subscription(topics...)
 		req.Protocols = append(req.Protocols, proto)
 	}
-	p.background(func() string {
+	p.background(func() func() string {
 		resp := p.b.c.JoinGroup(p.b.t.Context(), Client{ID: who.name, Host: "10.0.0.1"}, req)
-		if resp.Version != version {
-			p.b.t.Errorf("response of version %d to a request of version %d", resp.Version, version)
-		}
-		if resp.ErrorCode == kerr.MemberIDRequired.Code || resp.ErrorCode == 0 {
-			who.member = resp.MemberID
-		}
-		if resp.ErrorCode != 0 {
-			return fmt.Sprintf("%s: join %s member=%s", who.name, codeName(resp.ErrorCode), resp.MemberID)
-		}
-		who.generation = resp.Generation
-		out := fmt.Sprintf("%s: joined generation=%d protocol=%s leader=%s member=%s", who.name, resp.Generation, deref(resp.Protocol), resp.LeaderID, resp.MemberID)
-		if len(resp.Members) > 0 {
-			var ids []string
-			for _, m := range resp.Members {
-				ids = append(ids, m.MemberID)
-			}
-			out += " members=" + strings.Join(ids, ",")
-		}
-		if resp.SkipAssignment {
-			out += " skip-assignment"
-		}
-		return out
+		return func() string { return who.joined(resp) }
 	})
+}
+
+func (who *person) joined(resp *kmsg.JoinGroupResponse) string {
+	if resp.ErrorCode == kerr.MemberIDRequired.Code || resp.ErrorCode == 0 {
+		who.member = resp.MemberID
+	}
+	if resp.ErrorCode != 0 {
+		return fmt.Sprintf("%s: join %s member=%s", who.name, codeName(resp.ErrorCode), resp.MemberID)
+	}
+	who.generation = resp.Generation
+	out := fmt.Sprintf("%s: joined generation=%d protocol=%s leader=%s member=%s", who.name, resp.Generation, deref(resp.Protocol), resp.LeaderID, resp.MemberID)
+	if len(resp.Members) > 0 {
+		var ids []string
+		for _, m := range resp.Members {
+			ids = append(ids, m.MemberID)
+		}
+		out += " members=" + strings.Join(ids, ",")
+	}
+	if resp.SkipAssignment {
+		out += " skip-assignment"
+	}
+	return out
 }
 
 func (p *people) sync(who *person, group string, assign map[string]string) {
@@ -214,12 +217,14 @@ func (p *people) sync(who *person, group string, assign map[string]string) {
 		a.MemberID, a.MemberAssignment = p.get(name).member, []byte(value)
 		req.GroupAssignment = append(req.GroupAssignment, a)
 	}
-	p.background(func() string {
+	p.background(func() func() string {
 		resp := p.b.c.SyncGroup(p.b.t.Context(), Client{ID: who.name}, req)
-		if resp.ErrorCode != 0 {
-			return fmt.Sprintf("%s: sync %s", who.name, codeName(resp.ErrorCode))
+		return func() string {
+			if resp.ErrorCode != 0 {
+				return fmt.Sprintf("%s: sync %s", who.name, codeName(resp.ErrorCode))
+			}
+			return fmt.Sprintf("%s: synced protocol=%s assignment=%q", who.name, deref(resp.Protocol), resp.MemberAssignment)
 		}
-		return fmt.Sprintf("%s: synced protocol=%s assignment=%q", who.name, deref(resp.Protocol), resp.MemberAssignment)
 	})
 }
 

@@ -220,17 +220,31 @@ func (s *script) commit(d *datadriven.TestData, group string) string {
 		req.Topics = append(req.Topics, t)
 	}
 	who := d.CmdArgs[0].Key
-	s.p.background(func() string {
+	s.p.background(func() func() string {
 		resp := s.b.c.OffsetCommit(s.t.Context(), Client{}, req)
-		var out []string
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				out = append(out, fmt.Sprintf("%s-%d %s", t.Topic, p.Partition, codeName(p.ErrorCode)))
-			}
-		}
-		return who + ": commit " + strings.Join(out, ", ")
+		return func() string { return who + ": commit " + printCommit(resp) }
 	})
 	return ""
+}
+
+func printCommit(resp *kmsg.OffsetCommitResponse) string {
+	var out []string
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			out = append(out, fmt.Sprintf("%s-%d %s", t.Topic, p.Partition, codeName(p.ErrorCode)))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func printFetch(g kmsg.OffsetFetchResponseGroup) string {
+	out := []string{"fetched " + codeName(g.ErrorCode)}
+	for _, t := range g.Topics {
+		for _, p := range t.Partitions {
+			out = append(out, fmt.Sprintf("  %s-%d %s offset=%d metadata=%q", t.Topic, p.Partition, codeName(p.ErrorCode), p.Offset, *p.Metadata))
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 func (s *script) fetch(d *datadriven.TestData, group string) string {
@@ -248,15 +262,9 @@ func (s *script) fetch(d *datadriven.TestData, group string) string {
 		}
 	}
 	req.Groups = append(req.Groups, g)
-	s.p.background(func() string {
-		got := s.b.c.OffsetFetch(s.t.Context(), Client{}, req).Groups[0]
-		out := []string{"fetched " + codeName(got.ErrorCode)}
-		for _, t := range got.Topics {
-			for _, p := range t.Partitions {
-				out = append(out, fmt.Sprintf("  %s-%d %s offset=%d metadata=%q", t.Topic, p.Partition, codeName(p.ErrorCode), p.Offset, *p.Metadata))
-			}
-		}
-		return strings.Join(out, "\n")
+	s.p.background(func() func() string {
+		resp := s.b.c.OffsetFetch(s.t.Context(), Client{}, req)
+		return func() string { return printFetch(resp.Groups[0]) }
 	})
 	return ""
 }
