@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // Mem is a file system in memory that knows what a power loss would take from
@@ -56,30 +55,6 @@ func (d *memDisk) give(blocks int64) { d.used.Add(-blocks * BlockSize) }
 
 // memNode is a *memDir or a *memFile.
 type memNode interface{ info() Info }
-
-// memDir holds live entries and those that a power loss would leave, plus the
-// operations between the two, oldest first.
-type memDir struct {
-	entries map[string]memNode
-	durable map[string]memNode
-	pending []memChange
-	modTime time.Time
-}
-
-// memChange is one unsynced change of a directory. The changes that belong to one
-// operation, as the two of a rename do, share seq: a power loss keeps all or none
-// of them.
-type memChange struct {
-	seq  uint64
-	name string
-	node memNode // nil: removed
-}
-
-func newMemDir() *memDir {
-	return &memDir{entries: map[string]memNode{}, durable: map[string]memNode{}, modTime: time.Now()}
-}
-
-func (d *memDir) info() Info { return Info{IsDir: true, ModTime: d.modTime} }
 
 // Ops returns how many operations that change something, or make a change
 // durable, were called so far: the N of [Op].
@@ -131,17 +106,6 @@ func (m *Mem) parentLocked(name string) (*memDir, string, error) {
 	last := len(path) - 1
 	d, err := m.dirLocked(path[:last])
 	return d, path[last], err
-}
-
-// changeLocked sets, or with a nil node removes, an entry as part of operation seq.
-func (d *memDir) changeLocked(seq uint64, name string, node memNode) {
-	if node == nil {
-		delete(d.entries, name)
-	} else {
-		d.entries[name] = node
-	}
-	d.modTime = time.Now()
-	d.pending = append(d.pending, memChange{seq: seq, name: name, node: node})
 }
 
 func (m *Mem) nextLocked() uint64 {
@@ -198,146 +162,6 @@ func (m *Mem) openLocked(name string, create bool) (*memFile, error) {
 	}
 }
 
-// Remove implements FS.
-func (m *Mem) Remove(name string) error {
-	m.ops.Add(1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	dir, base, err := m.parentLocked(name)
-	if err != nil {
-		return pathError("remove", name, err)
-	}
-	switch n := dir.entries[base].(type) {
-	case nil:
-		return pathError("remove", name, syscall.ENOENT)
-	case *memDir:
-		if len(n.entries) > 0 {
-			return pathError("remove", name, syscall.ENOTEMPTY)
-		}
-	case *memFile:
-		n.release()
-	}
-	dir.changeLocked(m.nextLocked(), base, nil)
-	return nil
-}
-
-// RemoveAll implements FS.
-func (m *Mem) RemoveAll(name string) error {
-	m.ops.Add(1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	dir, base, err := m.parentLocked(name)
-	if err == syscall.ENOENT {
-		return nil
-	}
-	if err != nil {
-		return pathError("removeall", name, err)
-	}
-	m.removeTreeLocked(dir, base)
-	return nil
-}
-
-// removeTreeLocked removes bottom up, each entry an operation of its own: a power
-// loss may leave any part of the tree.
-func (m *Mem) removeTreeLocked(dir *memDir, base string) {
-	switch n := dir.entries[base].(type) {
-	case nil:
-		return
-	case *memDir:
-		for _, child := range sortedNames(n.entries) {
-			m.removeTreeLocked(n, child)
-		}
-	case *memFile:
-		n.release()
-	}
-	dir.changeLocked(m.nextLocked(), base, nil)
-}
-
-// Rename implements FS.
-func (m *Mem) Rename(oldName, newName string) error {
-	m.ops.Add(1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := m.renameLocked(oldName, newName); err != nil {
-		return pathError("rename", oldName, err)
-	}
-	return nil
-}
-
-func (m *Mem) renameLocked(oldName, newName string) error {
-	from, oldBase, err := m.parentLocked(oldName)
-	if err != nil {
-		return err
-	}
-	to, newBase, err := m.parentLocked(newName)
-	if err != nil {
-		return err
-	}
-	node := from.entries[oldBase]
-	if node == nil {
-		return syscall.ENOENT
-	}
-	if isBelow(split(newName), split(oldName)) {
-		return syscall.EINVAL
-	}
-	target := to.entries[newBase]
-	if target == node && !isDir(node) {
-		return nil
-	}
-	if err := replaceable(target, node); err != nil {
-		return err
-	}
-	if f, ok := target.(*memFile); ok {
-		f.release()
-	}
-	seq := m.nextLocked()
-	from.changeLocked(seq, oldBase, nil)
-	to.changeLocked(seq, newBase, node)
-	return nil
-}
-
-func isDir(n memNode) bool {
-	_, ok := n.(*memDir)
-	return ok
-}
-
-// isBelow reports whether path lies strictly under dir.
-func isBelow(path, dir []string) bool {
-	return len(path) > len(dir) && slices.Equal(path[:len(dir)], dir)
-}
-
-// replaceable says, as os.Rename does, whether node may take target's place.
-func replaceable(target, node memNode) error {
-	if isDir(target) {
-		return syscall.EEXIST
-	}
-	if isDir(node) && target != nil {
-		return syscall.ENOTDIR
-	}
-	return nil
-}
-
-// MkdirAll implements FS.
-func (m *Mem) MkdirAll(dir string) error {
-	m.ops.Add(1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d := m.root
-	for _, name := range split(dir) {
-		switch n := d.entries[name].(type) {
-		case nil:
-			child := newMemDir()
-			d.changeLocked(m.nextLocked(), name, child)
-			d = child
-		case *memDir:
-			d = n
-		default:
-			return pathError("mkdir", dir, syscall.ENOTDIR)
-		}
-	}
-	return nil
-}
-
 // List implements FS.
 func (m *Mem) List(dir string) ([]string, error) {
 	m.mu.Lock()
@@ -365,30 +189,6 @@ func (m *Mem) Stat(name string) (Info, error) {
 		return Info{}, pathError("stat", name, syscall.ENOENT)
 	}
 	return node.info(), nil
-}
-
-// SyncDir implements FS.
-func (m *Mem) SyncDir(dir string) error {
-	m.ops.Add(1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d, err := m.dirLocked(split(dir))
-	if err != nil {
-		return pathError("open", dir, err)
-	}
-	for _, c := range d.pending {
-		c.apply(d.durable)
-	}
-	d.pending = nil
-	return nil
-}
-
-func (c memChange) apply(entries map[string]memNode) {
-	if c.node == nil {
-		delete(entries, c.name)
-	} else {
-		entries[c.name] = c.node
-	}
 }
 
 // Usage implements FS.
