@@ -92,6 +92,14 @@ type held struct {
 	piece *modelPiece
 }
 
+// machine is a cache, its model, and what the test holds of both.
+type machine struct {
+	t    *testing.T
+	c    *Cache
+	m    *model
+	pins []held
+}
+
 func runModel(t *testing.T, rt *rapid.T) {
 	c, err := New(Options{MemoryBytes: 6 * testChunk, ChunkBytes: testChunk})
 	if err != nil {
@@ -100,132 +108,142 @@ func runModel(t *testing.T, rt *rapid.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	m := &model{memory: 6 * testChunk}
-	var pins []held
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {
 			rt.Error(err)
 		}
 	}()
-
-	keys := rapid.Custom(func(rt *rapid.T) Key {
-		return Key{rapid.SampledFrom([]string{"a", "bb", "ccc"}).Draw(rt, "object"), rapid.Int64Range(0, 5).Draw(rt, "chunk")}
-	})
-	size := func(k Key) int { return []int{10, testChunk, testChunk/2 + 1, 3 * testChunk, testChunk, 5000}[k.Chunk] }
-	broken := errors.New("broken")
+	s := &machine{t: t, c: c, m: &model{memory: 6 * testChunk}}
 	rt.Repeat(map[string]func(*rapid.T){
-		"get": func(rt *rapid.T) {
-			key := keys.Draw(rt, "key")
-			fails := rapid.IntRange(0, 9).Draw(rt, "fails") == 0
-			fetched := false
-			short, stop := context.WithCancel(t.Context())
-			type result struct {
-				p   *Pinned
-				err error
-			}
-			results := make(chan result, 1)
-			go func() {
-				p, err := c.Get(short, key, size(key), func(_ context.Context, dst []byte) (int, error) {
-					fetched = true
-					if fails {
-						return 0, broken
-					}
-					fill(key, dst)
-					return len(dst), nil
-				})
-				results <- result{p, err}
-			}()
-			var r result
-			for waiting := true; waiting; {
-				select {
-				case r = <-results:
-					waiting = false
-				default:
-					if c.Stats().Queued > 0 { // for memory, which only this goroutine could release
-						stop()
-					}
-					runtime.Gosched()
-				}
-			}
-			stop()
-			piece := m.find(key)
-			want := error(nil)
-			wantFetch := false
-			if piece == nil {
-				wantFetch = m.admit(int64(footprint(size(key), testChunk)))
-				switch {
-				case !wantFetch:
-					want = context.Canceled
-				case fails:
-					want = broken
-				default:
-					piece = &modelPiece{key: key, size: size(key)}
-					m.pieces = append(m.pieces, piece)
-				}
-			}
-			if !errors.Is(r.err, want) || fetched != wantFetch {
-				rt.Fatalf("get %v: %v (fetched %v), want %v (fetched %v)", key, r.err, fetched, want, wantFetch)
-			}
-			if r.err == nil {
-				piece.pins++
-				check(t, key, r.p.Bytes())
-				pins = append(pins, held{r.p, piece})
-			}
-		},
-		"release": func(rt *rapid.T) {
-			if len(pins) == 0 {
-				rt.Skip()
-			}
-			i := rapid.IntRange(0, len(pins)-1).Draw(rt, "pin")
-			h := pins[i]
-			pins = append(pins[:i:i], pins[i+1:]...)
-			check(t, h.piece.key, h.pin.Bytes())
-			h.pin.Release()
-			m.release(h.piece)
-		},
-		"lookup": func(rt *rapid.T) {
-			key := keys.Draw(rt, "key")
-			p, ok := c.Lookup(key)
-			piece := m.find(key)
-			if ok != (piece != nil) {
-				rt.Fatalf("lookup %v: %v", key, ok)
-			}
-			if ok {
-				check(t, key, p.Bytes())
-				piece.pins++
-				p.Release()
-				m.release(piece)
-			}
-		},
-		"invalidate": func(rt *rapid.T) {
-			object := keys.Draw(rt, "key").Object
-			c.Invalidate(object)
-			for _, p := range append([]*modelPiece(nil), m.pieces...) {
-				if p.key.Object == object {
-					if p.gone = true; p.pins == 0 {
-						m.remove(p)
-					}
-				}
-			}
-		},
-		"": func(rt *rapid.T) {
-			var pinned, entries int64
-			for _, p := range m.pieces {
-				if p.pins > 0 {
-					pinned += p.foot()
-				}
-				if !p.gone {
-					entries++
-				}
-			}
-			s := c.Stats()
-			if s.PinnedBytes != pinned || s.Entries != entries || s.UsedBytes-s.SpareBytes != m.used() || s.UsedBytes > m.memory || s.Queued != 0 || s.Running != 0 {
-				rt.Fatalf("got %+v, want %d pinned, %d entries, %d used", s, pinned, entries, m.used())
-			}
-		},
+		"get": s.get, "release": s.release, "lookup": s.lookup, "invalidate": s.invalidate, "": s.compare,
 	})
-	for _, h := range pins {
+	for _, h := range s.pins {
 		h.pin.Release()
+	}
+}
+
+func drawKey(rt *rapid.T) Key {
+	return Key{rapid.SampledFrom([]string{"a", "bb", "ccc"}).Draw(rt, "object"), rapid.Int64Range(0, 5).Draw(rt, "chunk")}
+}
+
+func modelSize(k Key) int {
+	return []int{10, testChunk, testChunk/2 + 1, 3 * testChunk, testChunk, 5000}[k.Chunk]
+}
+
+var errModel = errors.New("broken")
+
+func (s *machine) get(rt *rapid.T) {
+	key := drawKey(rt)
+	fails := rapid.IntRange(0, 9).Draw(rt, "fails") == 0
+	pin, fetched, err := s.call(key, fails)
+	piece := s.m.find(key)
+	var want error
+	wantFetch := false
+	if piece == nil {
+		wantFetch = s.m.admit(int64(footprint(modelSize(key), testChunk)))
+		switch {
+		case !wantFetch:
+			want = context.Canceled
+		case fails:
+			want = errModel
+		default:
+			piece = &modelPiece{key: key, size: modelSize(key)}
+			s.m.pieces = append(s.m.pieces, piece)
+		}
+	}
+	if !errors.Is(err, want) || fetched != wantFetch {
+		rt.Fatalf("get %v: %v (fetched %v), want %v (fetched %v)", key, err, fetched, want, wantFetch)
+	}
+	if err == nil {
+		piece.pins++
+		check(s.t, key, pin.Bytes())
+		s.pins = append(s.pins, held{pin, piece})
+	}
+}
+
+// call gets a piece, and gives up when the cache has it wait for memory, which only this goroutine
+// could release.
+func (s *machine) call(key Key, fails bool) (pin *Pinned, fetched bool, err error) {
+	ctx, stop := context.WithCancel(s.t.Context())
+	defer stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pin, err = s.c.Get(ctx, key, modelSize(key), func(_ context.Context, dst []byte) (int, error) {
+			fetched = true
+			if fails {
+				return 0, errModel
+			}
+			fill(key, dst)
+			return len(dst), nil
+		})
+	}()
+	for {
+		select {
+		case <-done:
+			return pin, fetched, err
+		default:
+			if s.c.Stats().Queued > 0 {
+				stop()
+			}
+			runtime.Gosched()
+		}
+	}
+}
+
+func (s *machine) release(rt *rapid.T) {
+	if len(s.pins) == 0 {
+		rt.Skip()
+	}
+	i := rapid.IntRange(0, len(s.pins)-1).Draw(rt, "pin")
+	h := s.pins[i]
+	s.pins = append(s.pins[:i:i], s.pins[i+1:]...)
+	check(s.t, h.piece.key, h.pin.Bytes())
+	h.pin.Release()
+	s.m.release(h.piece)
+}
+
+func (s *machine) lookup(rt *rapid.T) {
+	key := drawKey(rt)
+	p, ok := s.c.Lookup(key)
+	piece := s.m.find(key)
+	if ok != (piece != nil) {
+		rt.Fatalf("lookup %v: %v", key, ok)
+	}
+	if ok {
+		check(s.t, key, p.Bytes())
+		piece.pins++
+		p.Release()
+		s.m.release(piece)
+	}
+}
+
+func (s *machine) invalidate(rt *rapid.T) {
+	object := drawKey(rt).Object
+	s.c.Invalidate(object)
+	for _, p := range append([]*modelPiece(nil), s.m.pieces...) {
+		if p.key.Object == object {
+			if p.gone = true; p.pins == 0 {
+				s.m.remove(p)
+			}
+		}
+	}
+}
+
+// compare is what must hold between any two operations.
+func (s *machine) compare(rt *rapid.T) {
+	var pinned, entries int64
+	for _, p := range s.m.pieces {
+		if p.pins > 0 {
+			pinned += p.foot()
+		}
+		if !p.gone {
+			entries++
+		}
+	}
+	st := s.c.Stats()
+	if st.PinnedBytes != pinned || st.Entries != entries || st.UsedBytes-st.SpareBytes != s.m.used() || st.UsedBytes > s.m.memory || st.Queued != 0 || st.Running != 0 {
+		rt.Fatalf("got %+v, want %d pinned, %d entries, %d used", st, pinned, entries, s.m.used())
 	}
 }

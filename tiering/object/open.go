@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 
 // Options complete what a store's URL says. The zero value is ready to use.
 type Options struct {
+	// Logger takes the client libraries' warnings; none when nil.
+	Logger *slog.Logger
 	// Meter, when set, counts requests, bytes and latency (WithMetrics).
 	Meter metric.Meter
 	// Credentials replace the driver's search through environment and files.
@@ -33,6 +36,9 @@ type Credentials struct {
 // secure defaults to true, except for a host on this machine; path_style to true when there is an
 // endpoint. Unknown schemes and parameters are errors.
 func Open(ctx context.Context, rawURL string, o Options) (Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	s, err := open(ctx, rawURL, o)
 	if err != nil {
 		return nil, fmt.Errorf("object store %s: %w", redact(rawURL), err)

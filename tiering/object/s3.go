@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ import (
 	tmtypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	"golang.org/x/sync/semaphore"
 )
@@ -86,13 +88,7 @@ func openS3(ctx context.Context, u *url.URL, o Options) (Store, error) {
 		if so.Region == "" && so.BaseEndpoint != nil {
 			so.Region = "us-east-1" // what MinIO and its like expect
 		}
-		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired // we send CRC32C ourselves
-		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired // readers verify what they read
-		so.Retryer = retry.NewStandard(func(ro *retry.StandardOptions) {
-			ro.MaxAttempts = maxAttempts
-			ro.MaxBackoff = 2 * time.Second
-			ro.RateLimiter = ratelimit.None
-		})
+		s3Behaviour(so, o.Logger)
 	})
 	opts := client.Options()
 	if opts.Region == "" {
@@ -112,6 +108,24 @@ func openS3(ctx context.Context, u *url.URL, o Options) (Store, error) {
 		to.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	})
 	return s, nil
+}
+
+// s3Behaviour sets what does not depend on the URL.
+func s3Behaviour(so *s3.Options, log *slog.Logger) {
+	so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired // we send CRC32C ourselves
+	so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired // readers verify what they read
+	so.Retryer = retry.NewStandard(func(ro *retry.StandardOptions) {
+		ro.MaxAttempts = maxAttempts
+		ro.MaxBackoff = 2 * time.Second
+		ro.RateLimiter = ratelimit.None
+	})
+	so.Logger = logging.LoggerFunc(func(c logging.Classification, format string, v ...any) {
+		say := log.Debug
+		if c == logging.Warn {
+			say = log.Warn
+		}
+		say("message of the S3 client", "err", fmt.Sprintf(format, v...))
+	})
 }
 
 func s3Config(ctx context.Context, region string, c *Credentials) (aws.Config, error) {
