@@ -70,9 +70,12 @@ func (s *Store) SwapRemotePointer(ctx context.Context, tip TopicIDPartition, old
 
 func (s *Store) swapPointer(ctx context.Context, tip TopicIDPartition, old RemotePointer, leaderEpoch int32, next RemotePointer) (RemotePointer, error) {
 	pointer, partition, grave := s.keys.remote(tip), s.keys.partition(tip), s.keys.tombstone(tip.Topic)
-	// What an ISR change makes of the partition's revision is learnt from the
-	// failed transaction; the leader epoch decides.
+	// The transaction compares the revision of a state that has the leader epoch:
+	// the image's, or, if the partition changed since, what the failed attempt read.
 	known, _ := s.Image().PartitionByID(tip)
+	if known.LeaderEpoch != leaderEpoch {
+		known.ModRevision = 0 // equals no partition's that exists
+	}
 	for {
 		resp, err := s.txn(ctx, "swap-remote-pointer", kv.Txn{
 			If:   []kv.Cmp{kv.Unchanged(pointer, old.ModRevision), kv.Unchanged(partition, known.ModRevision), kv.Exists(partition), kv.Absent(grave)},

@@ -350,9 +350,12 @@ func TestOnlyTheLeaderOfTheCurrentEpochSwapsThePointer(t *testing.T) {
 	if errs := other.AlterPartitions(ctx, []PartitionChange{{tip, from, to}}); errs[0] != nil {
 		t.Fatal(errs[0])
 	}
+	fresh := openStore(t, mem, false)
 	for _, epoch := range []int32{0, 2} {
-		if _, err := s.SwapRemotePointer(ctx, tip, second, epoch, RemotePointer{Manifest: "m3"}); !errors.Is(err, ErrFenced) {
-			t.Errorf("leader epoch %d: got %v, want ErrFenced", epoch, err)
+		for name, by := range map[string]*Store{"old image": s, "new image": fresh} {
+			if _, err := by.SwapRemotePointer(ctx, tip, second, epoch, RemotePointer{Manifest: "m3"}); !errors.Is(err, ErrFenced) {
+				t.Errorf("leader epoch %d, %s: got %v, want ErrFenced", epoch, name, err)
+			}
 		}
 	}
 	if _, err := other.SwapRemotePointer(ctx, tip, second, 1, RemotePointer{Manifest: "m3", Sequence: 3, LeaderEpoch: 1}); err != nil {
