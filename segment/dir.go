@@ -120,7 +120,7 @@ func OpenDir(o DirOptions) (*Dir, error) {
 	if d.metrics, err = newMetrics(o.Meter, o.Path); err != nil {
 		return nil, err
 	}
-	if err := d.fs.MkdirAll(o.Path); err != nil {
+	if err := makeDir(d.fs, o.Path); err != nil {
 		return nil, fmt.Errorf("open log directory: %w", err)
 	}
 	if d.lock, err = d.fs.Lock(filepath.Join(o.Path, lockFile)); err != nil {
@@ -130,6 +130,32 @@ func OpenDir(o DirOptions) (*Dir, error) {
 		return nil, errors.Join(fmt.Errorf("open log directory %s: %w", o.Path, err), d.lock.Close())
 	}
 	return d, nil
+}
+
+// makeDir creates a directory and its parents where they are missing, durably.
+func makeDir(fsys vfs.FS, path string) error {
+	path = filepath.Clean(path)
+	var above []string
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := fsys.Stat(at); err == nil || filepath.Dir(at) == at {
+			break
+		} else if !missing(err) {
+			return err
+		}
+		above = append(above, filepath.Dir(at))
+	}
+	if len(above) == 0 {
+		return nil
+	}
+	if err := fsys.MkdirAll(path); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		if err := fsys.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load reads the directory's own files and the names in it.

@@ -100,9 +100,12 @@ func (l *Log) open() error {
 	if err := l.findParts(names); err != nil {
 		return err
 	}
-	if l.epochs, err = readEpochs(l.fs, l.path); err != nil {
+	epochs, err := readEpochs(l.fs, l.path)
+	if err != nil {
 		return l.dir.fail(err)
 	}
+	l.setEpochsLocked(epochs) // nobody else has l yet
+	l.epochsDirty = false
 	if err := l.findEnd(); err != nil {
 		return err
 	}
@@ -120,10 +123,14 @@ func (l *Log) create() error {
 	if err := l.fs.MkdirAll(l.path); err != nil {
 		return l.fail("create directory", err)
 	}
-	if err := l.startAt(0); err != nil {
+	if err := l.newFirst(0); err != nil {
 		return err
 	}
-	if err := l.writeTopicID(); err != nil {
+	names := l.writeTopicID // makes all names in the directory durable
+	if l.topicID.IsZero() {
+		names = l.syncNames
+	}
+	if err := names(); err != nil {
 		return err
 	}
 	if err := l.fs.SyncDir(l.dir.path); err != nil {
@@ -134,6 +141,14 @@ func (l *Log) create() error {
 
 // startAt makes the log consist of one empty segment, durably.
 func (l *Log) startAt(base int64) error {
+	if err := l.newFirst(base); err != nil {
+		return err
+	}
+	return l.syncNames()
+}
+
+// newFirst is startAt but for making the name durable.
+func (l *Log) newFirst(base int64) error {
 	p := newPart(l.dir.files, l.path, base)
 	p.statsKnown, p.hasIndex = true, true
 	f, err := l.fs.Create(p.log.name)
@@ -142,9 +157,6 @@ func (l *Log) startAt(base int64) error {
 	}
 	if err != nil {
 		return l.fail("create segment", err)
-	}
-	if err := l.syncNames(); err != nil {
-		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -333,9 +345,6 @@ func (l *Log) settle() error {
 	l.startEpochsLocked(start)
 	l.producers.OnHighWatermark(l.hw.Load())
 	l.noteUnstableLocked()
-	if n := len(l.epochs); n > 0 {
-		l.epoch.Store(l.epochs[n-1].Epoch)
-	}
 	for _, p := range l.parts {
 		if p.full && !p.sealed {
 			l.requestSeal()

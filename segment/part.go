@@ -59,7 +59,8 @@ type part struct {
 	maxTime    int64 // largest timestamp, -1 = none
 	maxTimeAt  int64 // last offset of the batch that has it
 	txns       []AbortedTxn
-	txnFlushed int // of txns, on disk
+	txnFlushed int  // of txns, on disk
+	txnTrim    bool // the file holds more
 
 	firstTime   int64     // max timestamp of the first batch, -1 = unknown
 	firstAppend time.Time // when it came, zero = empty

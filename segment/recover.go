@@ -25,7 +25,7 @@ func (l *Log) findEnd() error {
 		if point > offsets[markLogStart] {
 			return fmt.Errorf("no segments in %s, but records up to %d were durable: %w", l.path, point, ErrCorrupt)
 		}
-		l.epochs = nil
+		l.setEpochsLocked(nil)
 		return l.startAt(offsets[markLogStart])
 	}
 	active := l.active()
@@ -52,9 +52,6 @@ func (l *Log) endAt(next int64, p *part) {
 	l.durable.Store(next)
 	l.synced.Store(next)
 	l.cutEpochsLocked(next)
-	if n := len(l.epochs); n > 0 {
-		l.epoch.Store(l.epochs[n-1].Epoch)
-	}
 }
 
 // openClean takes the index of the active part as it is and reads the records
@@ -195,9 +192,7 @@ func (l *Log) loadTxns(p *part, end int64) error {
 		n++
 	}
 	p.txns, p.txnFlushed = txns[:n:n], n
-	if err != nil || n < len(txns) {
-		p.txnFlushed = n + 1 // the file holds more: it will be cut
-	}
+	p.txnTrim = err != nil || n < len(txns)
 	return nil
 }
 
@@ -229,6 +224,7 @@ func (l *Log) recoverTail(point int64) error {
 			following := l.parts[i+1].base
 			if following == p.next || following > p.next && l.config.Load().Compact {
 				p.next = following
+				p.addTime() // as at the roll
 				continue
 			}
 			d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", base, p.next-1, following)}
@@ -253,6 +249,13 @@ func (l *Log) recoverTail(point int64) error {
 	if err := l.syncTail(first, changed || last.next > point); err != nil {
 		return err
 	}
+	// What the side files say about offsets below the recovery point must be
+	// right before anything is appended: a restart believes it.
+	for _, p := range l.parts[first:] {
+		if err := l.flushSideFiles(p, false); err != nil {
+			return err
+		}
+	}
 	l.endAt(last.next, last)
 	return nil
 }
@@ -260,17 +263,18 @@ func (l *Log) recoverTail(point int64) error {
 // trustIndex keeps of the indexes of p what is about offsets below the recovery
 // point, which was durable before it, and forgets the rest.
 func (l *Log) trustIndex(p *part, point int64) error {
+	offsets, err := readIndexFile(l.fs, p.idx.name)
+	if err != nil {
+		return l.readError("read index", p.idx.name, err)
+	}
+	times, err := readIndexFile(l.fs, p.tim.name)
+	if err != nil {
+		return l.readError("read time index", p.tim.name, err)
+	}
+	offsetSize, timeSize := len(offsets), len(times)
 	n, m := 0, 0
-	var last offsetEntry
 	if point > p.base {
-		offsets, err := readIndexFile(l.fs, p.idx.name, offsetEntryLen)
-		if err != nil {
-			return l.readError("read index", p.idx.name, err)
-		}
-		times, err := readIndexFile(l.fs, p.tim.name, timeEntryLen)
-		if err != nil {
-			return l.readError("read time index", p.tim.name, err)
-		}
+		var last offsetEntry
 		n, last = soundOffsets(offsets, p.base, point, p.size)
 		if n > 0 && !l.batchAt(p, last.position, last.offset) {
 			n = 0
@@ -284,17 +288,18 @@ func (l *Log) trustIndex(p *part, point int64) error {
 	}
 	p.offsets.reset(n)
 	p.times.reset(m)
+	p.offsets.trim, p.times.trim = offsetSize > n*offsetEntryLen, timeSize > m*timeEntryLen
 	return l.resume(p)
 }
 
-// readIndexFile returns the whole entries of an index file; one that is missing or
-// absurdly large has none.
-func readIndexFile(fsys vfs.FS, name string, width int) ([]byte, error) {
+// readIndexFile returns what an index file holds; one that is missing or absurdly
+// large counts as empty.
+func readIndexFile(fsys vfs.FS, name string) ([]byte, error) {
 	b, err := vfs.ReadFile(fsys, name, maxIndexFile)
 	if missing(err) || errors.Is(err, vfs.ErrTooLarge) {
 		return nil, nil
 	}
-	return b[:len(b)/width*width], err
+	return b, err
 }
 
 // soundOffsets returns how many entries at the front grow, lie within size and

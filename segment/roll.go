@@ -309,14 +309,11 @@ func writeEntries(f vfs.File, pending []byte, at, size int64) error {
 
 func (l *Log) flushTxns(p *part) error {
 	l.mu.Lock()
-	txns, at := p.txns[min(p.txnFlushed, len(p.txns)):], p.txnFlushed
-	trim := p.txnFlushed > len(p.txns)
+	at, trim := p.txnFlushed, p.txnTrim
+	txns := p.txns[at:]
 	l.mu.Unlock()
 	if len(txns) == 0 && !trim {
 		return nil
-	}
-	if trim {
-		at, txns = 0, p.txns
 	}
 	f, err := p.txn.pinNew()
 	if err != nil {
@@ -330,7 +327,7 @@ func (l *Log) flushTxns(p *part) error {
 		return l.failSync(fmt.Errorf("sync transaction index: %w", err))
 	}
 	l.mu.Lock()
-	p.txnFlushed = at + len(txns)
+	p.txnFlushed, p.txnTrim = at+len(txns), false
 	l.mu.Unlock()
 	return nil
 }

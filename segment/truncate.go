@@ -36,6 +36,11 @@ func (l *Log) TruncateTo(offset int64) error {
 	if err := l.cutPart(l.parts[i], pos, end); err != nil {
 		return err
 	}
+	// As after recovery: a restart believes what is said about offsets below the
+	// recovery point.
+	if err := l.flushSideFiles(l.parts[i], false); err != nil {
+		return err
+	}
 	return l.afterCut(end)
 }
 
@@ -140,7 +145,8 @@ func (l *Log) cutPart(p *part, pos, end int64) error {
 		k++
 	}
 	if k < len(p.txns) {
-		p.txns, p.txnFlushed = slices.Clone(p.txns[:k]), max(p.txnFlushed, k+1)
+		p.txnTrim = p.txnTrim || p.txnFlushed > k
+		p.txns, p.txnFlushed = slices.Clone(p.txns[:k]), min(p.txnFlushed, k)
 	}
 	l.end.Store(end)
 	l.mu.Unlock()
