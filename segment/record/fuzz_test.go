@@ -210,3 +210,42 @@ func FuzzDecompress(f *testing.F) {
 		}
 	})
 }
+
+// FuzzQuickEqualsParse checks that the short cut for common records never says
+// anything that the parser would not.
+func FuzzQuickEqualsParse(f *testing.F) {
+	b := NewBuilder(BuilderOptions{})
+	for _, size := range []int{0, 1, 20, 63, 64, 200, 8192, 1 << 20} {
+		for _, key := range [][]byte{nil, {}, []byte("key"), make([]byte, 100)} {
+			b.Append(int64(size)*1000, key, make([]byte, size))
+			b.Append(-int64(size), key, nil)
+		}
+	}
+	data, taken := b.Build().Records(), 0
+	for at := 0; at < len(data); {
+		body, next := split(data, at)
+		if new(fields).quick(body) {
+			taken++
+		}
+		if len(body) < 1000 {
+			f.Add(body)
+		}
+		at = next
+	}
+	if taken < 30 {
+		f.Errorf("%d of %d common records took the short cut", taken, b.Count())
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var quick, full fields
+		if !quick.quick(body) {
+			return
+		}
+		if bad := full.parse(body); bad != sound {
+			t.Fatalf("quick accepts what parse calls %v", bad)
+		}
+		quick.headers = full.headers
+		if quick != full {
+			t.Fatalf("quick %+v, parse %+v", quick, full)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 )
@@ -137,7 +138,18 @@ func (f *fields) appendHeaders(hs []Header, b []byte) []Header {
 // split reads the length at i and returns the record body and the position after
 // it. A body of nil means a bad length, or one that reaches beyond b.
 func split(b []byte, i int) (body []byte, next int) {
-	u, i := uvarint(b, i)
+	var u uint64
+	if i+8 <= len(b) {
+		var n uint
+		u, n = word(binary.LittleEndian.Uint64(b[i:]))
+		if n == 0 {
+			u, i = uvarint(b, i)
+		} else {
+			i += int(n)
+		}
+	} else {
+		u, i = uvarint(b, i)
+	}
 	if i < 0 {
 		return nil, -1
 	}

@@ -174,8 +174,10 @@ func (w *walk) plain(b Batch) error {
 		if next < 0 {
 			return malformed(i, badLength)
 		}
-		if d := f.parse(body); d != sound {
-			return malformed(i, d)
+		if !f.quick(body) {
+			if d := f.parse(body); d != sound {
+				return malformed(i, d)
+			}
 		}
 		if err := w.record(i, f.timestampDelta, f.offsetDelta, f.key.at >= 0); err != nil {
 			return err

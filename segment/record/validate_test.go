@@ -248,7 +248,7 @@ func TestRecompress(t *testing.T) {
 
 // TestDecompressionIsBounded feeds batches that are small and decompress to a lot.
 func TestDecompressionIsBounded(t *testing.T) {
-	const size = 40 << 20
+	const size = 16 << 20
 	for _, c := range allCodecs[1:] {
 		t.Run(c.String(), func(t *testing.T) {
 			bomb := batchOf(t, c, 1, size)
@@ -268,7 +268,7 @@ func TestDecompressionIsBounded(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if used > 12<<20 {
+			if used > 6<<20 {
 				t.Errorf("Validate of a record of %d bytes allocated %d", size, used)
 			}
 		})

@@ -60,7 +60,7 @@ func TestCopyToConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Larger than any socket buffer, so that the sender has to wait.
-			f, data := newOSFile(t, fs, 20<<20)
+			f, data := newOSFile(t, fs, 12<<20)
 			client, server := tcpPair(t)
 			type result struct {
 				n   int64
