@@ -217,8 +217,8 @@ func FuzzQuickEqualsParse(f *testing.F) {
 	b := NewBuilder(BuilderOptions{})
 	for _, size := range []int{0, 1, 20, 63, 64, 200, 8192, 1 << 20} {
 		for _, key := range [][]byte{nil, {}, []byte("key"), make([]byte, 100)} {
-			b.Append(int64(size)*1000, key, make([]byte, size))
-			b.Append(-int64(size), key, nil)
+			b.Append(int64(size%5000), key, make([]byte, size))
+			b.Append(-int64(size)*1000, key, nil)
 		}
 	}
 	data, taken := b.Build().Records(), 0
@@ -232,7 +232,7 @@ func FuzzQuickEqualsParse(f *testing.F) {
 		}
 		at = next
 	}
-	if taken < 30 {
+	if taken < 20 {
 		f.Errorf("%d of %d common records took the short cut", taken, b.Count())
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
