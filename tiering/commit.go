@@ -110,7 +110,7 @@ func (e *edit) buryFormer(old metadata.RemotePointer) {
 func (m *Manager) outcome(ctx context.Context, p *partition, l *leadership, next metadata.RemotePointer, cause error) (metadata.RemotePointer, error) {
 	if errors.Is(cause, metadata.ErrFenced) {
 		m.metrics.lostRaces.Add(ctx, 1)
-		p.unload(l)
+		p.fence(l)
 		return metadata.RemotePointer{}, fmt.Errorf("commit %s: %w: %w", next.Manifest, ErrNotLeader, cause)
 	}
 	// The answer matters more than this pass: without it nothing that was copied can be deleted or used again.

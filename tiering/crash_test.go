@@ -96,12 +96,8 @@ func workload(b *broker, c *crashPoint, acked *int64) {
 		b.t.Error("workload stands still")
 		return false
 	}
-	uploaded := func() bool {
-		v := b.m.View(b.tip())
-		return v.Loaded && len(b.log.Sealed(v.HighestOffset+1)) == 0
-	}
 	evict := func() bool { return b.evict() == nil }
-	if !produce(90) || !until(uploaded) || !evict() || !produce(50) || !until(uploaded) {
+	if !produce(90) || !until(b.isUploaded) || !evict() || !produce(50) || !until(b.isUploaded) {
 		return
 	}
 	cfg := b.log.Config()
@@ -110,7 +106,7 @@ func workload(b *broker, c *crashPoint, acked *int64) {
 	if !until(func() bool { v := b.m.View(b.tip()); return b.log.LogStart() > 0 && v.StartOffset >= b.log.LogStart() }) {
 		return
 	}
-	if !evict() || !produce(40) || !until(uploaded) || !evict() {
+	if !evict() || !produce(40) || !until(b.isUploaded) || !evict() {
 		return
 	}
 	until(func() bool { // segments that left the manifest are deleted after the grace period

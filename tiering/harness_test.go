@@ -240,10 +240,12 @@ func settle(t testing.TB, what string, cond func() bool) {
 // uploaded waits until every sealed segment is in the tier.
 func (b *broker) uploaded() {
 	b.t.Helper()
-	settle(b.t, "all sealed segments are in the tier", func() bool {
-		v := b.m.View(b.tip())
-		return v.Loaded && len(b.log.Sealed(v.HighestOffset+1)) == 0
-	})
+	settle(b.t, "all closed segments are in the tier", b.isUploaded)
+}
+
+func (b *broker) isUploaded() bool {
+	v := b.m.View(b.tip())
+	return v.Loaded && len(b.log.Sealed(0)) == b.log.Segments()-1 && len(b.log.Sealed(v.HighestOffset+1)) == 0
 }
 
 // evict drops local segments that the view allows.

@@ -31,14 +31,16 @@ type partition struct {
 	garbage   int64                  // items on the root's list, for metrics
 }
 
-// leadership is one Lead call. Its fields below the line belong to the running pass.
+// leadership is one Lead call. The last four fields belong to the running pass.
 type leadership struct {
 	log   *segment.Log
 	epoch int32
 	topic string
 
-	loaded bool // guarded by partition.mu: the pointer was read under this leadership
-	end    int64
+	// The next four are guarded by partition.mu.
+	loaded bool      // the pointer was read under this leadership
+	fenced bool      // another leader was elected
+	end    int64     // of the manifest
 	keepAt time.Time // next housekeeping
 
 	tried int64   // highest sequence a root was PUT under
@@ -156,6 +158,14 @@ func (p *partition) unload(l *leadership) {
 		v.Loaded = false
 		p.view.Store(&v)
 	}
+}
+
+// fence ends a leadership that etcd knows to be over: a leader epoch never comes back, so only Lead helps.
+func (p *partition) fence(l *leadership) {
+	p.unload(l)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.fenced = true
 }
 
 // pending puts the lag into the view.

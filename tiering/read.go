@@ -64,6 +64,9 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 	if man.root == nil {
 		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, ErrOffsetOutOfRange)
 	}
+	if offset < man.root.StartOffset || offset >= man.root.EndOffset {
+		return nil, fmt.Errorf("offset %d, tier holds %d to %d: %w", offset, man.root.StartOffset, man.root.HighestOffset(), ErrOffsetOutOfRange)
+	}
 	d := &data{next: offset}
 	if offset >= o.UpTo {
 		return d, nil

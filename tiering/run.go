@@ -96,7 +96,7 @@ func (m *Manager) work(now time.Time) []due {
 func (m *Manager) due(p *partition, now time.Time) due {
 	p.mu.Lock()
 	l := p.leader
-	if l == nil || p.busy {
+	if l == nil || l.fenced || p.busy {
 		p.mu.Unlock()
 		return due{}
 	}
@@ -167,7 +167,9 @@ func (m *Manager) pass(ctx context.Context, d due) {
 		err = m.copySealed(ctx, d.p, d.l)
 	}
 	if err == nil {
-		d.p.succeeded(d.l)
+		if d.kind != passLoad { // reading again is not yet success with what failed
+			d.p.succeeded(d.l)
+		}
 		return
 	}
 	if ctx.Err() != nil {
