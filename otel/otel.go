@@ -173,8 +173,12 @@ func aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
 	return sdkmetric.DefaultAggregationSelector(k)
 }
 
-// prefixed gives every instrument the product's name, whether its author did or not.
+// prefixed gives every instrument the product's name, whether its author did or not, and keeps the
+// exporter from adding a unit where it says nothing ("1" would become _ratio) or is there already.
 func prefixed(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
+	if i.Unit == "1" || i.Unit == "ms" && strings.HasSuffix(i.Name, "ms") {
+		i.Unit = ""
+	}
 	name := i.Name
 	if !strings.HasPrefix(name, "coldbrook") {
 		name = "coldbrook." + name

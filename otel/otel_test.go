@@ -67,10 +67,18 @@ func TestEveryMetricHasThePrefixOnceAndNoScope(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Add(t.Context(), 3)
+	for name, unit := range map[string]string{"remote.copy.lag.segments": "1", "oldest.age.ms": "ms", "wait": "ms"} {
+		g, err := m.Int64Gauge(name, metric.WithUnit(unit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Record(t.Context(), 1)
+	}
 	body := scrape(tel)
 	for _, want := range []string{
 		`coldbrook_request_duration_seconds_bucket{le="0.0025"} 0`, `coldbrook_request_duration_seconds_bucket{le="0.005"} 1`,
 		"coldbrook_object_request_seconds_count 1", `coldbrook_request_size_bytes_bucket{le="1000"} 1`, "coldbrook_remote_copy_bytes_total 3",
+		"coldbrook_remote_copy_lag_segments 1", "coldbrook_oldest_age_ms 1", "coldbrook_wait_milliseconds 1",
 		"coldbrook_process_memory_resident_bytes ", "coldbrook_go_goroutines ", "coldbrook_go_gc_cpu_time_seconds_total ", "coldbrook_process_cpu_time_seconds_total ",
 		`service_instance_id="7"`, `service_version="v1"`,
 	} {

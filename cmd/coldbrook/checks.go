@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -288,7 +289,7 @@ func (d *doctor) store(ctx context.Context) []finding {
 	}
 	hint := "see --store"
 	begun := time.Now()
-	s, err := object.Open(ctx, url, object.Options{})
+	s, err := object.Open(ctx, url, object.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return []finding{bad(check, hint, "%v", err)}
 	}

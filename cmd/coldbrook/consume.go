@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -120,7 +121,7 @@ func (a *app) consume(ctx context.Context, topic string, o consumeOptions, print
 		return err
 	}
 	if !o.follow && len(r.left) == 0 {
-		a.note("nothing to read: %s is empty there", topic)
+		a.note("nothing to read: %s has no records there", topic)
 		return nil
 	}
 	cl, err := a.connect(ctx, r.clientOptions()...)
@@ -190,7 +191,7 @@ func (r *reader) plan(ctx context.Context, adm *kadm.Client) (int64, error) {
 	}
 	if r.o.group != "" {
 		committed, err := adm.FetchOffsetsForTopics(ctx, r.o.group, r.topic)
-		if err != nil {
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 			return 0, fmt.Errorf("offsets of group %s: %w", r.o.group, err)
 		}
 		for p := range from[r.topic] {

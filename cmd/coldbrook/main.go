@@ -118,7 +118,7 @@ in object storage. Every Kafka client works with it unchanged.
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddGroup(&cobra.Group{ID: "broker", Title: "Run a broker:"}, &cobra.Group{ID: "client", Title: "Use a running broker:"})
-	for _, c := range []*cobra.Command{a.configCommand(), a.doctorCommand(), a.versionCommand()} {
+	for _, c := range []*cobra.Command{a.serveCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand()} {
 		c.GroupID = "broker"
 		root.AddCommand(c)
 	}

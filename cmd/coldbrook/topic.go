@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/coldbrook/coldbrook/metadata"
 )
 
 func (a *app) topicCommand() *cobra.Command {
@@ -144,7 +146,7 @@ func topicID(id kadm.TopicID) string {
 	if id == (kadm.TopicID{}) {
 		return ""
 	}
-	return id.String()
+	return metadata.TopicID(id).String() // kadm's own String is not Kafka's spelling
 }
 
 func (a *app) topicAlter() *cobra.Command {
