@@ -183,13 +183,27 @@ func TestAckedRecordSurvivesCrash(t *testing.T) {
 						t.Logf("power lost after operation %d, keep %d, seed %d", n, keep, seed)
 					}
 				}()
-				checkCrash(t, mem.Crash(rand.New(rand.NewSource(seed)), keep), h)
+				rng := rand.New(rand.NewSource(seed))
+				left := mem.Crash(rng, keep)
+				if rng.Intn(2) == 0 {
+					left = crashAgain(left, rng, keep)
+				}
+				checkCrash(t, left, h)
 			})
 			if t.Failed() {
 				return
 			}
 		}
 	}
+}
+
+// crashAgain lets the power fail once more, during the recovery.
+func crashAgain(mem *vfs.Mem, rng *rand.Rand, keep int) *vfs.Mem {
+	d, err := OpenDir(DirOptions{FS: vfs.WithFaults(mem, vfs.PowerLoss(int64(rng.Intn(20)))), Path: "/data"})
+	if err == nil {
+		_, _ = d.OpenLog(LogOptions{TopicPartition: testTP, TopicID: testID, Config: crashConfig})
+	}
+	return mem.Crash(rng, keep)
 }
 
 func newHistory() *history {

@@ -203,12 +203,19 @@ func (l *Log) findParts(names []string) error {
 			l.snapshots = append(l.snapshots, offset)
 		}
 	}
+	removed := false
 	for _, name := range names {
 		if !leftOver(name, bases) {
 			continue
 		}
 		if err := l.fs.Remove(filepath.Join(l.path, name)); err != nil && !missing(err) {
 			return l.fail("remove left-over", err)
+		}
+		removed = true
+	}
+	if removed {
+		if err := l.syncNames(); err != nil {
+			return err
 		}
 	}
 	for i, p := range l.parts[:max(len(l.parts)-1, 0)] {
@@ -235,8 +242,11 @@ func leftOver(name string, bases map[int64]bool) bool {
 func (l *Log) replayProducers() error {
 	end := l.end.Load()
 	stale := slices.DeleteFunc(slices.Clone(l.snapshots), func(s int64) bool { return s <= end })
-	if err := l.removeSnapshots(stale); err != nil {
-		return err
+	if len(stale) > 0 {
+		// Durably: it would be believed if it came back when the log is longer.
+		if err := errors.Join(l.removeSnapshots(stale), l.syncNames()); err != nil {
+			return err
+		}
 	}
 	from, err := l.loadSnapshot(end, time.Now())
 	if err != nil {

@@ -236,6 +236,11 @@ func (l *Log) afterCut(end int64) error {
 	if err := l.removeSnapshots(snapshots); err != nil {
 		return err
 	}
+	// A snapshot or an index of the old records that came back after a crash would
+	// be believed once the log is long enough again.
+	if err := l.syncNames(); err != nil {
+		return err
+	}
 	from, err := l.loadSnapshot(end, time.Now())
 	if err != nil {
 		return err
