@@ -2,8 +2,10 @@ package group
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -103,18 +105,31 @@ type DeletedTopic struct {
 }
 
 // OnTopicsDeleted deletes the offsets of deleted topics in all partitions this
-// broker coordinates, and returns when that is committed. Offsets committed by
-// the id of another topic of the same name stay. On an error it may be called
-// again with the same topics.
+// broker coordinates, and returns when that is committed; it waits for
+// partitions that are loading. Offsets committed by the id of another topic of
+// the same name stay. On an error it may be called again with the same topics.
 func (c *Coordinator) OnTopicsDeleted(ctx context.Context, topics []DeletedTopic) error {
 	_, err := each(c, func(partition int32) (int, error) {
-		return coordinator.Write(ctx, c.rt, partition, func(s *shard, u *coordinator.Update) (int, error) {
-			s.deleteTopics(topics, u)
-			return u.Records(), nil
-		})
+		for {
+			n, err := coordinator.Write(ctx, c.rt, partition, func(s *shard, u *coordinator.Update) (int, error) {
+				s.deleteTopics(topics, u)
+				return u.Records(), nil
+			})
+			if !errors.Is(err, coordinator.ErrLoading) {
+				return n, err
+			}
+			select {
+			case <-time.After(loadingPause):
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}
 	})
 	return err
 }
+
+// loadingPause is how often a partition that is loading is asked again.
+const loadingPause = 200 * time.Millisecond
 
 func (s *shard) deleteTopics(topics []DeletedTopic, u *coordinator.Update) {
 	u.Split = true

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -221,6 +222,24 @@ func TestOffsetsOfAFormerTopicOfTheNameAreNotServed(t *testing.T) {
 		want := []Committed{{Topic: "t", Partition: 2, Offset: 7, Time: time.Now()}}
 		if diff := cmp.Diff(want, all[0].Offsets, cmp.Comparer(func(a, b time.Time) bool { return a.UnixMilli() == b.UnixMilli() })); diff != "" {
 			t.Errorf("offsets (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestDeletedTopicsOffsetsGoEvenIfTheirPartitionIsLoading(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, b *bench) {
+		b.c.OffsetCommit(t.Context(), Client{}, commitRequest(9, "g", "t", [16]byte{}, 0, 5))
+		b.log.change(func() { b.log.reads = func() error { return errors.New("slow") } })
+		b.lead()
+		done := make(chan error, 1)
+		go func() { done <- b.c.OnTopicsDeleted(t.Context(), []DeletedTopic{{Name: "t"}}) }()
+		synctest.Wait()
+		b.log.change(func() { b.log.reads = nil })
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if offset, _ := fetched(b.c.OffsetFetch(t.Context(), Client{}, fetchRequest(9, "g", "t", [16]byte{}, 0))); offset != -1 {
+			t.Errorf("offset %d of a deleted topic", offset)
 		}
 	})
 }
