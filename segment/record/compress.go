@@ -131,10 +131,12 @@ func copyRecords(w io.Writer, b Batch, maxDecompressed int64) error {
 		_, err := w.Write(b.Records())
 		return err
 	}
-	d := NewDecompressor(maxDecompressed)
-	if err := d.open(b.Compression(), b.Records(), 0); err != nil {
+	d := decompressors.Get().(*Decompressor)
+	defer decompressors.Put(d)
+	if err := d.open(b.Compression(), b.Records(), maxDecompressed); err != nil {
 		return err
 	}
+	defer d.close()
 	for {
 		err := d.fill()
 		if err == io.EOF {

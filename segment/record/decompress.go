@@ -19,13 +19,7 @@ const (
 	// bound; consumers, who need the memory, do.
 	DefaultMaxDecompressed = 128 << 20
 
-	window = 64 << 10
-	// zstd's default level needs a window of 2 MiB and level 19 one of 8 MiB; only
-	// the "ultra" levels 20 to 22 need more, up to 128 MiB. For those a decoder is
-	// made and thrown away.
-	zstdWindow    = 8 << 20
-	maxZstdWindow = 128 << 20
-
+	window    = 64 << 10
 	maxVarint = 10
 )
 
@@ -50,7 +44,7 @@ type Decompressor struct {
 	gzip   *gzip.Reader
 	snappy snappyReader
 	lz4    *lz4.Reader
-	zstd   *zstd.Decoder
+	zstd   *zstd.Decoder // while reading a payload
 }
 
 // NewDecompressor returns a Decompressor that refuses batches which decompress to
@@ -89,6 +83,7 @@ func (d *Decompressor) open(c Compression, payload []byte, limit int64) error {
 		return fmt.Errorf("%w: unknown %v", ErrCorrupt, c)
 	}
 	if err != nil {
+		d.close()
 		return d.fault(err)
 	}
 	return nil
@@ -133,44 +128,15 @@ func (d *Decompressor) openLZ4(payload []byte) error {
 	return nil
 }
 
-func (d *Decompressor) openZstd(payload []byte) error {
-	var h zstd.Header
-	if err := h.Decode(payload); err != nil {
-		return err
-	}
-	need := h.WindowSize
-	if h.SingleSegment {
-		need = h.FrameContentSize
-	}
-	var err error
-	dec := d.zstd
-	switch {
-	case need > uint64(max(d.bound, zstdWindow)):
-		return fmt.Errorf("%w: zstd window of %d bytes", ErrTooLarge, need)
-	case need > zstdWindow:
-		dec, err = newZstdReader(maxZstdWindow)
-	case dec == nil:
-		dec, err = newZstdReader(zstdWindow)
-		d.zstd = dec
-	}
-	if err != nil {
-		return err
-	}
-	d.in = dec
-	return dec.Reset(&d.src)
-}
-
-// newZstdReader returns a decoder without goroutines: it needs no closing.
-func newZstdReader(window uint64) (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(window), zstd.WithDecoderMaxWindow(window))
-}
-
 // close drops what is too large, or tied to the payload, to be kept.
 func (d *Decompressor) close() {
 	d.src.Reset(nil)
 	d.snappy.close()
 	d.in = nil
+	if d.zstd != nil {
+		zstdReaders.put(d.zstd)
+		d.zstd = nil
+	}
 	if cap(d.buf) > 1<<20 {
 		d.buf = nil
 	}
