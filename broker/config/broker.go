@@ -154,18 +154,6 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		ProducerExpiration:       r.ms("producer.id.expiration.ms"),
 		MaxTransactionTimeout:    r.ms("transaction.max.timeout.ms"),
 
-		SessionTimeout:            r.ms("broker.session.timeout.ms"),
-		ReplicaLagMax:             r.ms("replica.lag.time.max.ms"),
-		ReplicaFetchBytes:         r.int("replica.fetch.max.bytes"),
-		ReplicaFetchResponseBytes: r.int("replica.fetch.response.max.bytes"),
-		ReplicaFetchWait:          r.ms("replica.fetch.wait.max.ms"),
-		ReplicaFetchers:           int(r.int("num.replica.fetchers")),
-		WatermarkInterval:         r.ms("replica.high.watermark.checkpoint.interval.ms"),
-		FetchMaxBytes:             r.int("fetch.max.bytes"),
-		FetchSessions:             int(r.int("max.incremental.fetch.session.cache.slots")),
-		LeaderRebalance:           r.flag("auto.leader.rebalance.enable"),
-		LeaderRebalanceInterval:   time.Duration(min(r.long("leader.imbalance.check.interval.seconds"), maxSeconds)) * time.Second,
-
 		Group:         resolveGroup(r),
 		Remote:        resolveRemote(r),
 		RemoteEnabled: r.flag("remote.log.storage.system.enable"),
@@ -182,6 +170,7 @@ func (s *Settings) resolveBroker() (Broker, error) {
 	if b.RequestMemoryBytes >= 0 {
 		b.RequestMemoryBytes = max(b.RequestMemoryBytes, int64(b.RequestMaxBytes))
 	}
+	resolveReplication(r, &b)
 	resolveDirs(r, &b)
 	if err := s.resolveListeners(r, &b); err != nil {
 		return Broker{}, err
@@ -190,6 +179,21 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		return Broker{}, r.err
 	}
 	return b, s.checkTogether(&b)
+}
+
+// resolveReplication fills what keeps replicas in step.
+func resolveReplication(r *reader, b *Broker) {
+	b.SessionTimeout = r.ms("broker.session.timeout.ms")
+	b.ReplicaLagMax = r.ms("replica.lag.time.max.ms")
+	b.ReplicaFetchBytes = r.int("replica.fetch.max.bytes")
+	b.ReplicaFetchResponseBytes = r.int("replica.fetch.response.max.bytes")
+	b.ReplicaFetchWait = r.ms("replica.fetch.wait.max.ms")
+	b.ReplicaFetchers = int(r.int("num.replica.fetchers"))
+	b.WatermarkInterval = r.ms("replica.high.watermark.checkpoint.interval.ms")
+	b.FetchMaxBytes = r.int("fetch.max.bytes")
+	b.FetchSessions = int(r.int("max.incremental.fetch.session.cache.slots"))
+	b.LeaderRebalance = r.flag("auto.leader.rebalance.enable")
+	b.LeaderRebalanceInterval = time.Duration(min(r.long("leader.imbalance.check.interval.seconds"), maxSeconds)) * time.Second
 }
 
 // maxSeconds is the longest duration in seconds.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -260,7 +262,7 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 	if code != exitOK || strings.Contains(out, "fail") || !strings.Contains(errs, "all checks passed") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "not")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(dir, "not")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the doctor left something behind: %v", err)
 	}
 }

@@ -67,20 +67,7 @@ func (a *app) topicCreate() *cobra.Command {
 				if r.Err != nil {
 					return brokerError("create topic "+args[0], r.Err, r.ErrMessage)
 				}
-				if a.json() {
-					return a.printJSON(struct {
-						Topic             string `json:"topic"`
-						ID                string `json:"id"`
-						Partitions        int32  `json:"partitions"`
-						ReplicationFactor int16  `json:"replication_factor"`
-					}{args[0], topicID(r.ID), r.NumPartitions, r.ReplicationFactor})
-				}
-				verb := "created"
-				if dryRun {
-					verb = "could create"
-				}
-				a.note("%s topic %s with %s on %s", verb, args[0], count(int64(r.NumPartitions), "partition"), count(int64(r.ReplicationFactor), "replica"))
-				return nil
+				return a.created(r, dryRun)
 			})
 		},
 	}
@@ -91,6 +78,24 @@ func (a *app) topicCreate() *cobra.Command {
 	f.BoolVar(&ifNotExists, "if-not-exists", false, "succeed when the topic is there already")
 	f.BoolVar(&dryRun, "dry-run", false, "let the broker check it, create nothing")
 	return a.client(c)
+}
+
+// created reports a topic that was made.
+func (a *app) created(r kadm.CreateTopicResponse, dryRun bool) error {
+	if a.json() {
+		return a.printJSON(struct {
+			Topic             string `json:"topic"`
+			ID                string `json:"id"`
+			Partitions        int32  `json:"partitions"`
+			ReplicationFactor int16  `json:"replication_factor"`
+		}{r.Topic, topicID(r.ID), r.NumPartitions, r.ReplicationFactor})
+	}
+	verb := "created"
+	if dryRun {
+		verb = "could create"
+	}
+	a.note("%s topic %s with %s on %s", verb, r.Topic, count(int64(r.NumPartitions), "partition"), count(int64(r.ReplicationFactor), "replica"))
+	return nil
 }
 
 // topicRow is one topic of `topic list -o json`.
