@@ -240,7 +240,7 @@ func TestCrashAgainstModel(t *testing.T) {
 		live, synced, durable := map[string]string{}, map[string]string{}, map[string]string{}
 		for range 200 {
 			name := fmt.Sprintf("/%d", rng.Intn(4))
-			switch rng.Intn(6) {
+			switch rng.Intn(7) {
 			case 0, 1:
 				h := must(m.OpenReadWrite(name))(t)
 				data := strings.Repeat(string(rune('a'+rng.Intn(26))), rng.Intn(9000))
@@ -269,6 +269,14 @@ func TestCrashAgainstModel(t *testing.T) {
 				noError(t, m.SyncDir("/"))
 				durable = cloneKeys(live, synced)
 			case 5:
+				if data, ok := live[name]; ok {
+					h := must(m.OpenReadWrite(name))(t)
+					data = data[:rng.Intn(len(data)+1)]
+					noError(t, h.Truncate(int64(len(data))))
+					closeFile(t, h)
+					live[name] = data
+				}
+			case 6:
 				if diff := cmp.Diff(durable, dump(t, crash(m, seed, 0))); diff != "" {
 					t.Fatalf("seed %d: %s", seed, diff)
 				}
