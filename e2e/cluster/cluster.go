@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -69,7 +70,10 @@ type runner interface {
 	kill() error
 	stop(ctx context.Context) error
 	pid() int
+	ended() error // not nil once the broker has ended by itself
 }
+
+var errEnded = errors.New("the broker ended")
 
 // readyWithin is how long a broker may take to be ready.
 const readyWithin = 60 * time.Second
@@ -110,6 +114,9 @@ func (b *Broker) Start(ctx context.Context) error {
 		err := b.getJSON(ctx, "/readyz", nil)
 		if err == nil {
 			return nil
+		}
+		if ended := b.run.ended(); ended != nil {
+			return fmt.Errorf("start %s broker: %w\n%s", b.o.Kind, ended, b.Log())
 		}
 		select {
 		case <-tick.C:

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
+	"math/rand"
 
 	"github.com/coldbrook/coldbrook/broker"
 	"github.com/coldbrook/coldbrook/broker/config"
@@ -63,7 +63,7 @@ func (p *inProcess) kill() error {
 	if p.done == nil {
 		return nil
 	}
-	after := p.disk.Crash(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), 50)
+	after := p.disk.Crash(rand.New(rand.NewSource(rand.Int63())), 50)
 	p.cancel()
 	<-p.done
 	p.disk = after
@@ -75,6 +75,8 @@ func (p *inProcess) stop(context.Context) error {
 	<-p.done
 	return p.err
 }
+
+func (p *inProcess) ended() error { return nil } // start has waited for it
 
 func (p *inProcess) pid() int { return 0 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 )
 
 // subprocess runs the broker's binary.
@@ -23,7 +25,9 @@ func (s *subprocess) start(_ context.Context, b *Broker) error {
 		args = append(args, "--store", b.o.StoreURL)
 	}
 	s.cmd = exec.Command(b.o.Binary, args...) // lives as long as the test wants, not as long as a context
-	s.cmd.Env = append(os.Environ(), b.environment()...)
+	// The tests' own variables are no settings of the broker's.
+	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "COLDBROOK_") })
+	s.cmd.Env = append(s.cmd.Env, b.environment()...)
 	s.cmd.Stdout, s.cmd.Stderr = &b.log, &b.log
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -56,6 +60,15 @@ func (s *subprocess) stop(ctx context.Context) error {
 		return s.err
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), s.kill())
+	}
+}
+
+func (s *subprocess) ended() error {
+	select {
+	case <-s.done:
+		return errors.Join(s.err, errEnded)
+	default:
+		return nil
 	}
 }
 

@@ -21,7 +21,7 @@ type Store interface {
 // producer may see an error, uploads must catch up, and nothing may be lost.
 func StoreDown(ctx context.Context, t testing.TB, b Broker, s Store, away time.Duration) {
 	const topic = "store-down"
-	createTopic(ctx, t, b.Kafka(), topic, 3, "segment.bytes", "262144", "local.retention.bytes", "1")
+	createTopic(ctx, t, b.Kafka(), topic, 3, "internal.segment.bytes", "262144", "local.retention.bytes", "1")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	oldrand "math/rand"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -117,7 +118,7 @@ func (w *world) start(ctx context.Context) error {
 
 // crash loses power: what was not synced may be gone.
 func (w *world) crash() {
-	after := w.disk.Crash(w.rng, []int{0, 50, 100}[w.rng.IntN(3)])
+	after := w.disk.Crash(oldrand.New(oldrand.NewSource(w.rng.Int64())), []int{0, 50, 100}[w.rng.IntN(3)])
 	w.cancel()
 	<-w.done
 	w.disk = after
@@ -140,7 +141,7 @@ func (w *world) createTopic(ctx context.Context) error {
 	}
 	defer cl.Close()
 	small, one := "16384", "1"
-	_, err = kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, map[string]*string{"segment.bytes": &small, "local.retention.bytes": &one}, topic)
+	_, err = kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, map[string]*string{"internal.segment.bytes": &small, "local.retention.bytes": &one}, topic)
 	return err
 }
 
