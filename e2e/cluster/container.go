@@ -230,6 +230,9 @@ func (d *dockerContainer) kill() error {
 
 func (d *dockerContainer) stop(ctx context.Context) error { return d.box.Stop(ctx) }
 
+// ended asks nothing: a container that is gone does not become ready.
+func (d *dockerContainer) ended() error { return nil }
+
 func (d *dockerContainer) pid() int { return 0 }
 
 // Remove takes a container away for good; other kinds have nothing to take.
