@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,9 +97,9 @@ func TestLostLeaseEndsTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := kv.NewMem()
 		s := openStore(t, mem, true)
-		cut := false
+		var cut atomic.Bool
 		mine := openStore(t, mem.Client(func(_ context.Context, c kv.Call) error {
-			if cut {
+			if cut.Load() {
 				return kv.ErrUnavailable
 			}
 			return nil
@@ -108,7 +109,7 @@ func TestLostLeaseEndsTheSession(t *testing.T) {
 		if len(s.Image().Brokers()) != 1 {
 			t.Fatal("a live broker was forgotten")
 		}
-		cut = true
+		cut.Store(true)
 		time.Sleep(DefaultLeaseTTL + time.Millisecond)
 		if len(s.Image().Brokers()) != 0 {
 			t.Error("a broker that is cut off is still registered")
@@ -116,7 +117,7 @@ func TestLostLeaseEndsTheSession(t *testing.T) {
 		if at, ttl := session.Confirmed(); time.Since(at) < ttl {
 			t.Error("the broker cannot tell that its lease may be gone")
 		}
-		cut = false
+		cut.Store(false)
 		<-session.Done()
 	})
 }

@@ -214,7 +214,7 @@ func (m *machine) compare(t *rapid.T, im *Image) {
 	got := model{map[string]TopicID{}, map[TopicID]*modelTopic{}}
 	remote := func(id TopicID) map[int32]RemotePointer {
 		out := map[int32]RemotePointer{}
-		for n := range int32(1000) {
+		for n := range int32(10) { // swap draws no higher one
 			if p, ok := im.RemotePointer(TopicIDPartition{id, n}); ok {
 				out[n] = p
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -454,9 +455,9 @@ func TestImageSurvivesCompactionAndReconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := kv.NewMem()
 		writer := openStore(t, mem, true)
-		down := false
+		var down atomic.Bool
 		reader := openStore(t, mem.Client(func(_ context.Context, c kv.Call) error {
-			if down {
+			if down.Load() {
 				return kv.ErrUnavailable
 			}
 			return nil
@@ -468,7 +469,7 @@ func TestImageSurvivesCompactionAndReconnects(t *testing.T) {
 		old := reader.Image()
 		keptBefore, _ := old.Topic("kept")
 
-		down = true
+		down.Store(true)
 		createTopic(t, writer, "new", 2)
 		time.Sleep(time.Minute)
 		if err := writer.DeleteTopic(t.Context(), "gone"); err != nil {
@@ -482,7 +483,7 @@ func TestImageSurvivesCompactionAndReconnects(t *testing.T) {
 			t.Error("the image changed though the store was away")
 		}
 		mem.Compact(writer.Image().Revision())
-		down = false
+		down.Store(false)
 		time.Sleep(maxBackoff)
 		synctest.Wait()
 		sameImage(t, writer.Image(), reader.Image())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,9 +114,9 @@ func TestStoppedControllerHandsOverAtOnce(t *testing.T) {
 func TestControllerCutOffFromTheStoreDecidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		var cut bool
+		var cut atomic.Bool
 		view := c.kv.Client(func(context.Context, kv.Call) error {
-			if cut {
+			if cut.Load() {
 				return fmt.Errorf("%w: cut off", kv.ErrUnavailable)
 			}
 			return nil
@@ -140,12 +141,12 @@ func TestControllerCutOffFromTheStoreDecidesNothing(t *testing.T) {
 		c.start(two, Options{})
 		c.up(3, "")
 		c.create("t", ids(3, 2))
-		cut = true
+		cut.Store(true)
 		time.Sleep(2 * metadata.DefaultLeaseTTL)
 		if !old.Active() || c.store.Image().Controller() != 2 {
 			t.Fatalf("old active %v, controller %d: want both to believe it is them", old.Active(), c.store.Image().Controller())
 		}
-		cut = false // now it hears of everything at once
+		cut.Store(false) // now it hears of everything at once
 		c.down(3)
 		time.Sleep(time.Minute)
 		if p := c.partition("t", 0); p.Leader != 2 || p.LeaderEpoch != 1 {
@@ -163,9 +164,9 @@ func TestElectionIsRetriedUntilTheStoreAnswers(t *testing.T) {
 		c.up(1, "")
 		two := c.up(2, "")
 		c.create("t", ids(1, 2))
-		var failing bool
+		var failing atomic.Bool
 		view := c.kv.Client(func(_ context.Context, call kv.Call) error {
-			if failing && call.Kind == kv.CallTxn {
+			if failing.Load() && call.Kind == kv.CallTxn {
 				return kv.ErrUnavailable
 			}
 			return nil
@@ -180,13 +181,13 @@ func TestElectionIsRetriedUntilTheStoreAnswers(t *testing.T) {
 		defer func() { cancel(); <-done }()
 		_, stop := c.start(two, Options{Store: store})
 		defer stop()
-		failing = true
+		failing.Store(true)
 		c.down(1)
 		time.Sleep(10 * time.Second)
 		if p := c.partition("t", 0); p.Leader != 1 {
 			t.Fatalf("got %+v, want nothing decided", p)
 		}
-		failing = false
+		failing.Store(false)
 		time.Sleep(time.Second)
 		if p := c.partition("t", 0); p.Leader != 2 {
 			t.Errorf("got %+v, want 2 elected", p)

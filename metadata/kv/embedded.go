@@ -39,7 +39,7 @@ type Embedded struct {
 }
 
 const (
-	embeddedMaxTxnOps = 16_384
+	embeddedMaxTxnOps = 4096
 	maxRequestBytes   = 8 << 20
 	defaultQuotaBytes = 512 << 20
 	// walSegmentBytes is what etcd preallocates, twice, for its log. Its
@@ -109,8 +109,9 @@ func embeddedConfig(o EmbeddedOptions, dir, socket string, quiet *atomic.Bool) *
 	c.ListenPeerUrls, c.AdvertisePeerUrls = nil, []url.URL{peer}
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	c.InitialCluster = c.Name + "=" + peer.String()
-	// Ticks decide only how long a single member waits to elect itself.
-	c.TickMs, c.ElectionMs = 10, 100
+	// Ticks decide how long a single member waits to elect itself, one to five of
+	// them, and what it costs idle: 1.5 % of a core at 10 ms, 0.7 % at 40 ms.
+	c.TickMs, c.ElectionMs = 40, 200
 	c.MaxTxnOps, c.MaxRequestBytes = embeddedMaxTxnOps, maxRequestBytes
 	c.QuotaBackendBytes = o.QuotaBytes
 	if c.QuotaBackendBytes == 0 {

@@ -26,10 +26,13 @@ type DialOptions struct {
 }
 
 const (
-	dialTimeout = 5 * time.Second
+	dialTimeout = 5 * time.Second // of one connection attempt
 	// A dead connection is noticed in under two lease renewals.
 	pingInterval = 2 * time.Second
 	pingTimeout  = 2 * time.Second
+	// requestTimeout bounds each request: while no server can be reached, etcd's
+	// client waits for as long as its context lets it.
+	requestTimeout = 5 * time.Second
 )
 
 // Dial connects to an etcd cluster and checks that it answers. ctx bounds that
@@ -51,9 +54,7 @@ func Dial(ctx context.Context, o DialOptions) (KV, error) {
 		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, mapError(err))
 	}
 	kv := &etcd{client: c, maxOps: cmp.Or(o.MaxTxnOps, DefaultMaxTxnOps)}
-	check, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	if _, err := kv.Range(check, RangeRequest{Key: "coldbrook"}); err != nil {
+	if _, err := kv.Range(ctx, RangeRequest{Key: "coldbrook"}); err != nil {
 		_ = c.Close() // the reason is err
 		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, err)
 	}
@@ -75,6 +76,21 @@ func (e *etcd) Close() error {
 	return nil
 }
 
+// request runs one call with a deadline. When it passes, that is the store's
+// silence and not the end of the caller's context.
+func request[T any](ctx context.Context, call func(ctx context.Context) (T, error)) (T, error) {
+	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := call(bounded)
+	switch {
+	case err == nil:
+		return resp, nil
+	case bounded.Err() != nil && ctx.Err() == nil:
+		return resp, fmt.Errorf("%w: no answer within %s: %w", ErrUnavailable, requestTimeout, err)
+	}
+	return resp, mapError(err)
+}
+
 func (e *etcd) Range(ctx context.Context, r RangeRequest) (RangeResponse, error) {
 	opts := make([]clientv3.OpOption, 0, 3)
 	if r.End != "" {
@@ -86,9 +102,11 @@ func (e *etcd) Range(ctx context.Context, r RangeRequest) (RangeResponse, error)
 	if r.Revision > 0 {
 		opts = append(opts, clientv3.WithRev(r.Revision))
 	}
-	resp, err := e.client.Get(ctx, r.Key, opts...)
+	resp, err := request(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return e.client.Get(ctx, r.Key, opts...)
+	})
 	if err != nil {
-		return RangeResponse{}, mapError(err)
+		return RangeResponse{}, err
 	}
 	return RangeResponse{KVs: fromEtcd(resp.Kvs), Revision: resp.Header.Revision, More: resp.More}, nil
 }
@@ -101,9 +119,11 @@ func (e *etcd) Txn(ctx context.Context, t Txn) (TxnResponse, error) {
 	for i, c := range t.If {
 		cmps[i] = etcdCmp(c)
 	}
-	resp, err := e.client.Txn(ctx).If(cmps...).Then(etcdOps(t.Then)...).Else(etcdOps(t.Else)...).Commit()
+	resp, err := request(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return e.client.Txn(ctx).If(cmps...).Then(etcdOps(t.Then)...).Else(etcdOps(t.Else)...).Commit()
+	})
 	if err != nil {
-		return TxnResponse{}, mapError(err)
+		return TxnResponse{}, err
 	}
 	out := TxnResponse{Succeeded: resp.Succeeded, Revision: resp.Header.Revision, Gets: make([][]KeyValue, len(resp.Responses))}
 	for i, r := range resp.Responses {
@@ -184,26 +204,30 @@ func (e *etcd) Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Dura
 	if ttl <= 0 {
 		return 0, 0, fmt.Errorf("lease time to live %s: want more than 0", ttl)
 	}
-	resp, err := e.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
+	resp, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+		return e.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
+	})
 	if err != nil {
-		return 0, 0, mapError(err)
+		return 0, 0, err
 	}
 	return LeaseID(resp.ID), time.Duration(resp.TTL) * time.Second, nil
 }
 
 func (e *etcd) KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error) {
-	resp, err := e.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+	resp, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+		return e.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+	})
 	if err != nil {
-		return 0, mapError(err)
+		return 0, err
 	}
 	return time.Duration(resp.TTL) * time.Second, nil
 }
 
 func (e *etcd) Revoke(ctx context.Context, id LeaseID) error {
-	if _, err := e.client.Revoke(ctx, clientv3.LeaseID(id)); err != nil {
-		return mapError(err)
-	}
-	return nil
+	_, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		return e.client.Revoke(ctx, clientv3.LeaseID(id))
+	})
+	return err
 }
 
 // mapError adds the sentinel of this package to an error of etcd's client.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"path/filepath"
 	"slices"
@@ -19,16 +20,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // eachKV runs one contract over every implementation.
 func eachKV(t *testing.T, test func(t *testing.T, kv KV)) {
+	t.Parallel() // most of the time goes by waiting
 	t.Run("memory", func(t *testing.T) {
 		kv := NewMem()
 		defer closeKV(t, kv)
 		test(t, kv)
 	})
 	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
 		e := startEmbedded(t)
 		test(t, e.KV())
 	})
 	t.Run("dialed", func(t *testing.T) {
+		t.Parallel()
 		e := startEmbedded(t)
 		kv, err := Dial(t.Context(), DialOptions{Endpoints: []string{e.Endpoint()}})
 		if err != nil {
@@ -39,7 +43,7 @@ func eachKV(t *testing.T, test func(t *testing.T, kv KV)) {
 	})
 }
 
-func closeKV(t *testing.T, kv KV) {
+func closeKV(t *testing.T, kv io.Closer) {
 	t.Helper()
 	if err := kv.Close(); err != nil {
 		t.Errorf("close: %v", err)
@@ -69,7 +73,7 @@ func mustTxn(t *testing.T, kv KV, txn Txn) TxnResponse {
 	t.Helper()
 	resp, err := kv.Txn(t.Context(), txn)
 	if err != nil {
-		t.Fatalf("txn %+v: %v", txn, err)
+		t.Fatalf("txn of %d conditions, %d operations: %v", len(txn.If), len(txn.Then), err)
 	}
 	return resp
 }
