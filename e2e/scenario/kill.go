@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +28,18 @@ func Kills(ctx context.Context, t testing.TB, b Broker, c *Corpus, kills, segmen
 	acked := &ledger{parts: make([][]ackedRecord, partitionCount)}
 	produced := make(chan error, 1)
 	all.Go(func() { produced <- acked.produce(ctx, b.Kafka(), topic, c) })
+	total := 0
+	for range c.Lines() {
+		total++
+	}
 	for n := range kills {
-		killSoon(ctx, t, b, n)
+		acked.await(ctx, t, int(float64(total)*(float64(n)+rand.Float64())/float64(kills+1)))
+		if err := b.Kill(); err != nil {
+			t.Fatalf("kill %d: %v", n, err)
+		}
+		if err := b.Start(ctx); err != nil {
+			t.Fatalf("start after kill %d: %v", n, err)
+		}
 	}
 	if err := <-produced; err != nil {
 		t.Fatalf("produce: %v\n%s", err, b.Log())
@@ -39,22 +50,6 @@ func Kills(ctx context.Context, t testing.TB, b Broker, c *Corpus, kills, segmen
 	acked.check(ctx, t, b.Kafka(), topic, w)
 }
 
-// killSoon lets the broker work for a moment and kills it.
-func killSoon(ctx context.Context, t testing.TB, b Broker, n int) {
-	t.Helper()
-	select {
-	case <-time.After(time.Duration(200+rand.IntN(800)) * time.Millisecond):
-	case <-ctx.Done():
-		t.Fatal(ctx.Err())
-	}
-	if err := b.Kill(); err != nil {
-		t.Fatalf("kill %d: %v", n, err)
-	}
-	if err := b.Start(ctx); err != nil {
-		t.Fatalf("start after kill %d: %v", n, err)
-	}
-}
-
 type ackedRecord struct {
 	offset int64
 	id     uint64
@@ -63,14 +58,29 @@ type ackedRecord struct {
 // ledger is what the broker acked. Each value starts with the record's number,
 // so that a duplicate or a loss is seen whatever the text.
 type ledger struct {
+	count atomic.Int64
 	mu    sync.Mutex
 	parts [][]ackedRecord
 	sent  uint64
 }
 
+// await returns when n records have been acked.
+func (l *ledger) await(ctx context.Context, t testing.TB, n int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for l.count.Load() < int64(n) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%d of %d records acked: %v", l.count.Load(), n, ctx.Err())
+		}
+	}
+}
+
 func (l *ledger) produce(ctx context.Context, addr, topic string, c *Corpus) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(2*time.Millisecond),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.MaxBufferedRecords(20_000), kgo.RecordDeliveryTimeout(2*time.Minute))
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.MaxBufferedRecords(2_000), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(2*time.Minute))
 	if err != nil {
 		return err
 	}
@@ -90,6 +100,7 @@ func (l *ledger) produce(ctx context.Context, addr, topic string, c *Corpus) err
 				failed = errors.Join(failed, err)
 				return
 			}
+			l.count.Add(1)
 			l.parts[r.Partition] = append(l.parts[r.Partition], ackedRecord{r.Offset, id})
 		})
 	}

@@ -222,7 +222,7 @@ func (r *reading) checkSuffix(ctx context.Context, t testing.TB, addr, topic str
 }
 
 // tieredWithin bounds the wait for uploads that may have to catch up.
-const tieredWithin = 20 * time.Second
+const tieredWithin = 2 * time.Minute
 
 // awaitTiered waits until every sealed segment of the topic is remote and gone
 // from the local disk, and returns the remote bytes.
@@ -236,7 +236,7 @@ func awaitTiered(ctx context.Context, t testing.TB, b Broker, topic string, part
 	for {
 		list, err := b.Tier(ctx)
 		if err != nil {
-			t.Fatalf("tier status: %v", err)
+			t.Fatalf("tier status: %v\n%s", err, last)
 		}
 		tiered, remote := 0, int64(0)
 		last = ""
