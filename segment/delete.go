@@ -92,17 +92,16 @@ func (l *Log) flushAll() error {
 			return err
 		}
 	}
-	if l.recovery.Load() == l.end.Load() {
-		return nil
-	}
 	if err := l.flushSideFiles(p, false); err != nil {
 		return err
 	}
-	if err := l.takeSnapshot(); err != nil {
-		return err
-	}
-	if err := l.syncNames(); err != nil {
-		return err
+	l.mu.Lock()
+	snapshot := l.snapshotBytes > 0
+	l.mu.Unlock()
+	if snapshot {
+		if err := l.takeSnapshot(); err != nil {
+			return err
+		}
 	}
 	l.recovery.Store(l.end.Load())
 	return nil

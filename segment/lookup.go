@@ -243,14 +243,9 @@ func (l *Log) rebuildIndex(p *part) error {
 	p.maxTime, p.maxTimeAt, p.lastTime, p.lastIndex = fresh.maxTime, fresh.maxTimeAt, fresh.lastTime, fresh.lastIndex
 	p.hasIndex = true
 	l.mu.Unlock()
-	for _, x := range []struct {
-		file *segFile
-		e    *entries
-	}{{p.idx, &p.offsets}, {p.tim, &p.times}} {
-		if err := l.flushEntries(x.file, x.e, true); err != nil {
-			if isNoSpace(err) {
-				continue // it stays in memory
-			}
+	for _, side := range []int{sideIndex, sideTime} {
+		// On a full disk they stay in memory.
+		if err := l.flushEntries(p, side, true); err != nil && !isNoSpace(err) {
 			return err
 		}
 	}

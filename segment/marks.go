@@ -84,8 +84,7 @@ func (c *checkpoints) current(m mark) map[metadata.TopicPartition]int64 {
 		case markHighWatermark:
 			now[tp] = l.hw.Load()
 		case markLogStart:
-			// As in Kafka: only if the segments alone do not tell.
-			if start := l.logStart.Load(); start > l.localStart.Load() || l.config.Load().RemoteEnabled && start > 0 {
+			if start := l.logStart.Load(); start > 0 {
 				now[tp] = start
 			}
 		}
@@ -205,12 +204,10 @@ func (l *Log) checkpoint() error {
 	if err := l.flushSideFiles(p, false); err != nil {
 		return err
 	}
-	names := l.syncNames
 	if snapshot {
-		names = l.takeSnapshot // syncs the directory too
-	}
-	if err := names(); err != nil {
-		return err
+		if err := l.takeSnapshot(); err != nil {
+			return err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -68,14 +68,24 @@ type part struct {
 
 	pinned      bool // file is log, pinned: from the first append until the part is sealed
 	file        vfs.File
-	dirUnsynced bool  // the name of the log file is not durable yet
-	durable     int64 // bytes that are durable
-	full        bool  // rolled: no append any more
-	sealed      bool  // full, and all its files are durable
+	dirUnsynced bool            // the name of the log file is not durable yet
+	sideWritten [sideFiles]bool // that file was written, so it exists
+	sideNamed   [sideFiles]bool // its name is durable
+	durable     int64           // bytes that are durable
+	full        bool            // rolled: no append any more
+	sealed      bool            // full, and all its files are durable
 	sealedAt    time.Time
 	snapshot    []byte // producer state at next, to be written when it is sealed
 	hasIndex    bool   // index files exist or are not needed
 }
+
+// The files of a part that are not its log.
+const (
+	sideIndex = iota
+	sideTime
+	sideTxn
+	sideFiles
+)
 
 func newPart(files *fileCache, dir string, base int64) *part {
 	f := func(suffix string) *segFile { return files.file(filepath.Join(dir, fileName(base, suffix))) }

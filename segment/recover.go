@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/record"
@@ -199,6 +200,11 @@ func (l *Log) loadTxns(p *part, end int64) error {
 // recoverTail reads what lies behind the recovery point.
 func (l *Log) recoverTail(point int64) error {
 	first := max(l.floor(point), 0)
+	if first > 0 && l.parts[first].base == point {
+		// The segment that ends with the recovery point may have been closed after
+		// it was reached, and then lacks what is written at the close.
+		first--
+	}
 	l.recovery.Store(max(point, l.parts[0].base))
 	l.cutEpochsLocked(l.recovery.Load())
 	changed := false
@@ -225,6 +231,7 @@ func (l *Log) recoverTail(point int64) error {
 			if following == p.next || following > p.next && l.config.Load().Compact {
 				p.next = following
 				p.addTime() // as at the roll
+				p.sealed = p.next <= point && l.complete(p)
 				continue
 			}
 			d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", base, p.next-1, following)}
@@ -246,7 +253,7 @@ func (l *Log) recoverTail(point int64) error {
 			return err
 		}
 	}
-	if err := l.syncTail(first, changed || last.next > point); err != nil {
+	if err := l.syncTail(first, point, changed); err != nil {
 		return err
 	}
 	// What the side files say about offsets below the recovery point must be
@@ -330,10 +337,17 @@ func soundTimes(b []byte, base, last int64) int {
 	return n
 }
 
+// complete reports whether all side files of a closed part are on disk.
+func (l *Log) complete(p *part) bool {
+	_, snapshot := slices.BinarySearch(l.snapshots, p.next)
+	return snapshot && !p.txnTrim && !p.offsets.trim && !p.times.trim &&
+		p.offsets.flushed == p.offsets.count && p.times.flushed == p.times.count
+}
+
 // syncTail makes what recovery found durable: it may only be in the page cache.
-func (l *Log) syncTail(first int, needed bool) error {
+func (l *Log) syncTail(first int, point int64, changed bool) error {
 	for _, p := range l.parts[first:] {
-		if needed {
+		if changed || p.next > point {
 			f, err := p.log.pin()
 			if err != nil {
 				return l.readError("open segment", p.log.name, err)

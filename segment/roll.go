@@ -243,10 +243,10 @@ func (l *Log) syncPart(p *part) error {
 // snapshot of its end. After it the recovery point may move to what was durable
 // before the call. maint must be held.
 func (l *Log) flushSideFiles(p *part, all bool) error {
-	if err := l.flushEntries(p.idx, &p.offsets, all); err != nil {
+	if err := l.flushEntries(p, sideIndex, all); err != nil {
 		return err
 	}
-	if err := l.flushEntries(p.tim, &p.times, all); err != nil {
+	if err := l.flushEntries(p, sideTime, all); err != nil {
 		return err
 	}
 	if err := l.flushTxns(p); err != nil {
@@ -255,21 +255,33 @@ func (l *Log) flushSideFiles(p *part, all bool) error {
 	if err := l.flushEpochs(); err != nil {
 		return err
 	}
-	if !all {
-		return nil
-	}
 	l.mu.Lock()
 	snapshot, at := p.snapshot, p.next
+	written, named := p.sideWritten, p.sideNamed
 	l.mu.Unlock()
-	if snapshot != nil {
-		return l.writeSnapshot(at, snapshot)
+	if all && snapshot != nil {
+		// Makes all names in the directory durable.
+		if err := l.writeSnapshot(at, snapshot); err != nil {
+			return err
+		}
+	} else if written != named {
+		if err := l.syncNames(); err != nil {
+			return err
+		}
 	}
-	return l.syncNames()
+	l.mu.Lock()
+	p.sideNamed = written
+	l.mu.Unlock()
+	return nil
 }
 
-// flushEntries writes the entries that are not on disk. With all it creates the
-// file even if there are none, so that a sealed segment is complete.
-func (l *Log) flushEntries(s *segFile, e *entries, all bool) error {
+// flushEntries writes the entries of an index that are not on disk. With all it
+// creates the file even if there are none, so that a sealed segment is complete.
+func (l *Log) flushEntries(p *part, side int, all bool) error {
+	s, e := p.idx, &p.offsets
+	if side == sideTime {
+		s, e = p.tim, &p.times
+	}
 	l.mu.Lock()
 	pending, at, count, trim := e.pending(), e.flushed, e.count, e.trim
 	l.mu.Unlock()
@@ -291,6 +303,7 @@ func (l *Log) flushEntries(s *segFile, e *entries, all bool) error {
 	defer l.mu.Unlock()
 	e.flushed, e.trim = count, false
 	e.drop(keepTail)
+	p.sideWritten[side] = true
 	return nil
 }
 
@@ -328,6 +341,7 @@ func (l *Log) flushTxns(p *part) error {
 	}
 	l.mu.Lock()
 	p.txnFlushed, p.txnTrim = at+len(txns), false
+	p.sideWritten[sideTxn] = true
 	l.mu.Unlock()
 	return nil
 }

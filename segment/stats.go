@@ -142,12 +142,12 @@ func (l *Log) findTime(p *part, ts, start int64) (TimestampOffset, bool, error) 
 		return TimestampOffset{}, false, err
 	}
 	return l.scanRecords(p, max(from, start), func(b record.Batch) bool { return b.MaxTimestamp() >= ts },
-		func(r record.Record) bool { return r.Timestamp >= ts && r.Offset >= start })
+		func(r record.Record, _ int32) bool { return r.Timestamp >= ts && r.Offset >= start })
 }
 
 // scanRecords returns the first record that matches of the batches of p from
 // offset on that might hold one.
-func (l *Log) scanRecords(p *part, from int64, might func(record.Batch) bool, matches func(record.Record) bool) (TimestampOffset, bool, error) {
+func (l *Log) scanRecords(p *part, from int64, might func(record.Batch) bool, matches func(record.Record, int32) bool) (TimestampOffset, bool, error) {
 	none := TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: NoEpoch}
 	v, err := l.viewOf(p)
 	if err != nil {
@@ -170,7 +170,7 @@ func (l *Log) scanRecords(p *part, from int64, might func(record.Batch) bool, ma
 			return err
 		}
 		err = b.Each(nil, func(r record.Record) error {
-			if !matches(r) {
+			if !matches(r, b.LeaderEpoch()) {
 				return nil
 			}
 			found, ok = TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: b.LeaderEpoch()}, true
@@ -197,30 +197,44 @@ func (foundError) Error() string { return "found" }
 // MaxTimestamp returns the first record on the local disk with the largest
 // timestamp. False means that the log is empty.
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
-	var best *part
-	var largest, at int64 = -1, -1
 	start := l.LocalLogStart()
 	l.mu.Lock()
 	parts := l.parts
 	l.mu.Unlock()
+	best := TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: NoEpoch}
 	for _, p := range parts {
-		if err := l.loadStats(p); err != nil {
-			if l.removed(p) {
-				continue
-			}
+		err := l.newestIn(p, start, &best)
+		if err != nil && !l.removed(p) {
 			return TimestampOffset{}, false, err
 		}
-		l.mu.Lock()
-		if p.maxTime > largest {
-			best, largest, at = p, p.maxTime, p.maxTimeAt
-		}
-		l.mu.Unlock()
 	}
-	if best == nil {
-		return TimestampOffset{}, false, nil
+	return best, best.Offset >= 0, nil
+}
+
+// newestIn replaces best by the first record of p, from offset start on, with a
+// timestamp that is larger and the largest.
+func (l *Log) newestIn(p *part, start int64, best *TimestampOffset) error {
+	if err := l.loadStats(p); err != nil {
+		return err
 	}
-	return l.scanRecords(best, max(at, start), func(b record.Batch) bool { return b.MaxTimestamp() >= largest },
-		func(r record.Record) bool { return r.Timestamp >= largest && r.Offset >= start })
+	l.mu.Lock()
+	largest, from := p.maxTime, p.maxTimeAt
+	l.mu.Unlock()
+	if largest <= best.Timestamp {
+		return nil
+	}
+	if p.base < start {
+		// The record with the largest timestamp may lie below the log start.
+		from = start
+	}
+	_, _, err := l.scanRecords(p, from, func(b record.Batch) bool { return b.MaxTimestamp() > best.Timestamp },
+		func(r record.Record, epoch int32) bool {
+			if r.Offset >= start && r.Timestamp > best.Timestamp {
+				*best = TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: epoch}
+			}
+			return best.Timestamp >= largest
+		})
+	return err
 }
 
 // newestTime returns the time that retention goes by: the largest timestamp.

@@ -29,7 +29,7 @@ func (l *Log) beginSync(job *syncJob) (bool, error) {
 	defer l.mu.Unlock()
 	*job = syncJob{log: l, generation: l.generation, end: l.end.Load(), parts: job.parts[:0], names: job.names[:0]}
 	first := len(l.parts)
-	for first > 0 && (l.parts[first-1].durable < l.parts[first-1].size || l.parts[first-1].dirUnsynced) {
+	for first > 0 && !l.parts[first-1].sealed {
 		first--
 	}
 	for _, p := range l.parts[first:] {
@@ -76,12 +76,15 @@ func (j *syncJob) release() {
 }
 
 // endSync moves the durable end after a job was run. A job that a truncation
-// overtook says nothing.
+// overtook says nothing, and another one is needed.
 func (l *Log) endSync(j *syncJob) {
 	defer j.release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.generation != j.generation {
+		if l.dirty() {
+			l.RequestSync()
+		}
 		return
 	}
 	for _, p := range j.parts {

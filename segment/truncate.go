@@ -220,9 +220,8 @@ func (l *Log) restat(p *part, size, end, was int64) error {
 // afterCut brings everything else in line with the log's new end.
 func (l *Log) afterCut(end int64) error {
 	l.mu.Lock()
-	l.durable.Store(end)
+	l.durable.Store(min(l.durable.Load(), end))
 	l.synced.Store(min(l.synced.Load(), end))
-	l.raiseSynced(end)
 	l.hw.Store(min(l.hw.Load(), end))
 	l.cutEpochsLocked(end)
 	// The entries are gone below the recovery point on disk, too.
@@ -258,6 +257,9 @@ func (l *Log) afterCut(end int64) error {
 	l.producers.SetEnd(end)
 	l.producers.OnHighWatermark(l.hw.Load())
 	l.noteUnstableLocked()
+	if l.durable.Load() < end {
+		l.RequestSync() // segments before the one that was cut
+	}
 	return nil
 }
 
