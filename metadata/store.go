@@ -160,11 +160,16 @@ func (s *Store) Watch() (<-chan struct{}, func()) {
 // WaitRevision returns when the image is at rev, the revision of a change to this
 // cluster's metadata, or later. It needs Run.
 func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
+	return s.waitRevision(ctx, rev, func() bool { return true })
+}
+
+// waitRevision also returns when the image will not grow any more.
+func (s *Store) waitRevision(ctx context.Context, rev int64, growing func() bool) error {
 	for {
 		s.mu.Lock()
 		at, grew := s.Image().Revision(), s.grew
 		s.mu.Unlock()
-		if at >= rev {
+		if at >= rev || !growing() {
 			return nil
 		}
 		select {
@@ -178,10 +183,7 @@ func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
 // settle lets a caller see its own write. The write is made: that the image is
 // late is no error of it.
 func (s *Store) settle(ctx context.Context, rev int64) {
-	if !s.running.Load() {
-		return
-	}
-	if err := s.WaitRevision(ctx, rev); err != nil {
+	if err := s.waitRevision(ctx, rev, s.running.Load); err != nil {
 		s.log.Debug("metadata image is late", "err", err)
 	}
 }
@@ -196,7 +198,7 @@ const (
 // ended, and loads the image anew when what it missed is compacted away.
 func (s *Store) Run(ctx context.Context) error {
 	s.running.Store(true)
-	defer s.running.Store(false)
+	defer s.stopped()
 	backoff := minBackoff
 	for {
 		before := s.Image().Revision()
@@ -225,6 +227,15 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// stopped lets go of those who wait to see their own writes.
+func (s *Store) stopped() {
+	s.running.Store(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.grew)
+	s.grew = make(chan struct{})
 }
 
 // follow applies what one watch yields until it ends, and says why it did.
