@@ -23,11 +23,13 @@ type zapCore struct {
 }
 
 // advice is what etcd warns about at each start and what is so by design here:
-// one unix socket for etcdctl, no etcd users.
+// one unix socket for etcdctl, no etcd users; and that it could not yet note its
+// version in a database it has only just made, which it does later.
 func advice(message string) bool {
 	switch message {
 	case "Running http and grpc server on single port. This is not recommended for production.",
-		"simple token is not cryptographically signed":
+		"simple token is not cryptographically signed",
+		"Failed to detect schema version", "failed to update storage version":
 		return true
 	}
 	return false
