@@ -195,10 +195,14 @@ func (l fetchLoad) run(ctx context.Context, addr string, length time.Duration) (
 	var all sync.WaitGroup
 	var res result
 	var errs []error
+	ends, err := endOffsets(ctx, addr, l.topic)
+	if err != nil {
+		return result{}, err
+	}
 	start := time.Now()
 	for c := range l.conns {
 		all.Go(func() {
-			f := &fetcher{load: l, partition: c % l.partitions}
+			f := &fetcher{load: l, partition: c % l.partitions, end: ends[int32(c%l.partitions)]}
 			s, err := dial(ctx, addr, 1)
 			var took []time.Duration
 			if err == nil {
@@ -223,11 +227,15 @@ type fetcher struct {
 	load      fetchLoad
 	partition int
 	offset    int64
+	end       int64 // where it starts again
 	bytes     int64
 	buf       []byte
 }
 
 func (f *fetcher) next(int) []byte {
+	if f.offset >= f.end {
+		f.offset = 0
+	}
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID, req.MaxWaitMillis, req.MinBytes = 11, -1, 500, 1
 	req.MaxBytes, req.SessionEpoch = int32(f.load.maxBytes), -1
@@ -240,8 +248,7 @@ func (f *fetcher) next(int) []byte {
 	return frame(req)
 }
 
-// read walks a FetchResponse v11 of one partition by its batch headers. The
-// end of the partition starts it again.
+// read walks a FetchResponse v11 of one partition by its batch headers.
 func (f *fetcher) read(r *bufio.Reader, size int) error {
 	// throttle, error, session; topics, name; partitions; index, error, three
 	// offsets, aborted, replica, size of the records
@@ -258,10 +265,6 @@ func (f *fetcher) read(r *bufio.Reader, size int) error {
 		return err
 	}
 	left := size - fixed
-	if left == 0 {
-		f.offset = 0
-		return nil
-	}
 	f.bytes += int64(left)
 	for left > 0 {
 		n, err := f.skipBatch(r, left)
@@ -312,6 +315,27 @@ func createTopic(ctx context.Context, addr, topic string, partitions int32, conf
 	defer cl.Close()
 	_, err = kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, configs, topic)
 	return err
+}
+
+// endOffsets are the ends of a topic's partitions.
+func endOffsets(ctx context.Context, addr, topic string) (map[int32]int64, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	listed, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends := make(map[int32]int64)
+	for n, o := range listed[topic] {
+		if o.Err != nil {
+			return nil, o.Err
+		}
+		ends[n] = o.Offset
+	}
+	return ends, nil
 }
 
 // percentile of durations, in ms.
