@@ -44,12 +44,12 @@ func (franz) consume(ctx context.Context, addr, topic, group string, n int) (out
 	}
 	defer cl.Close()
 	for len(out) < n {
-		fs := cl.PollFetches(ctx)
+		fs := cl.PollRecords(ctx, n-len(out))
 		if err := fs.Err(); err != nil {
 			return out, err
 		}
 		fs.EachRecord(func(r *kgo.Record) {
-			x := rec{Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Value: string(r.Value)}
+			x := rec{Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Value: string(r.Value), codec: codecs[r.Attrs.CompressionType()]}
 			for _, h := range r.Headers {
 				x.HeaderK, x.HeaderV = h.Key, string(h.Value)
 			}
@@ -111,12 +111,12 @@ func (confluent) consume(ctx context.Context, addr, topic, group string, n int) 
 	return out, errors.Join(err, ctx.Err())
 }
 
-// saramaClient is IBM/sarama, idempotent.
-type saramaClient struct{}
+// saramaClient is IBM/sarama, idempotent, as if it met a broker of the version.
+type saramaClient struct{ version sarama.KafkaVersion }
 
-func (saramaClient) config() *sarama.Config {
+func (s saramaClient) config() *sarama.Config {
 	c := sarama.NewConfig()
-	c.Version = sarama.V3_6_0_0
+	c.Version = s.version
 	c.Producer.Return.Successes = true
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Partitioner = sarama.NewManualPartitioner
@@ -148,10 +148,7 @@ func (s saramaClient) produce(_ context.Context, addr, topic, codec string, recs
 	return p.Close()
 }
 
-type saramaHandler struct {
-	want int
-	out  chan rec
-}
+type saramaHandler struct{ out chan rec }
 
 func (saramaHandler) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (saramaHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
@@ -167,9 +164,9 @@ func (h saramaHandler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.Cons
 			for _, hd := range m.Headers {
 				x.HeaderK, x.HeaderV = string(hd.Key), string(hd.Value)
 			}
-			s.MarkMessage(m, "")
 			select {
 			case h.out <- x:
+				s.MarkMessage(m, "")
 			case <-s.Context().Done():
 				return nil
 			}
@@ -186,7 +183,7 @@ func (s saramaClient) consume(ctx context.Context, addr, topic, group string, n 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := saramaHandler{want: n, out: make(chan rec)}
+	h := saramaHandler{make(chan rec)}
 	ended := make(chan error, 1)
 	go func() { ended <- g.Consume(ctx, []string{topic}, h) }()
 	for len(out) < n && err == nil {
@@ -208,7 +205,10 @@ type segmentio struct{}
 
 func (segmentio) produce(ctx context.Context, addr, topic, codec string, recs []rec) error {
 	codecs := map[string]segment.Compression{"gzip": segment.Gzip, "snappy": segment.Snappy, "lz4": segment.Lz4, "zstd": segment.Zstd}
-	w := &segment.Writer{Addr: segment.TCP(addr), Topic: topic, RequiredAcks: segment.RequireAll, Compression: codecs[codec], BatchSize: 50, BatchTimeout: 5 * time.Millisecond,
+	// The default transport is shared and knows topics only as of seconds ago.
+	transport := &segment.Transport{}
+	defer transport.CloseIdleConnections()
+	w := &segment.Writer{Transport: transport, Addr: segment.TCP(addr), Topic: topic, RequiredAcks: segment.RequireAll, Compression: codecs[codec], BatchSize: 50, BatchTimeout: 5 * time.Millisecond,
 		Balancer: segment.BalancerFunc(func(m segment.Message, _ ...int) int { return m.WriterData.(int) })}
 	var ms []segment.Message
 	for _, r := range recs {
