@@ -105,7 +105,7 @@ func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, 
 		}
 	}
 	for _, entry := range l.ready {
-		if err := e.add(entry); err != nil {
+		if err := e.add(ctx, entry); err != nil {
 			return err
 		}
 	}

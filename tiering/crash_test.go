@@ -73,9 +73,10 @@ func (c *crashPoint) arm(w *world, s settings) settings {
 }
 
 // workload is a life of a partition: seal, upload, commit, evict, expire, delete. acked follows what was acked.
-func workload(b *broker, c *crashPoint, acked *int64) {
+// scale multiplies what is produced.
+func workload(b *broker, c *crashPoint, acked *int64, scale int) {
 	produce := func(n int) bool {
-		for range n {
+		for range n * scale {
 			if b.produce(1) != nil {
 				return false
 			}
@@ -169,9 +170,16 @@ func (w *world) named() (map[string]bool, *Root) {
 		w.t.Fatal(err)
 	}
 	names["c1/"+pointer.Manifest] = true
-	for i := range root.Tail { // this many segments never seal a leaf
-		names["c1/"+segmentKey(dir, root.Tail[i].Object, logSuffix)] = true
-		names["c1/"+segmentKey(dir, root.Tail[i].Object, indexSuffix)] = true
+	tr := tree{root: root, load: func(_ context.Context, ref Ref) (*Node, error) {
+		names["c1/"+nodeKey(dir, ref.Object)] = true
+		return DecodeNode(body(w.t, w.store, "c1/"+nodeKey(dir, ref.Object)), ref)
+	}}
+	for e, err := range tr.walk(w.t.Context(), 0, nil) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		names["c1/"+segmentKey(dir, e.Object, logSuffix)] = true
+		names["c1/"+segmentKey(dir, e.Object, indexSuffix)] = true
 	}
 	return names, root
 }
@@ -189,57 +197,71 @@ func (w *world) nothingMissing() map[string]bool {
 	return names
 }
 
+// tiny makes a segment of nearly every batch, so that leaves are sealed, joined, trimmed and dropped.
+func tiny() settings {
+	s := crashSettings()
+	s.config.SegmentBytes = 400
+	return s
+}
+
 // TestNoCrashLosesAnAckedRecordOrANamedObject is invariants 1, 4 and 5: the process dies, the machine too, at
 // every write-side operation of seal, upload, commit, evict, expire and delete.
 func TestNoCrashLosesAnAckedRecordOrANamedObject(t *testing.T) {
-	total := 0
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		c := &crashPoint{}
-		b, err := w.start(c.arm(w, crashSettings()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var acked int64
-		workload(b, c, &acked)
-		b.close()
-		total = c.n
-	})
-	if total < 300 {
-		t.Fatalf("only %d write-side operations", total)
-	}
-	step := 7
-	if testing.Short() {
-		step = 41
-	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("%d operations, seed %d", total, seed)
-	for at := 1 + int(seed%uint64(step)); at <= total; at += step {
-		keep := []int{0, 50, 100}[at/step%3]
-		crashAt(t, at, keep, seed)
-		if t.Failed() {
-			t.Fatalf("crash at operation %d, %d %% of unsynced kept, seed %d", at, keep, seed)
-		}
+	for _, c := range []struct {
+		name    string
+		s       settings
+		scale   int
+		samples int
+	}{{"few segments", crashSettings(), 1, 120}, {"sealed leaves", tiny(), 4, 12}} {
+		t.Run(c.name, func(t *testing.T) {
+			total := 0
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				p := &crashPoint{}
+				b, err := w.start(p.arm(w, c.s))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var acked int64
+				workload(b, p, &acked, c.scale)
+				b.close()
+				total = p.n
+			})
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("%d operations, seed %d", total, seed)
+			if testing.Short() {
+				c.samples /= 6
+			}
+			step := max(total/c.samples, 1)
+			for n, at := 0, 1+int(seed%uint64(step)); at <= total; n, at = n+1, at+step {
+				keep := []int{0, 50, 100}[n%3]
+				crashAt(t, c.s, c.scale, at, keep, seed)
+				if t.Failed() {
+					t.Fatalf("crash at operation %d of %d, %d %% of unsynced kept, seed %d", at, total, keep, seed)
+				}
+			}
+		})
 	}
 }
 
-func crashAt(t *testing.T, at, keep int, seed uint64) {
+func crashAt(t *testing.T, s settings, scale, at, keep int, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		c := &crashPoint{at: at}
 		var acked, start int64
-		if b, err := w.start(c.arm(w, crashSettings())); err == nil {
-			workload(b, c, &acked)
-			w.fs = w.fs.Crash(rand.New(rand.NewSource(int64(seed)+int64(at))), keep)
+		crash := func() { w.fs = w.fs.Crash(rand.New(rand.NewSource(int64(seed)+int64(at))), keep) }
+		if b, err := w.start(c.arm(w, s)); err == nil {
+			workload(b, c, &acked, scale)
+			crash()
 			b.close()
 			start = b.log.LogStart()
 		} else {
-			w.fs = w.fs.Crash(rand.New(rand.NewSource(int64(seed)+int64(at))), keep)
+			crash()
 		}
 		t.Logf("crashed at %q, %d acked, log start %d", c.what, acked, start)
 		w.nothingMissing()
 		w.elect()
-		b := w.mustStart(crashSettings())
+		b := w.mustStart(s)
 		b.log.SetHighWatermark(b.log.LogEnd())
 		if b.log.LogEnd() < acked {
 			t.Fatalf("acked up to %d, log ends at %d", acked, b.log.LogEnd())
@@ -270,8 +292,8 @@ func crashAt(t *testing.T, at, keep int, seed uint64) {
 				orphans++
 			}
 		}
-		// What one crash can leave: the segments of one batch, and a root or two.
-		if most := 2*batchSegments + 4; orphans > most {
+		// What one crash can leave: the segments of one batch, a new node and what it joins, a root or two.
+		if most := 2*batchSegments + leafEntries/tailEntries + 6; orphans > most {
 			t.Errorf("%d orphans, want at most %d", orphans, most)
 		}
 		b.close()

@@ -48,7 +48,7 @@ func fuzzRoot(f *testing.F) []byte {
 	var b []byte
 	e := editOf(forest.root, forest.load, time.UnixMilli(1), time.Hour)
 	for range 1003 {
-		if err := e.add(testEntry(e.next.EndOffset)); err != nil {
+		if err := e.add(f.Context(), testEntry(e.next.EndOffset)); err != nil {
 			f.Fatal(err)
 		}
 	}

@@ -9,10 +9,11 @@ import (
 
 // Bounds of the manifest. They are part of the format: a decoder refuses what exceeds them.
 const (
-	leafEntries   = 1000    // entries of a sealed leaf, and the most a root keeps inline
-	nodeRefs      = 100     // references of a node above the leaves
-	maxLevel      = 6       // leafEntries × nodeRefs^5: more than offsets
-	maxRefs       = 2048    // references in a root: 2×nodeRefs per level and one node unpacked by retention
+	tailEntries   = 100     // entries that a root keeps inline
+	leafEntries   = 1000    // entries of a sealed leaf
+	nodeRefs      = 50      // references of a node above the leaves
+	maxLevel      = 8       // leafEntries × nodeRefs^7: more than there are segments in the world
+	maxRefs       = 2048    // references in a root: 2×nodeRefs per level and nodes unpacked by retention
 	maxEpochs     = 1 << 16 // lineage of one root or entry
 	maxGarbage    = 512     // items of the garbage list
 	maxDeadNames  = 4096    // names in the whole garbage list

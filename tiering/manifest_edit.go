@@ -42,7 +42,7 @@ func editOf(r *Root, load nodeSource, now time.Time, grace time.Duration) *edit 
 }
 
 // add appends an entry, which must start at EndOffset. A root without entries may start anywhere at or above it.
-func (e *edit) add(entry Entry) error {
+func (e *edit) add(ctx context.Context, entry Entry) error {
 	r := &e.next
 	if r.Segments == 0 && entry.BaseOffset >= r.EndOffset {
 		r.StartOffset, r.EndOffset, r.Epochs = entry.BaseOffset, entry.BaseOffset, nil
@@ -57,8 +57,8 @@ func (e *edit) add(entry Entry) error {
 	if err != nil {
 		return err
 	}
-	if len(r.Tail) == leafEntries {
-		if err := e.sealTail(); err != nil {
+	if len(r.Tail) >= tailEntries {
+		if err := e.sealTail(ctx); err != nil {
 			return err
 		}
 	}
@@ -70,13 +70,17 @@ func (e *edit) add(entry Entry) error {
 	return nil
 }
 
-// sealTail makes the tail a leaf, and packs each level's trailing run of references once it has twice a node's.
-func (e *edit) sealTail() error {
+// sealTail makes the tail a part of a leaf, joins parts to a leaf once they fill one, and packs each level's
+// trailing run of references once it has twice a node's.
+func (e *edit) sealTail(ctx context.Context) error {
 	r := &e.next
 	if err := e.seal(&Node{Level: 1, Entries: r.Tail}); err != nil {
 		return err
 	}
 	r.Tail = nil
+	if err := e.joinParts(ctx); err != nil {
+		return err
+	}
 	end := len(r.Refs)
 	for level := 1; level < maxLevel && end > 0; level++ {
 		from := end
@@ -95,6 +99,56 @@ func (e *edit) sealTail() error {
 		end = from
 	}
 	return nil
+}
+
+// joinParts replaces the trailing parts by one leaf once they have leafEntries. A part is a leaf of tailEntries: it
+// keeps the root small while the leaf it will be a tenth of is still growing.
+func (e *edit) joinParts(ctx context.Context) error {
+	r := &e.next
+	from := len(r.Refs)
+	for from > 0 && r.Refs[from-1].Level == 1 && r.Refs[from-1].Segments < leafEntries {
+		from--
+	}
+	if from == 0 && r.Trimmed.Segments > 0 {
+		from++ // a trimmed leaf stays as it is
+	}
+	parts := r.Refs[from:]
+	var entries []Entry
+	var n int64
+	for i := range parts {
+		n += parts[i].Segments
+	}
+	if n < leafEntries || len(r.Garbage) >= maxGarbage-reservedGarbage || e.deadNames()+len(parts) > maxDeadNames {
+		return nil
+	}
+	for i := range parts {
+		part, err := e.node(ctx, parts[i])
+		if err != nil {
+			return err
+		}
+		entries = append(entries, part.Entries...)
+	}
+	r.Refs = slices.Clone(r.Refs[:from])
+	for len(entries) > 0 {
+		k := min(len(entries), leafEntries)
+		if err := e.seal(&Node{Level: 1, Entries: entries[:k:k]}); err != nil {
+			return err
+		}
+		entries = entries[k:]
+	}
+	for i := range parts {
+		if !e.unmake(parts[i].Object) {
+			e.buryNode(parts[i].Object)
+		}
+	}
+	return nil
+}
+
+// unmake takes back a node that this edit made and no longer refers to.
+func (e *edit) unmake(name string) bool {
+	n := len(e.nodes)
+	e.nodes = slices.DeleteFunc(e.nodes, func(x newNode) bool { return x.name == name })
+	return len(e.nodes) < n
 }
 
 // pack replaces the nodeRefs references from index from on by one node of the next level.

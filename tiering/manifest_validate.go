@@ -135,7 +135,7 @@ func (r *Root) validate() error {
 	switch {
 	case r.TopicID.IsZero() || r.Partition < 0 || r.LeaderEpoch < 0 || r.Sequence < 0:
 		return fmt.Errorf("root without a partition, epoch or sequence: %w", ErrCorrupt)
-	case len(r.Refs) > maxRefs || len(r.Tail) > leafEntries || len(r.Garbage) > maxGarbage:
+	case len(r.Refs) > maxRefs || len(r.Tail) > tailEntries || len(r.Garbage) > maxGarbage:
 		return fmt.Errorf("root of %d references, %d entries, %d garbage items: %w", len(r.Refs), len(r.Tail), len(r.Garbage), ErrCorrupt)
 	case r.StartOffset < 0 || r.EndOffset < r.StartOffset || r.LogStartOffset < 0:
 		return fmt.Errorf("root of offsets %d to %d: %w", r.StartOffset, r.EndOffset, ErrCorrupt)

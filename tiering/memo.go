@@ -75,6 +75,14 @@ func (m *memo) get(ctx context.Context, key string, load func(context.Context) (
 	}
 }
 
+// has says whether key is here; it does not count as use.
+func (m *memo) has(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.items[key]
+	return ok
+}
+
 func (m *memo) load(ctx context.Context, key string, c *memoCall, load func(context.Context) (any, int64, error)) {
 	value, weight, err := load(ctx)
 	m.finish(key, c, value, weight, err)

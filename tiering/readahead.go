@@ -11,6 +11,7 @@ import (
 
 const (
 	maxStreams = 4096
+	maxHeads   = 16          // segments that one plan looks into
 	planLimit  = time.Minute // to find out what to prefetch, index loads included
 )
 
@@ -86,21 +87,32 @@ func (m *Manager) readAhead(ctx context.Context, p *partition, man manifest, off
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
 func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64) {
-	for offset < man.root.EndOffset && window > 0 {
-		entry, err := man.find(ctx, offset)
+	var entries []*Entry
+	var ahead int64
+	for e, err := range man.walk(ctx, offset, nil) {
+		if err != nil || ahead > window || len(entries) == maxHeads {
+			break
+		}
+		entries = append(entries, e)
+		ahead += e.Bytes
+	}
+	// All index heads at once: small segments would otherwise cost a round trip each, one after the other.
+	for i := 1; i < len(entries); i++ {
+		if m.memo.has(segmentKey(man.dir, entries[i].Object, indexSuffix)) {
+			continue
+		}
+		m.tasks.start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.dir, entries[i]) }) // below, again
+	}
+	for _, e := range entries {
+		seg, err := m.segment(ctx, man.dir, e)
 		if err != nil {
 			return
 		}
-		seg, err := m.segment(ctx, man.dir, entry)
-		if err != nil {
-			return
-		}
-		for i := seg.chunkOf(offset); i < len(seg.chunks) && window > 0; i++ {
-			if !m.o.Cache.Prefetch(seg.key(i), int(seg.chunks[i].size), m.fetcher(seg, i)) {
+		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
+			if window <= 0 || !m.o.Cache.Prefetch(seg.key(i), int(seg.chunks[i].size), m.fetcher(seg, i)) {
 				return
 			}
 			window -= seg.chunks[i].size
 		}
-		offset = entry.LastOffset + 1
 	}
 }

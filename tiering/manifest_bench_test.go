@@ -1,0 +1,92 @@
+package tiering
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// BenchmarkManifest is invariant 11: what start-up, seeks and a commit cost does not grow with the entries. The
+// tail is what a root has inline; a full one is the most a commit writes.
+func BenchmarkManifest(b *testing.B) {
+	for _, n := range []int{10, 500, 999, 1_000_000, 1_000_500} {
+		f := newForest()
+		f.bulk(b, n)
+		tasks := &tasks{}
+		memo := newMemo(64<<20, tasks)
+		cached := tree{root: f.root, load: func(ctx context.Context, ref Ref) (*Node, error) {
+			return memoGet(ctx, memo, ref.Object, func(ctx context.Context) (*Node, int64, error) {
+				n, err := f.load(ctx, ref)
+				return n, ref.Size, err
+			})
+		}}
+		encoded, err := f.root.encode()
+		if err != nil {
+			b.Fatal(err)
+		}
+		end := f.root.EndOffset
+		name := func(what string) string { return fmt.Sprintf("%s/entries=%d", what, n) }
+		b.Run(name("start-up"), func(b *testing.B) {
+			b.ReportMetric(float64(len(encoded)), "root-bytes")
+			for b.Loop() {
+				if _, err := DecodeRoot(encoded); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		rng := rand.New(rand.NewPCG(1, 1))
+		b.Run(name("seek-offset-cold"), func(b *testing.B) {
+			f.loads = 0
+			for b.Loop() {
+				if _, err := f.tree().find(b.Context(), rng.Int64N(end)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(f.loads)/float64(b.N), "loads/op")
+		})
+		b.Run(name("seek-offset-warm"), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := cached.find(b.Context(), end/2+rng.Int64N(5)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name("seek-time-warm"), func(b *testing.B) {
+			for b.Loop() {
+				if e, err := cached.findTime(b.Context(), end/2+rng.Int64N(5), 0); err != nil || e == nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name("commit"), func(b *testing.B) {
+			for b.Loop() {
+				e := editOf(f.root, f.load, time.UnixMilli(1), time.Hour)
+				if err := e.add(b.Context(), testEntry(end)); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := e.next.encode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		tasks.close()
+	}
+}
+
+// bulk adds n entries in one edit.
+func (f *forest) bulk(t testing.TB, n int) {
+	f.commit(t, time.UnixMilli(1), func(e *edit) {
+		entry := testEntry(0)
+		for range n {
+			next := e.next.EndOffset
+			entry.BaseOffset, entry.LastOffset, entry.MaxTimestamp, entry.MaxTimestampOffset = next, next+9, next+9, next+9
+			entry.Epochs = EpochList{{Epoch: 0, StartOffset: next}}
+			entry.Object = fmt.Sprintf("%020d-0-01234567-89ab-cdef-0123-456789abcdef", next)
+			if err := e.add(t.Context(), entry); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

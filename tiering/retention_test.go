@@ -1,0 +1,272 @@
+package tiering
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+func (w *world) segmentsInBucket() int {
+	n := 0
+	for key := range w.objects() {
+		if strings.HasSuffix(key, ".log") || strings.HasSuffix(key, ".idx") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestExpiredObjectsOutliveTheirManifestByTheGracePeriod is invariant 5.
+func TestExpiredObjectsOutliveTheirManifestByTheGracePeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const grace = time.Minute
+		b := w.mustStart(settings{config: smallLog(), o: Options{Grace: grace}})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		all := w.segmentsInBucket()
+		old := b.m.View(w.tip())
+		start := time.Now()
+		cfg := b.log.Config()
+		cfg.RetentionBytes = 8 << 10
+		b.log.SetConfig(cfg)
+		settle(t, "the manifest forgets expired segments", func() bool { return b.m.View(w.tip()).Bytes < old.Bytes })
+		v := b.m.View(w.tip())
+		if v.StartOffset > b.log.LogStart() || b.log.LogStart() == 0 {
+			t.Errorf("tier starts at %d, log at %d", v.StartOffset, b.log.LogStart())
+		}
+		if v.Bytes+b.log.LocalBytes() < 8<<10 {
+			t.Errorf("retention left less than it must: %d in the tier", v.Bytes)
+		}
+		for time.Since(start) < grace {
+			if n := w.segmentsInBucket(); n != all {
+				t.Fatalf("%d of %d objects left after %v", n, all, time.Since(start))
+			}
+			time.Sleep(time.Second)
+		}
+		settle(t, "expired objects are deleted", func() bool { return int64(w.segmentsInBucket()) == 2*b.m.View(w.tip()).Segments })
+		if took := time.Since(start); took > grace+grace/8+2*time.Second {
+			t.Errorf("deleted after %v", took)
+		}
+		w.nothingMissing()
+		// Former roots go too; an idle partition then commits no more.
+		time.Sleep(2 * grace)
+		before, _, _ := b.md.RemotePointer(t.Context(), w.tip())
+		roots := 0
+		for key := range w.objects() {
+			if strings.Contains(key, "/manifest/") {
+				roots++
+			}
+		}
+		time.Sleep(10 * grace)
+		after, _, _ := b.md.RemotePointer(t.Context(), w.tip())
+		if roots != 1 || before != after {
+			t.Errorf("%d roots left, pointer went from %d to %d", roots, before.Sequence, after.Sequence)
+		}
+	})
+}
+
+func TestPendingDeletionsSurviveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := settings{config: smallLog(), o: Options{Grace: time.Minute}}
+		b := w.mustStart(s)
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		cfg := b.log.Config()
+		cfg.RetentionBytes = 8 << 10
+		b.log.SetConfig(cfg)
+		settle(t, "segments expire", func() bool { return b.log.LogStart() > 0 && b.m.View(w.tip()).StartOffset >= b.log.LogStart() })
+		b.close()
+		b.dir = nil
+		w.elect()
+		b = w.mustStart(s)
+		b.log.SetHighWatermark(b.log.LogEnd())
+		time.Sleep(90 * time.Second)
+		settle(t, "what the former leader expired is deleted", func() bool {
+			v := b.m.View(w.tip())
+			return v.Loaded && int64(w.segmentsInBucket()) == 2*v.Segments
+		})
+	})
+}
+
+// TestNothingExpiresBeforeTheViewIsLoaded: KAFKA-20732.
+func TestNothingExpiresBeforeTheViewIsLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.mustStart(settings{config: smallLog()})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		b.close()
+		b.dir = nil
+		w.elect()
+		var blind atomic.Bool
+		blind.Store(true)
+		store := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
+			if blind.Load() && op.Kind == object.OpGet {
+				return object.ErrUnavailable
+			}
+			return nil
+		})
+		cfg := smallLog()
+		cfg.RetentionBytes, cfg.RetentionAge = 1, time.Millisecond
+		b = w.mustStart(settings{config: cfg, store: store})
+		b.log.SetHighWatermark(b.log.LogEnd())
+		for range 20 {
+			time.Sleep(time.Second)
+			if err := b.evict(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.log.LogStart() != 0 || b.log.LocalLogStart() != 0 {
+			t.Fatalf("log starts at %d, local at %d, view %+v", b.log.LogStart(), b.log.LocalLogStart(), b.m.View(w.tip()))
+		}
+		blind.Store(false)
+		settle(t, "retention goes on", func() bool { return b.log.LogStart() > 0 })
+	})
+}
+
+func TestRetentionByTimeGoesByTheRecordsTimestamps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// Records lie 10 ms apart from testTime(0), which is far behind the bubble's clock.
+		time.Sleep(time.Until(time.UnixMilli(testTime(0)).Add(time.Hour)))
+		w := newWorld(t)
+		cfg := smallLog()
+		b := w.mustStart(settings{config: cfg})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		cfg.RetentionAge = time.Since(time.UnixMilli(testTime(75)))
+		b.log.SetConfig(cfg)
+		settle(t, "old segments expire", func() bool { return b.log.LogStart() > 0 })
+		if s := b.log.LogStart(); s > 75+20 || s < 40 {
+			t.Errorf("log starts at %d, record 75 is at the limit", s)
+		}
+	})
+}
+
+func TestDeleteRecordsIsRememberedByTheTier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.mustStart(settings{config: smallLog()})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		if err := b.log.SetLogStart(73); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, "the manifest knows the log start", func() bool {
+			root, err := b.m.Root(t.Context(), w.tip())
+			return err == nil && root.LogStartOffset == 73
+		})
+		found, ok, err := b.m.OffsetForTimestamp(t.Context(), w.tip(), testTime(10))
+		if err != nil || !ok || found.Offset != 73 {
+			t.Errorf("first record of that time: %+v, %v, %v; want 73", found, ok, err)
+		}
+		if v := b.m.View(w.tip()); v.StartOffset != 73 {
+			t.Errorf("view starts at %d", v.StartOffset)
+		}
+	})
+}
+
+func TestCopyDisabledStopsCopiesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var disabled atomic.Bool
+		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) TopicSettings {
+			return TopicSettings{CopyDisabled: disabled.Load(), CopyLagBytes: -1}
+		}}})
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		disabled.Store(true)
+		before := b.m.View(w.tip()).HighestOffset
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := b.m.View(w.tip()).HighestOffset; got != before {
+			t.Errorf("copied from %d to %d", before, got)
+		}
+		if d, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); err != nil {
+			t.Error(err)
+		} else {
+			d.Release()
+		}
+		disabled.Store(false)
+		b.uploaded()
+	})
+}
+
+func TestPurgeDeletesATopicAfterGraceAndItsPointersLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.mustStart(settings{config: smallLog(), o: Options{Grace: time.Minute}})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		if err := b.md.DeleteTopic(t.Context(), "orders"); err != nil {
+			t.Fatal(err)
+		}
+		b.m.Resign(w.tip())
+		stones := b.md.Image().Tombstones()
+		if len(stones) != 1 {
+			t.Fatalf("tombstones %+v", stones)
+		}
+		if done, err := b.m.Purge(t.Context(), stones[0]); done || err != nil || w.segmentsInBucket() == 0 {
+			t.Fatalf("before the grace period: %v, %v", done, err)
+		}
+		time.Sleep(time.Minute)
+		done, err := b.m.Purge(t.Context(), stones[0])
+		if err == nil && !done {
+			done, err = b.m.Purge(t.Context(), stones[0]) // the second look found something
+		}
+		if !done || err != nil {
+			t.Fatalf("after the grace period: %v, %v", done, err)
+		}
+		if left := w.objects(); len(left) != 0 {
+			t.Errorf("left in the bucket: %v", left)
+		}
+		if _, ok, err := b.md.RemotePointer(t.Context(), w.tip()); ok || err != nil {
+			t.Errorf("pointer is left: %v, %v", ok, err)
+		}
+		if done, err := b.m.Purge(t.Context(), stones[0]); !done || err != nil {
+			t.Errorf("again: %v, %v", done, err)
+		}
+	})
+}
+
+func TestTopicFileFollowsTheConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.mustStart(settings{config: smallLog()})
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		resource := metadata.Resource{Kind: metadata.TopicResource, Name: "orders"}
+		if err := b.md.AlterConfigs(t.Context(), resource, map[string]string{"retention.ms": "12345"}, nil, false); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, "topic.json has the new setting", func() bool {
+			f, err := DecodeTopicFile(body(t, w.store, "c1/"+topicDir("orders", w.topic.ID)+"topic.json"))
+			return err == nil && f.Configs["retention.ms"] == "12345"
+		})
+	})
+}
