@@ -51,16 +51,17 @@ func (w *world) tip() metadata.TopicIDPartition {
 
 // settings of one broker over a world.
 type settings struct {
-	fs     vfs.FS       // nil: the world's
-	store  object.Store // nil: the world's
-	kv     kv.KV
-	config segment.Config
-	memory int64 // of the cache
-	chunk  int64
-	o      Options
-	untier bool
-	noLead bool
-	noRun  bool
+	fs          vfs.FS       // nil: the world's
+	store       object.Store // nil: the world's
+	kv          kv.KV
+	config      segment.Config
+	memory      int64 // of the cache
+	chunk       int64
+	bufferBytes int // the cache's chunks; 0: 4 KiB
+	o           Options
+	untier      bool
+	noLead      bool
+	noRun       bool
 }
 
 func smallLog() segment.Config {
@@ -109,7 +110,7 @@ func (w *world) start(s settings) (*broker, error) {
 		return fail(err)
 	}
 	b.run(ctx, b.md.Run)
-	if b.cache, err = cache.New(cache.Options{MemoryBytes: s.memory, ChunkBytes: 4 << 10}); err != nil {
+	if b.cache, err = cache.New(cache.Options{MemoryBytes: s.memory, ChunkBytes: max(s.bufferBytes, 4<<10)}); err != nil {
 		return fail(err)
 	}
 	b.run(ctx, b.cache.Run)
