@@ -219,7 +219,7 @@ func (l *Log) write(list []checked, b []byte, cfg *Config, now time.Time) error 
 	if err := l.rollBefore(list, int64(len(b)), last, cfg, now); err != nil {
 		return err
 	}
-	p := l.active()
+	p := l.head()
 	f, err := l.writable(p)
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func (l *Log) flushAll() error {
 	}
 	l.maint.lock()
 	defer l.maint.unlock()
-	p := l.active()
+	p := l.head()
 	if p.reserved > p.size {
 		if err := l.syncPart(p); err != nil {
 			return err

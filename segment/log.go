@@ -163,8 +163,15 @@ func (l *Log) SetHighWatermark(hw int64) {
 	l.hwMovedLocked(hw)
 }
 
-// active returns the last part. mu or turn must be held.
+// active returns the last part. mu must be held, or turn and maint both.
 func (l *Log) active() *part { return l.parts[len(l.parts)-1] }
+
+// head is active for the holder of turn.
+func (l *Log) head() *part {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active()
+}
 
 // floor returns the index of the part that holds offset, or -1 if offset is
 // below all parts. mu must be held.

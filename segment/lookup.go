@@ -32,8 +32,8 @@ func (v *view) release() {
 	}
 }
 
-// viewAt returns the part that holds offset, or the first one if offset lies
-// below it. ErrOffsetOutOfRange means that there is none any more.
+// viewAt returns the part that holds offset. ErrOffsetOutOfRange means that there
+// is none any more.
 func (l *Log) viewAt(offset int64) (view, error) {
 	for {
 		l.mu.Lock()
@@ -41,14 +41,15 @@ func (l *Log) viewAt(offset int64) (view, error) {
 			l.mu.Unlock()
 			return view{}, fmt.Errorf("%s: %w", l.tp, ErrClosed)
 		}
-		i := max(l.floor(offset), 0)
+		i := l.floor(offset)
+		if i < 0 {
+			l.mu.Unlock()
+			return view{}, fmt.Errorf("%s: offset %d: %w", l.tp, offset, ErrOffsetOutOfRange)
+		}
 		p := l.parts[i]
 		l.mu.Unlock()
 		v, err := l.viewOf(p)
 		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
-			if offset < l.LocalLogStart() {
-				return view{}, fmt.Errorf("%s: offset %d: %w", l.tp, offset, ErrOffsetOutOfRange)
-			}
 			continue // truncated or removed meanwhile: look again
 		}
 		return v, err

@@ -256,13 +256,6 @@ func (l *Log) recoverTail(point int64) error {
 	if err := l.syncTail(first, point, changed); err != nil {
 		return err
 	}
-	// What the side files say about offsets below the recovery point must be
-	// right before anything is appended: a restart believes it.
-	for _, p := range l.parts[first:] {
-		if err := l.flushSideFiles(p, false); err != nil {
-			return err
-		}
-	}
 	l.endAt(last.next, last)
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // Kafka's LogSegment.shouldRoll, and our own limit for the age of what waits to
 // be uploaded. turn must be held.
 func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time.Time) error {
-	p := l.active()
+	p := l.head()
 	if p.size == 0 {
 		if last-p.base <= maxRelativeOffset {
 			return nil
@@ -47,7 +47,7 @@ func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time
 // restartAt replaces the empty active part by one with a higher base. turn must
 // be held.
 func (l *Log) restartAt(base int64) error {
-	p := l.active()
+	p := l.head()
 	if err := l.roll(base); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (l *Log) RollIfDue(now time.Time) (bool, error) {
 	if err := l.check(); err != nil {
 		return false, err
 	}
-	if !l.dueByClock(l.active(), cfg, now) {
+	if !l.dueByClock(l.head(), cfg, now) {
 		return false, nil
 	}
 	return true, l.roll(l.end.Load())
@@ -120,7 +120,7 @@ func (l *Log) rollNow() error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	if l.active().size == 0 {
+	if l.head().size == 0 {
 		return nil
 	}
 	return l.roll(l.end.Load())
