@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +24,7 @@ func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.
 		}
 		t.Skipf("no container engine, the subprocess run stands alone: %v", err)
 	}
-	path, err := binary()
+	images, err := containerImages()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,22 +33,67 @@ func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.
 		t.Fatal(err)
 	}
 	atEnd(t, "network", net.Remove)
-	store, err := cluster.StartMinIO(ctx, net, "cluster/testdata/minio.Dockerfile")
+	store, err := cluster.StartMinIO(ctx, net, images.minio)
 	if err != nil {
 		t.Fatal(err)
 	}
 	atEnd(t, "MinIO", store.Remove)
-	o.Network, o.StoreURL, o.Env = net, store.URL, store.Env
-	o.Image = cluster.Image{Name: "coldbrook-test", Dockerfile: "../deploy/Dockerfile", Files: map[string]string{"bin/coldbrook": path}}
+	o.Network, o.StoreURL, o.Env, o.Image = net, store.URL, store.Env, images.broker
 	b, err := cluster.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	atEnd(t, "broker", b.Remove)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("broker's log:\n%s", tail(b.Log(), 16<<10))
+		}
+	})
 	if err := b.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return b, store
+}
+
+type builtImages struct{ broker, minio cluster.Image }
+
+// built are the images that TestMain removes.
+var built []cluster.Image
+
+// containerImages builds both images, once.
+var containerImages = sync.OnceValues(func() (i builtImages, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute) // MinIO may have to be built first
+	defer cancel()
+	path, err := binary()
+	if err != nil {
+		return i, err
+	}
+	if i.broker, err = cluster.BuildImage(ctx, cluster.ImageOptions{Name: "coldbrook-test", Dockerfile: "../deploy/Dockerfile", Files: map[string]string{"bin/coldbrook": path}}); err != nil {
+		return i, err
+	}
+	built = append(built, i.broker)
+	if i.minio, err = cluster.BuildMinIOImage(ctx, "cluster/testdata/minio.Dockerfile"); err != nil {
+		return i, err
+	}
+	built = append(built, i.minio)
+	return i, nil
+})
+
+func TestMain(m *testing.M) {
+	// The engine's helper that removes what tests leave would have to be pulled.
+	if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, i := range built {
+		if err := i.Remove(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "remove image:", err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
 }
 
 // atEnd removes something when the test is over, whose context is gone by then.

@@ -151,7 +151,12 @@ func (b *Broker) HTTP() string { return b.http }
 func (b *Broker) PID() int { return b.run.pid() }
 
 // Log is what the broker has printed.
-func (b *Broker) Log() string { return b.log.String() }
+func (b *Broker) Log() string {
+	if d, ok := b.run.(*dockerContainer); ok {
+		return d.log()
+	}
+	return b.log.String()
+}
 
 // Tier is the broker's `tier status`.
 func (b *Broker) Tier(ctx context.Context) ([]console.TierPartition, error) {

@@ -3,10 +3,10 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +18,7 @@ import (
 	dockernet "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/network"
 
 	"github.com/coldbrook/coldbrook/e2e/servers"
@@ -25,48 +26,72 @@ import (
 
 // Engine says whether a container engine answers.
 func Engine(ctx context.Context) error {
-	cli, err := testcontainers.NewDockerClientWithOpts(ctx)
-	if err != nil {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.Ping(ctx, client.PingOptions{})
 		return err
-	}
-	defer cli.Close()
-	_, err = cli.Ping(ctx, client.PingOptions{})
-	return err
+	})
 }
 
-// Image builds an image from a Dockerfile and the files it copies, by their
-// paths in the build context.
-type Image struct {
+// Image is a container image that was built here.
+type Image struct{ ref string }
+
+// ImageOptions say what an image is built from: a Dockerfile, and the files it
+// copies by their paths in the build context.
+type ImageOptions struct {
 	Name       string
 	Dockerfile string
 	Files      map[string]string // path in the context to path on disk
 }
 
-// request prepares a container of the image; the engine's cache makes building
-// it again cheap.
-func (i Image) request() (testcontainers.ContainerRequest, func(), error) {
+// BuildImage builds an image under a tag of its own. The caller removes it.
+func BuildImage(ctx context.Context, o ImageOptions) (Image, error) {
 	dir, err := os.MkdirTemp("", "coldbrook-image-")
 	if err != nil {
-		return testcontainers.ContainerRequest{}, nil, err
+		return Image{}, err
 	}
-	clean := func() { _ = os.RemoveAll(dir) } // a temporary directory, left over at worst
-	for to, from := range maps.All(i.Files) {
+	defer os.RemoveAll(dir)
+	for to, from := range o.Files {
 		if err := linkOrCopy(from, filepath.Join(dir, to)); err != nil {
-			clean()
-			return testcontainers.ContainerRequest{}, nil, err
+			return Image{}, err
 		}
 	}
-	dockerfile, err := os.ReadFile(i.Dockerfile)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "Dockerfile"), dockerfile, 0o644)
-	}
+	dockerfile, err := os.ReadFile(o.Dockerfile)
 	if err != nil {
-		clean()
-		return testcontainers.ContainerRequest{}, nil, err
+		return Image{}, err
 	}
-	return testcontainers.ContainerRequest{
-		FromDockerfile: testcontainers.FromDockerfile{Context: dir, Repo: i.Name, Tag: "test", KeepImage: true},
-	}, clean, nil
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), dockerfile, 0o644); err != nil {
+		return Image{}, err
+	}
+	p, err := testcontainers.NewDockerProvider(testcontainers.WithLogger(log.NewNoopLogger()))
+	if err != nil {
+		return Image{}, err
+	}
+	defer p.Close()
+	var said bytes.Buffer
+	ref, err := p.BuildImage(ctx, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
+		Context: dir, Repo: o.Name, Tag: strings.ToLower(rand.Text()), BuildLogWriter: &said,
+	}})
+	if err != nil {
+		return Image{}, fmt.Errorf("image %s: %w\n%s", o.Name, err, said.String())
+	}
+	return Image{ref}, nil
+}
+
+// Remove removes the image; its containers must be gone.
+func (i Image) Remove(ctx context.Context) error {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.ImageRemove(ctx, i.ref, client.ImageRemoveOptions{PruneChildren: true})
+		return err
+	})
+}
+
+func withEngine(ctx context.Context, do func(*testcontainers.DockerClient) error) error {
+	cli, err := testcontainers.NewDockerClientWithOpts(ctx)
+	if err != nil {
+		return err
+	}
+	defer cli.Close()
+	return do(cli)
 }
 
 func linkOrCopy(from, to string) error {
@@ -122,13 +147,7 @@ type BoxOptions struct {
 
 // NewBox makes a container and starts it.
 func NewBox(ctx context.Context, o BoxOptions) (*Box, error) {
-	req, clean, err := o.Image.request()
-	if err != nil {
-		return nil, err
-	}
-	defer clean()
-	req.Cmd = o.Cmd
-	req.Env = make(map[string]string)
+	req := testcontainers.ContainerRequest{Image: o.Image.ref, Cmd: o.Cmd, Env: make(map[string]string)}
 	for _, kv := range o.Env {
 		name, value, _ := strings.Cut(kv, "=")
 		req.Env[name] = value
@@ -141,7 +160,7 @@ func NewBox(ctx context.Context, o BoxOptions) (*Box, error) {
 		bound[dockernet.MustParsePort(inside+"/tcp")] = []dockernet.PortBinding{{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: portOf(addr)}}
 	}
 	req.HostConfigModifier = func(hc *container.HostConfig) { hc.PortBindings = bound }
-	c, err := testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{ContainerRequest: req, Started: true})
+	c, err := testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{ContainerRequest: req, Started: true, Logger: log.NewNoopLogger()})
 	if err != nil {
 		return nil, err
 	}
@@ -150,20 +169,19 @@ func NewBox(ctx context.Context, o BoxOptions) (*Box, error) {
 
 // Kill ends the container's process without a word; its files stay.
 func (b *Box) Kill(ctx context.Context) error {
-	cli, err := testcontainers.NewDockerClientWithOpts(ctx)
-	if err != nil {
-		return err
-	}
-	defer cli.Close()
-	if _, err := cli.ContainerKill(ctx, b.c.GetContainerID(), client.ContainerKillOptions{Signal: "SIGKILL"}); err != nil {
-		return err
-	}
-	for {
-		state, err := b.c.State(ctx)
-		if err != nil || !state.Running {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		id := b.c.GetContainerID()
+		if _, err := cli.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "SIGKILL"}); err != nil {
 			return err
 		}
-	}
+		ended := cli.ContainerWait(ctx, id, client.ContainerWaitOptions{})
+		select {
+		case <-ended.Result:
+			return nil
+		case err := <-ended.Error:
+			return err
+		}
+	})
 }
 
 // Start starts the container again.
@@ -230,8 +248,24 @@ func (d *dockerContainer) kill() error {
 
 func (d *dockerContainer) stop(ctx context.Context) error { return d.box.Stop(ctx) }
 
-// ended asks nothing: a container that is gone does not become ready.
-func (d *dockerContainer) ended() error { return nil }
+func (d *dockerContainer) ended() error {
+	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
+	defer cancel()
+	state, err := d.box.c.State(ctx)
+	if err != nil || state.Running {
+		return err
+	}
+	return fmt.Errorf("%w with code %d", errEnded, state.ExitCode)
+}
+
+func (d *dockerContainer) log() string {
+	if d.box == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
+	defer cancel()
+	return d.box.Logs(ctx)
+}
 
 func (d *dockerContainer) pid() int { return 0 }
 
@@ -253,22 +287,23 @@ type MinIO struct {
 // Credentials of the MinIO in a container.
 const minioUser, minioPassword = "coldbrook", "coldbrook-secret"
 
-// StartMinIO starts a MinIO with one bucket on the network. dockerfile builds
-// its image around the binary.
-func StartMinIO(ctx context.Context, n *Network, dockerfile string) (*MinIO, error) {
+// BuildMinIOImage builds the image of a MinIO with one bucket.
+func BuildMinIOImage(ctx context.Context, dockerfile string) (Image, error) {
 	binary, err := servers.Binary(ctx, servers.MinIOTool())
 	if err != nil {
-		return nil, err
+		return Image{}, err
 	}
+	return BuildImage(ctx, ImageOptions{Name: "coldbrook-test-minio", Dockerfile: dockerfile, Files: map[string]string{"minio": binary}})
+}
+
+// StartMinIO starts a MinIO of that image on the network.
+func StartMinIO(ctx context.Context, n *Network, image Image) (*MinIO, error) {
 	env := []string{"MINIO_ROOT_USER=" + minioUser, "MINIO_ROOT_PASSWORD=" + minioPassword}
-	box, err := NewBox(ctx, BoxOptions{
-		Image:   Image{Name: "coldbrook-test-minio", Dockerfile: dockerfile, Files: map[string]string{"minio": binary}},
-		Network: n, Alias: "minio", Env: env,
-	})
+	box, err := NewBox(ctx, BoxOptions{Image: image, Network: n, Alias: "minio", Env: env})
 	if err != nil {
 		return nil, err
 	}
-	return &MinIO{Box: box, URL: "minio://minio:9000/coldbrook", Env: env}, nil
+	return &MinIO{Box: box, URL: "minio://minio:9000/coldbrook?secure=false", Env: env}, nil
 }
 
 // Stop takes the store away at once.
