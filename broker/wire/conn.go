@@ -17,6 +17,8 @@ type Conn struct {
 	server   *Server
 	ctx      context.Context
 	cancel   context.CancelFunc
+	idle     context.Context // of waits that a stopping server ends
+	endIdle  context.CancelFunc
 
 	principal atomic.Pointer[any]
 	software  atomic.Pointer[software]

@@ -221,15 +221,25 @@ func TestReadyResponsesShareOneWrite(t *testing.T) {
 			l, err := memory.listen()
 			return countingListener{l, &writes}, err
 		}, memory.dial}
-		gate := make(chan struct{})
+		gate, read := make(chan struct{}), make(chan struct{})
 		c := start(t, counted, Options{Handler: funcHandler{handle: func(_ context.Context, r *Request) (Response, Pending) {
 			resp := echoed(r)
+			if r.CorrelationID == 11 {
+				close(read)
+			}
 			return Response{}, func(ctx context.Context) (Response, error) {
-				if r.CorrelationID == 9 {
-					select {
-					case <-gate:
-					case <-ctx.Done():
-					}
+				var until chan struct{}
+				switch r.CorrelationID {
+				case 0:
+					until = read // the writer must not be faster than the reader
+				case 9:
+					until = gate
+				default:
+					return resp, nil
+				}
+				select {
+				case <-until:
+				case <-ctx.Done():
 				}
 				return resp, nil
 			}
@@ -244,15 +254,14 @@ func TestReadyResponsesShareOneWrite(t *testing.T) {
 		for i := range int32(9) {
 			c.expect(i, "x")
 		}
-		// The reader may have been slower than the writer once.
-		if got := writes.Load(); got > 2 {
+		if got := writes.Load(); got != 1 {
 			t.Errorf("%d writes for nine responses that were ready together", got)
 		}
 		close(gate)
 		for i := int32(9); i < 12; i++ {
 			c.expect(i, "x")
 		}
-		if got := writes.Load(); got > 4 {
+		if got := writes.Load(); got != 2 {
 			t.Errorf("%d writes for twelve responses", got)
 		}
 	})

@@ -240,6 +240,7 @@ func (s *Server) admit(ctx context.Context, l *Listener, nc net.Conn) *Conn {
 		s.conns[c] = struct{}{}
 		c.id = l.Name + "-" + strconv.FormatInt(s.accepted, 10)
 		c.ctx, c.cancel = context.WithCancel(ctx)
+		c.idle, c.endIdle = context.WithCancel(c.ctx)
 	}
 	s.mu.Unlock()
 	if refused {
@@ -286,7 +287,7 @@ func (s *Server) serve(c *Conn) {
 	s.releaseSlot()
 }
 
-// stopConns makes every reader stop after the frame it is at.
+// stopConns makes every reader stop after the frame it is at, and ends idle waits.
 func (s *Server) stopConns() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,6 +296,7 @@ func (s *Server) stopConns() {
 	for c := range s.conns {
 		// A connection that cannot take a deadline is closed by drain.
 		_ = c.nc.SetReadDeadline(aLongTimeAgo)
+		c.endIdle()
 	}
 }
 

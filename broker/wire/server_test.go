@@ -507,6 +507,35 @@ func TestStopAnswersWhatWasRead(t *testing.T) {
 	})
 }
 
+func TestStopEndsIdleWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, inMemory(), Options{StopTimeout: time.Minute, Handler: funcHandler{
+			handle: func(_ context.Context, r *Request) (Response, Pending) {
+				resp := echoed(r)
+				return Response{}, func(ctx context.Context) (Response, error) {
+					// As a fetch waits for records; what was there goes out.
+					sleep(Idle(ctx), time.Hour)
+					if err := ctx.Err(); err != nil {
+						return Response{}, err
+					}
+					return resp, nil
+				}
+			}}})
+		c := r.connect(t)
+		c.send(1, "x")
+		c.send(2, "y")
+		synctest.Wait()
+		began := time.Now()
+		go r.stop()
+		c.expect(1, "x")
+		c.expect(2, "y")
+		c.expectClosed()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("stopped after %v", took)
+		}
+	})
+}
+
 func TestStopGivesUpAfterItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWaiting()

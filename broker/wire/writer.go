@@ -45,6 +45,7 @@ type writer struct {
 	c     *Conn
 	tcp   *net.TCPConn // nil when the connection is not a plain TCP connection
 	ctx   flushContext
+	idle  idleContext
 	dead  bool // nothing is written any more
 	arena *buffer
 	used  int // bytes of arena that are in vec
@@ -57,6 +58,7 @@ func newWriter(c *Conn) *writer {
 	w := &writer{c: c}
 	w.tcp, _ = c.nc.(*net.TCPConn)
 	w.ctx = flushContext{Context: c.ctx, w: w, flushed: make(chan struct{}, 1)}
+	w.idle = idleContext{Context: c.idle, flush: &w.ctx}
 	return w
 }
 
@@ -334,9 +336,45 @@ func (f *flushContext) disarm(wasArmed bool) {
 
 // Done implements context.Context.
 func (f *flushContext) Done() <-chan struct{} {
+	f.flush()
+	return f.Context.Done()
+}
+
+func (f *flushContext) flush() {
 	if f.armed.CompareAndSwap(true, false) {
 		f.w.flush()
 		f.flushed <- struct{}{}
 	}
-	return f.Context.Done()
+}
+
+// Value implements context.Context; Idle asks it for the writer.
+func (f *flushContext) Value(key any) any {
+	if key == (idleKey{}) {
+		return f.w
+	}
+	return f.Context.Value(key)
+}
+
+// idleContext is a flushContext that also ends when the server begins to stop.
+type idleContext struct {
+	context.Context
+	flush *flushContext
+}
+
+// Done implements context.Context.
+func (i *idleContext) Done() <-chan struct{} {
+	i.flush.flush()
+	return i.Context.Done()
+}
+
+type idleKey struct{}
+
+// Idle turns the context of a Pending into that of a wait for somebody else: for records to arrive, for the other
+// members to join. It also ends when the server begins to stop, while what waits for this broker's own work gets
+// Options.StopTimeout to finish. The Pending still answers. A context that is not a Pending's is returned as it is.
+func Idle(ctx context.Context) context.Context {
+	if w, ok := ctx.Value(idleKey{}).(*writer); ok {
+		return &w.idle
+	}
+	return ctx
 }
