@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/record"
@@ -37,7 +38,11 @@ func (h *host[M]) load(ctx context.Context) error {
 	}
 	took := time.Since(began)
 	h.r.metrics.loaded(ctx, took)
-	h.r.log.Info("coordinator partition loaded", "partition", h.id, "epoch", h.epoch,
+	level := slog.LevelInfo
+	if l.records == 0 {
+		level = slog.LevelDebug // most of the 50 partitions are empty, and say nothing at every start
+	}
+	h.r.log.Log(ctx, level, "coordinator partition loaded", "partition", h.id, "epoch", h.epoch,
 		"records", l.records, "skipped", l.skipped, "end", h.appended+1, "took", took)
 	return nil
 }
