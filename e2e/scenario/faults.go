@@ -21,7 +21,7 @@ type Store interface {
 // producer may see an error, uploads must catch up, and nothing may be lost.
 func StoreDown(ctx context.Context, t testing.TB, b Broker, s Store, away time.Duration) {
 	const topic = "store-down"
-	createTopic(ctx, t, b.Kafka(), topic, 3, "internal.segment.bytes", "262144", "local.retention.bytes", "1")
+	CreateTopic(ctx, t, b.Kafka(), topic, 3, "internal.segment.bytes", "262144", "local.retention.bytes", "1")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func StoreDown(ctx context.Context, t testing.TB, b Broker, s Store, away time.D
 // produce must work again.
 func DiskFull(ctx context.Context, t testing.TB, b Broker, free func()) {
 	const topic = "disk-full"
-	createTopic(ctx, t, b.Kafka(), topic, 1, "segment.bytes", "1048576", "remote.storage.enable", "false")
+	CreateTopic(ctx, t, b.Kafka(), topic, 1, "segment.bytes", "1048576", "remote.storage.enable", "false")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0), kgo.DisableIdempotentWrite(),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 // acked record is there once, in order, and that no offset shows two values.
 func Kills(ctx context.Context, t testing.TB, b Broker, c *Corpus, kills, segmentBytes int) {
 	const topic = "kills"
-	createTopic(ctx, t, b.Kafka(), topic, partitionCount, segmentSetting(segmentBytes), fmt.Sprint(segmentBytes), "local.retention.bytes", "1")
+	CreateTopic(ctx, t, b.Kafka(), topic, partitionCount, segmentSetting(segmentBytes), fmt.Sprint(segmentBytes), "local.retention.bytes", "1")
 	w := &watcher{seen: make(map[[2]int64]uint64), d: newDigests()}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()

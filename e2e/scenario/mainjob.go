@@ -42,7 +42,7 @@ const partitionCount = 6
 // and by timestamp.
 func MainJob(ctx context.Context, t testing.TB, b Broker, c *Corpus, segmentBytes int) {
 	const topic = "main-job"
-	createTopic(ctx, t, b.Kafka(), topic, partitionCount, segmentSetting(segmentBytes), fmt.Sprint(segmentBytes), "local.retention.bytes", "1")
+	CreateTopic(ctx, t, b.Kafka(), topic, partitionCount, segmentSetting(segmentBytes), fmt.Sprint(segmentBytes), "local.retention.bytes", "1")
 	begin := time.Now()
 	produceWithKcat(ctx, t, b.Kafka(), topic, c)
 	t.Logf("kcat produced in %s", time.Since(begin).Round(time.Millisecond))

@@ -132,8 +132,8 @@ func admin(t testing.TB, addr string) *kadm.Client {
 	return kadm.NewClient(cl)
 }
 
-// createTopic makes a topic with settings given as name, value, name, value.
-func createTopic(ctx context.Context, t testing.TB, addr, topic string, partitions int32, settings ...string) {
+// CreateTopic makes a topic with settings given as name, value, name, value.
+func CreateTopic(ctx context.Context, t testing.TB, addr, topic string, partitions int32, settings ...string) {
 	t.Helper()
 	configs := make(map[string]*string)
 	for i := 0; i < len(settings); i += 2 {
