@@ -56,7 +56,7 @@ func (m *Manager) segment(ctx context.Context, dir string, e *Entry) (*remoteSeg
 	key := segmentKey(dir, e.Object, indexSuffix)
 	return memoGet(ctx, m.memo, key, func(ctx context.Context) (*remoteSegment, int64, error) {
 		b := make([]byte, e.IndexHead)
-		err := m.retry(ctx, func() error {
+		err := m.retry(ctx, func(ctx context.Context) error {
 			_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, 0, b)
 			return err
 		})
@@ -104,7 +104,7 @@ func (m *Manager) fetcher(s *remoteSegment, i int) cache.Fetch {
 			if waited > 0 {
 				m.metrics.fetchThrottle.Add(ctx, waited.Seconds())
 			}
-			err = m.retry(ctx, func() error {
+			err = m.retry(ctx, func(ctx context.Context) error {
 				_, err := object.ReadFull(ctx, m.o.Store, m.prefix+s.object, c.pos, dst)
 				return err
 			})
@@ -148,7 +148,7 @@ func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t S
 	}
 	key := segmentKey(dir, s.entry.Object, indexSuffix)
 	b := make([]byte, p.len)
-	err := m.retry(ctx, func() error {
+	err := m.retry(ctx, func(ctx context.Context) error {
 		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, p.pos, b)
 		return err
 	})

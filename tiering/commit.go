@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
-	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -14,9 +13,6 @@ import (
 
 // maxRenames bounds the search for a root's free name. Only attempts of this leader epoch can be in the way.
 const maxRenames = 1000
-
-// outcomeLimit bounds finding out what became of a swap whose answer got lost.
-const outcomeLimit = 10 * time.Second
 
 // commit makes an edit the partition's manifest: new nodes, then the new root under a name never used before,
 // then the swap of the pointer, which compares the old pointer and the leader epoch. On success the view is
@@ -26,7 +22,7 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man m
 	dir := partitionDir(l.topic, p.tip)
 	for _, n := range e.nodes {
 		key := nodeKey(dir, n.name)
-		if err := m.putVerified(ctx, key, object.Bytes(n.body), crc32.Checksum(n.body, castagnoli), nil); err != nil {
+		if err := m.putVerified(ctx, key, object.Bytes(n.body), crc32.Checksum(n.body, castagnoli)); err != nil {
 			return err
 		}
 	}
@@ -41,7 +37,7 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man m
 		return err
 	}
 	l.named = true
-	swapped, err := m.o.Metadata.SwapRemotePointer(ctx, p.tip, man.pointer, l.epoch, next)
+	swapped, err := m.swap(ctx, p, man.pointer, l.epoch, next)
 	if err != nil {
 		if swapped, err = m.outcome(ctx, p, l, next, err); err != nil {
 			return err
@@ -59,6 +55,12 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man m
 	return nil
 }
 
+func (m *Manager) swap(ctx context.Context, p *partition, old metadata.RemotePointer, epoch int32, next metadata.RemotePointer) (metadata.RemotePointer, error) {
+	ctx, cancel := context.WithTimeout(ctx, etcdLimit)
+	defer cancel()
+	return m.o.Metadata.SwapRemotePointer(ctx, p.tip, old, epoch, next)
+}
+
 // putRoot stores the root under the next free sequence and returns the pointer to it.
 func (m *Manager) putRoot(ctx context.Context, l *leadership, man manifest, e *edit, dir string) (metadata.RemotePointer, int, error) {
 	r, garbage := &e.next, e.next.Garbage
@@ -72,7 +74,7 @@ func (m *Manager) putRoot(ctx context.Context, l *leadership, man manifest, e *e
 		}
 		key := nodeKey(dir, rootName(r.LeaderEpoch, r.Sequence))
 		l.tried = r.Sequence
-		err = m.retry(ctx, func() error {
+		err = m.retry(ctx, func(ctx context.Context) error {
 			_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
 			return err
 		})
@@ -114,7 +116,7 @@ func (m *Manager) outcome(ctx context.Context, p *partition, l *leadership, next
 		return metadata.RemotePointer{}, fmt.Errorf("commit %s: %w: %w", next.Manifest, ErrNotLeader, cause)
 	}
 	// The answer matters more than this pass: without it nothing that was copied can be deleted or used again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), etcdLimit)
 	defer cancel()
 	pointer, _, err := m.o.Metadata.RemotePointer(ctx, p.tip)
 	if err == nil && pointer.Manifest == next.Manifest {

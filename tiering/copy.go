@@ -18,13 +18,15 @@ import (
 
 // candidates are the sealed segments that may be copied now, oldest first: wholly below the last stable offset
 // (the next segment's base offset ≤ it, as in Kafka's candidateLogSegments).
-func (m *Manager) candidates(l *leadership, end int64, now time.Time) []segment.Sealed {
+func (m *Manager) candidates(l *leadership, sealed []segment.Sealed, now time.Time) []segment.Sealed {
+	if len(sealed) == 0 {
+		return nil
+	}
 	settings := m.o.Topic(l.topic)
 	if settings.CopyDisabled {
 		return nil
 	}
 	stable := l.log.LastStableOffset()
-	sealed := l.log.Sealed(max(end, l.log.LogStart()))
 	var after int64 // bytes sealed after a segment
 	for _, s := range sealed {
 		after += s.Size
@@ -39,6 +41,11 @@ func (m *Manager) candidates(l *leadership, end int64, now time.Time) []segment.
 	return sealed
 }
 
+// waiting are the sealed segments that the tier lacks and that still count.
+func waiting(l *leadership, end int64) []segment.Sealed {
+	return l.log.Sealed(max(end, l.log.LogStart()))
+}
+
 // copySealed copies a run of a partition's segments and commits them together. What was copied is committed even
 // when a later one fails.
 func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) error {
@@ -49,7 +56,7 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 	end := m.reuse(ctx, p, l, man)
 	var failed error
 	var bytes int64
-	for _, s := range m.candidates(l, end, time.Now()) {
+	for _, s := range m.candidates(l, waiting(l, end), time.Now()) {
 		if len(l.ready) >= batchSegments || bytes >= batchBytes {
 			break
 		}
@@ -165,16 +172,10 @@ func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, 
 	entry.Created = start.UnixMilli()
 	entry.Object = newStem(entry.BaseOffset, l.epoch)
 	dir := partitionDir(l.topic, p.tip)
-	ctx, progress, cancel := m.stallContext(ctx)
-	defer cancel()
-	limited := &limitedBody{Body: body, m: m, ctx: ctx, progress: progress}
-	if err = m.putVerified(ctx, segmentKey(dir, entry.Object, logSuffix), limited, uint32(entry.CRC32C), progress); err == nil {
-		err = m.putVerified(ctx, segmentKey(dir, entry.Object, indexSuffix), object.Bytes(index), uint32(entry.IndexCRC32C), progress)
+	if err = m.putVerified(ctx, segmentKey(dir, entry.Object, logSuffix), body, uint32(entry.CRC32C)); err == nil {
+		err = m.putVerified(ctx, segmentKey(dir, entry.Object, indexSuffix), object.Bytes(index), uint32(entry.IndexCRC32C))
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrStalled) {
-			err = fmt.Errorf("%w for %v: %w", ErrStalled, m.o.Stall, err)
-		}
 		m.removePairs(ctx, dir, []string{entry.Object})
 		return entry, err
 	}
@@ -232,17 +233,14 @@ func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, 
 
 // putVerified stores an object and believes it only when the store's answer, or a HEAD, has its size and, where
 // the store knows one, its checksum.
-func (m *Manager) putVerified(ctx context.Context, key string, body object.Body, crc uint32, progress func(int64)) error {
+func (m *Manager) putVerified(ctx context.Context, key string, body object.Body, crc uint32) error {
 	var info object.Info
-	err := m.retry(ctx, func() (err error) {
-		info, err = m.o.Store.Put(ctx, m.prefix+key, body, object.PutOptions{CRC32C: crc, HasCRC: true, Progress: progress})
-		return err
-	})
+	err := m.putRetried(ctx, key, body, crc, &info)
 	if err != nil {
 		return named("copy", key, err)
 	}
 	if !info.HasCRC || info.Size != body.Size() {
-		err = m.retry(ctx, func() (err error) {
+		err = m.retry(ctx, func(ctx context.Context) (err error) {
 			info, err = m.o.Store.Head(ctx, m.prefix+key)
 			return err
 		})
@@ -255,6 +253,27 @@ func (m *Manager) putVerified(ctx context.Context, key string, body object.Body,
 			info.Size, info.CRC32C, body.Size(), crc, ErrCorrupt)}
 	}
 	return nil
+}
+
+// putRetried is retry for a PUT, whose attempts may take as long as they make progress.
+func (m *Manager) putRetried(ctx context.Context, key string, body object.Body, crc uint32, info *object.Info) error {
+	for n := 0; ; n++ {
+		attempt, progress, cancel := m.stallContext(ctx)
+		var err error
+		*info, err = m.o.Store.Put(attempt, m.prefix+key, &limitedBody{Body: body, m: m, ctx: attempt, progress: progress},
+			object.PutOptions{CRC32C: crc, HasCRC: true, Progress: progress})
+		stalled := errors.Is(context.Cause(attempt), ErrStalled)
+		cancel()
+		if err != nil && stalled {
+			err = fmt.Errorf("%w for %v: %w", ErrStalled, m.o.Stall, err)
+		}
+		if err == nil || n == retries || ctx.Err() != nil || !stalled && !object.Retriable(err) {
+			return err
+		}
+		if !sleep(ctx, backoff(n, m.o.RetryMin/4, m.o.RetryMax)) {
+			return err
+		}
+	}
 }
 
 // stallContext returns a context that ends with ErrStalled when progress was not called for Options.Stall.

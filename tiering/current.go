@@ -62,6 +62,8 @@ func (m *Manager) current(ctx context.Context, p *partition, fresh bool) (manife
 }
 
 func (m *Manager) readPointer(ctx context.Context, p *partition) (metadata.RemotePointer, error) {
+	ctx, cancel := context.WithTimeout(ctx, etcdLimit)
+	defer cancel()
 	pointer, _, err := m.o.Metadata.RemotePointer(ctx, p.tip)
 	if err != nil {
 		return pointer, fmt.Errorf("read the remote pointer of %v: %w", p.tip, err)
@@ -128,7 +130,7 @@ func (m *Manager) nodesOf(dir string) nodeSource {
 // getAll reads an object of at most limit bytes. An object that is gone is ErrMissing.
 func (m *Manager) getAll(ctx context.Context, key string, limit int64) ([]byte, error) {
 	var b []byte
-	err := m.retry(ctx, func() (err error) {
+	err := m.retry(ctx, func(ctx context.Context) (err error) {
 		b, err = object.ReadAll(ctx, m.o.Store, m.prefix+key, limit)
 		return err
 	})
@@ -149,13 +151,20 @@ func named(op, key string, err error) error {
 	}
 }
 
-const retries = 3
+const (
+	retries   = 3
+	etcdLimit = 10 * time.Second // of one operation on a pointer
+)
 
-// retry repeats what a store may do better the next time, with short pauses.
-func (m *Manager) retry(ctx context.Context, fn func() error) error {
+// retry repeats what a store may do better the next time, with short pauses. Each attempt is given up after
+// Options.Stall: a store that hangs must not hold a partition for ever.
+func (m *Manager) retry(ctx context.Context, fn func(context.Context) error) error {
 	for n := 0; ; n++ {
-		err := fn()
-		if err == nil || n == retries || !object.Retriable(err) || ctx.Err() != nil {
+		attempt, cancel := context.WithTimeout(ctx, m.o.Stall)
+		err := fn(attempt)
+		late := attempt.Err() != nil
+		cancel()
+		if err == nil || n == retries || ctx.Err() != nil || !late && !object.Retriable(err) {
 			return err
 		}
 		if !sleep(ctx, backoff(n, m.o.RetryMin/4, m.o.RetryMax)) {

@@ -134,7 +134,7 @@ func (m *Manager) remove(ctx context.Context, keys []string) error {
 			m.memo.drop(k)
 		}
 		m.metrics.deleteRequests.Add(ctx, 1)
-		if err := m.retry(ctx, func() error { return m.o.Store.Delete(ctx, full...) }); err != nil {
+		if err := m.retry(ctx, func(ctx context.Context) error { return m.o.Store.Delete(ctx, full...) }); err != nil {
 			m.metrics.deleteErrors.Add(ctx, 1)
 			return named("delete", keys[0], err)
 		}

@@ -199,15 +199,25 @@ func (m *Manager) Resign(tip metadata.TopicIDPartition) {
 	}
 }
 
-// View is a partition's remote state as last known to this broker: as its leader, or as of the last Refresh.
+// View is a partition's remote state as last known to this broker. Of a partition it does not lead it is what the
+// pointer says: committed offsets, but no sizes before Refresh.
 func (m *Manager) View(tip metadata.TopicIDPartition) segment.RemoteView {
 	m.mu.Lock()
 	p := m.partitions[tip]
 	m.mu.Unlock()
-	if p == nil {
-		return noView
+	v := noView
+	if p != nil {
+		v = *p.view.Load()
+		if p.led() {
+			return v
+		}
 	}
-	return *p.view.Load()
+	if pointer, ok := m.o.Metadata.Image().RemotePointer(tip); ok && pointer.EndOffset-1 != v.HighestOffset {
+		v = noView
+		v.HighestOffset, v.StartOffset = pointer.EndOffset-1, pointer.StartOffset
+	}
+	v.Loaded = true
+	return v
 }
 
 // Refresh reads the remote state of a partition this broker does not lead, for followers that evict local

@@ -40,6 +40,7 @@ func BenchmarkManifest(b *testing.B) {
 		b.Run(name("seek-offset-cold"), func(b *testing.B) {
 			f.loads = 0
 			for b.Loop() {
+				clear(f.known)
 				if _, err := f.tree().find(b.Context(), rng.Int64N(end)); err != nil {
 					b.Fatal(err)
 				}

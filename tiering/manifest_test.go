@@ -21,20 +21,28 @@ var testTip = metadata.TopicIDPartition{Topic: metadata.TopicID{1, 2, 3}, Partit
 type forest struct {
 	root  *Root
 	nodes map[string][]byte
+	known map[string]*Node // decoded before
 	loads int
 }
 
 func newForest() *forest {
-	return &forest{root: newRoot("orders", testTip, 0), nodes: map[string][]byte{}}
+	return &forest{root: newRoot("orders", testTip, 0), nodes: map[string][]byte{}, known: map[string]*Node{}}
 }
 
 func (f *forest) load(_ context.Context, ref Ref) (*Node, error) {
 	f.loads++
+	if n := f.known[ref.Object]; n != nil {
+		return n, nil
+	}
 	b, ok := f.nodes[ref.Object]
 	if !ok {
 		return nil, fmt.Errorf("node %s: %w", ref.Object, ErrMissing)
 	}
-	return DecodeNode(b, ref)
+	n, err := DecodeNode(b, ref)
+	if err == nil {
+		f.known[ref.Object] = n
+	}
+	return n, err
 }
 
 func (f *forest) tree() tree { return tree{root: f.root, load: f.load} }
@@ -81,7 +89,7 @@ func (f *forest) grow(t testing.TB, n int) {
 }
 
 func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
-	for _, n := range []int{1, 99, 100, 101, 999, 1000, 1001, 2000, 250_000} {
+	for _, n := range []int{1, 99, 100, 101, 999, 1000, 1001, 2000, 101_500} {
 		f := newForest()
 		f.grow(t, n)
 		if f.root.Segments != int64(n) || f.root.Bytes != int64(n)*100 || f.root.EndOffset != int64(n)*10 {
@@ -116,15 +124,15 @@ func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
 
 func TestManifestWalkYieldsEveryLiveEntryOnceAndInOrder(t *testing.T) {
 	f := newForest()
-	f.grow(t, 203_500)
-	for _, start := range []int64{0, 5, 10, 9_995, 10_000, 10_010, 1_000_000, 1_234_560, 2_020_000, 2_034_000} {
+	f.grow(t, 103_500)
+	for _, start := range []int64{0, 5, 10, 9_995, 10_000, 10_010, 234_560, 1_020_000, 1_034_000} {
 		f.commit(t, time.UnixMilli(1), func(e *edit) {
 			if _, err := e.dropBefore(t.Context(), start); err != nil {
 				t.Fatal(err)
 			}
 		})
 		want := start / 10 * 10
-		if f.root.StartOffset != want || f.root.Segments != (2_035_000-want)/10 || f.root.Bytes != f.root.Segments*100 {
+		if f.root.StartOffset != want || f.root.Segments != (1_035_000-want)/10 || f.root.Bytes != f.root.Segments*100 {
 			t.Fatalf("after dropping before %d: start %d, %d segments, %d bytes", start, f.root.StartOffset, f.root.Segments, f.root.Bytes)
 		}
 		for e, err := range f.tree().walk(t.Context(), 0, nil) {
@@ -142,7 +150,7 @@ func TestManifestWalkYieldsEveryLiveEntryOnceAndInOrder(t *testing.T) {
 		}
 	}
 	// The manifest goes on growing after its front was unpacked and trimmed.
-	f.grow(t, 102_000)
+	f.grow(t, 2_000)
 	if _, err := f.tree().find(t.Context(), f.root.EndOffset-1); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +164,7 @@ func TestManifestGarbageNamesEverythingThatWasDropped(t *testing.T) {
 		stems[e.Object] = true
 	}
 	now := time.UnixMilli(1)
-	for start := int64(0); start <= 35_000; start += 730 {
+	for start := int64(0); start <= 35_000; start += 1730 {
 		now = now.Add(time.Minute)
 		f.commit(t, now, func(e *edit) {
 			if _, err := e.dropBefore(t.Context(), start); err != nil {
@@ -203,7 +211,7 @@ func TestManifestListOfGarbageIsBounded(t *testing.T) {
 	f := newForest()
 	f.grow(t, 1500)
 	now := time.UnixMilli(1)
-	for i := range int64(700) {
+	for i := range int64(560) {
 		now = now.Add(time.Hour)
 		f.commit(t, now, func(e *edit) {
 			_, _ = e.dropBefore(t.Context(), i*7)

@@ -64,7 +64,7 @@ func (p *partition) lead(epoch int32, log *segment.Log) bool {
 		return false
 	}
 	p.endLocked()
-	p.leader = &leadership{log: log, epoch: epoch, topic: log.TopicPartition().Topic, tried: -1}
+	p.leader = &leadership{log: log, epoch: epoch, topic: log.TopicPartition().Topic, tried: -1, end: p.view.Load().HighestOffset + 1}
 	return true
 }
 
@@ -89,6 +89,12 @@ func (p *partition) led() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.leader != nil
+}
+
+func (p *partition) inUse() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leader != nil || p.busy
 }
 
 // failed sets the pause before the next pass.

@@ -27,7 +27,7 @@ func TestExpiredObjectsOutliveTheirManifestByTheGracePeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		const grace = time.Minute
-		b := w.mustStart(settings{config: smallLog(), o: Options{Grace: grace}})
+		b := w.mustStart(settings{config: smallLog(), o: Options{Grace: grace, Poll: 50 * time.Millisecond, Interval: 100 * time.Millisecond}})
 		if err := b.produce(150); err != nil {
 			t.Fatal(err)
 		}

@@ -48,8 +48,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	copies, others := make(chan struct{}, m.o.Uploads), make(chan struct{}, loads)
-	tick := time.NewTicker(m.o.Poll)
+	tick, sweep := time.NewTicker(m.o.Poll), time.NewTicker(m.o.Interval)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		for _, d := range m.work(time.Now()) {
 			slots := others
@@ -75,8 +76,23 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-m.wake:
+		case <-sweep.C:
+			m.prune()
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// prune forgets partitions of topics that are gone.
+func (m *Manager) prune() {
+	im := m.o.Metadata.Image()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for tip, p := range m.partitions {
+		if _, there := im.PartitionByID(tip); !there && !p.inUse() {
+			delete(m.partitions, tip)
+			m.topics.forget(tip.Topic)
 		}
 	}
 }
@@ -102,24 +118,21 @@ func (m *Manager) due(p *partition, now time.Time) due {
 	}
 	loaded, end, waits, keep := l.loaded, l.end, now.Before(p.notBefore), !now.Before(l.keepAt)
 	p.mu.Unlock()
-	d := due{p: p, l: l}
-	if !loaded {
-		d.kind = passLoad
-	} else {
-		d.kind, d.oldest = m.lag(p, l, end, now)
-		if keep {
-			d.kind = passKeep
-		}
-	}
-	if waits {
+	kind, oldest := m.lag(p, l, end, now)
+	switch {
+	case waits:
 		return due{}
+	case !loaded:
+		kind = passLoad
+	case keep:
+		kind = passKeep
 	}
-	return d
+	return due{p: p, l: l, kind: kind, oldest: oldest}
 }
 
 // lag refreshes what the view says about segments that wait, and says whether the first may be copied.
 func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (passKind, time.Time) {
-	sealed := l.log.Sealed(end)
+	sealed := waiting(l, end)
 	var bytes int64
 	var oldest time.Time
 	for i := range sealed {
@@ -129,7 +142,7 @@ func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (pa
 		}
 	}
 	p.pending(l, int64(len(sealed)), bytes, oldest)
-	if len(m.candidates(l, end, now)) == 0 {
+	if len(m.candidates(l, sealed, now)) == 0 {
 		return passNone, oldest
 	}
 	return passCopy, oldest
@@ -167,7 +180,7 @@ func (m *Manager) pass(ctx context.Context, d due) {
 		err = m.copySealed(ctx, d.p, d.l)
 	}
 	if err == nil {
-		if d.kind != passLoad { // reading again is not yet success with what failed
+		if d.kind == passCopy { // reading again is not yet success with what failed
 			d.p.succeeded(d.l)
 		}
 		return
@@ -176,7 +189,9 @@ func (m *Manager) pass(ctx context.Context, d due) {
 		m.discard(ctx, d.p, d.l)
 		return
 	}
-	d.p.failed(d.l, time.Now(), m.o.RetryMin, m.o.RetryMax)
+	if d.kind != passKeep { // housekeeping has its own pace; that it fails must not delay copies
+		d.p.failed(d.l, time.Now(), m.o.RetryMin, m.o.RetryMax)
+	}
 	attrs := []any{"topic", d.l.topic, "partition", d.p.tip.Partition, "epoch", d.l.epoch, "err", err}
 	switch {
 	case errors.Is(err, ErrNotLeader):

@@ -66,6 +66,13 @@ func (f *topicFiles) checked(id metadata.TopicID, revision int64) bool {
 	return ok && old == revision
 }
 
+func (f *topicFiles) forget(id metadata.TopicID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.written, id)
+	delete(f.seen, id)
+}
+
 func (f *topicFiles) check(id metadata.TopicID, revision int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,7 +120,7 @@ func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.Topic
 }
 
 func (m *Manager) putTopic(ctx context.Context, key string, b []byte, ifAbsent bool) error {
-	return named("write", key, m.retry(ctx, func() error {
+	return named("write", key, m.retry(ctx, func(ctx context.Context) error {
 		_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{
 			IfAbsent: ifAbsent, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true,
 		})
