@@ -15,26 +15,18 @@ import (
 func (a *API) alterConfigs(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.AlterConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
+	named := make(map[resourceKey]int)
+	for i := range req.Resources {
+		named[resourceKey{req.Resources[i].ResourceType, req.Resources[i].ResourceName}]++
+	}
 	for i := range req.Resources {
 		q := &req.Resources[i]
 		r := kmsg.NewAlterConfigsResponseResource()
 		r.ResourceType, r.ResourceName = q.ResourceType, q.ResourceName
-		next := make(map[string]string)
-		var err error
-		for _, kv := range q.Configs {
-			if kv.Value == nil {
-				err = fmt.Errorf("%w: null value for %s", config.ErrInvalid, kv.Name)
-				continue
-			}
-			next[kv.Name] = *kv.Value
-		}
-		if err == nil {
-			err = a.changeConfig(ctx, c, q.ResourceType, q.ResourceName, req.ValidateOnly, func(s *config.Settings, kind metadata.ResourceKind, current map[string]string, perBroker bool) (map[string]string, error) {
-				if kind == metadata.TopicResource {
-					return s.ReplaceTopic(current, next)
-				}
-				return s.ReplaceBroker(current, next, perBroker)
-			})
+		key := resourceKey{q.ResourceType, q.ResourceName}
+		err := errDuplicateResource
+		if named[key] == 1 {
+			err = a.replaceConfig(ctx, c, key, q.Configs, req.ValidateOnly)
 		}
 		if err != nil {
 			r.ErrorCode, r.ErrorMessage = adminError(err)
@@ -44,40 +36,70 @@ func (a *API) alterConfigs(ctx context.Context, c *call) kmsg.Response {
 	return resp
 }
 
-// changeFunc makes the new overrides of a resource from the current ones.
-type changeFunc func(s *config.Settings, kind metadata.ResourceKind, current map[string]string, perBroker bool) (map[string]string, error)
+var errDuplicateResource = fmt.Errorf("%w: each resource must appear at most once", config.ErrInvalidRequest)
 
-// changeConfig validates and stores the new overrides of one resource.
-func (a *API) changeConfig(ctx context.Context, c *call, kind kmsg.ConfigResourceType, name string, validateOnly bool, change changeFunc) error {
-	img := a.o.Metadata.Image()
-	res := metadata.Resource{Name: name}
-	var current map[string]string
-	switch kind {
-	case kmsg.ConfigResourceTypeTopic:
-		if !a.allowed(ctx, c, auth.AlterConfigs, auth.Topic, name) {
-			return errDenied
+func (a *API) replaceConfig(ctx context.Context, c *call, key resourceKey, configs []kmsg.AlterConfigsRequestResourceConfig, validateOnly bool) error {
+	asked := make(map[string]string)
+	for _, kv := range configs {
+		if kv.Value == nil {
+			return fmt.Errorf("%w: null value for %s", config.ErrInvalid, kv.Name)
 		}
-		if _, ok := img.Topic(name); !ok {
-			return fmt.Errorf("topic %q: %w", name, metadata.ErrUnknownTopic)
+		if _, twice := asked[kv.Name]; twice {
+			return fmt.Errorf("%w: %s is given twice", config.ErrInvalidRequest, kv.Name)
 		}
-		res.Kind, current = metadata.TopicResource, img.TopicConfig(name)
-	case kmsg.ConfigResourceTypeBroker:
-		if !a.clusterAllowed(ctx, c, auth.AlterConfigs) {
-			return errClusterDenied
-		}
-		res.Kind, current = metadata.BrokerResource, img.DefaultBrokerConfig()
-		if name != "" {
-			if err := a.thisBroker(name); err != nil {
-				return err
-			}
-			current = img.BrokerConfig(a.o.Broker)
-		}
-	default:
-		return fmt.Errorf("%w: resource type %s has no configuration here", config.ErrInvalidRequest, kind)
+		asked[kv.Name] = *kv.Value
 	}
-	next, err := change(a.o.Settings(), res.Kind, current, name != "")
+	r, err := a.alterable(ctx, c, key)
+	if err != nil {
+		return err
+	}
+	s := a.o.Settings()
+	var next map[string]string
+	if r.Kind == metadata.TopicResource {
+		next, err = s.ReplaceTopic(r.current, asked)
+	} else {
+		next, err = s.ReplaceBroker(r.current, asked, r.Name != "")
+	}
 	if err != nil || validateOnly {
 		return err
 	}
-	return a.o.Metadata.AlterConfigs(ctx, res, next, nil, true)
+	return a.o.Metadata.AlterConfigs(ctx, r.Resource, next, nil, true)
+}
+
+// alterable is a resource whose configuration the caller may alter.
+type alterable struct {
+	metadata.Resource
+	current map[string]string // overrides
+}
+
+func (a *API) alterable(ctx context.Context, c *call, key resourceKey) (alterable, error) {
+	img := a.o.Metadata.Image()
+	r := alterable{Resource: metadata.Resource{Name: key.name}}
+	switch key.kind {
+	case kmsg.ConfigResourceTypeTopic:
+		if !a.allowed(ctx, c, auth.AlterConfigs, auth.Topic, key.name) {
+			return r, errDenied
+		}
+		if err := metadata.ValidTopicName(key.name); err != nil {
+			return r, err
+		}
+		if _, ok := img.Topic(key.name); !ok {
+			return r, fmt.Errorf("topic %q: %w", key.name, metadata.ErrUnknownTopic)
+		}
+		r.Kind, r.current = metadata.TopicResource, img.TopicConfig(key.name)
+	case kmsg.ConfigResourceTypeBroker:
+		if !a.clusterAllowed(ctx, c, auth.AlterConfigs) {
+			return r, errClusterDenied
+		}
+		r.Kind, r.current = metadata.BrokerResource, img.DefaultBrokerConfig()
+		if key.name != "" {
+			if err := a.thisBroker(key.name); err != nil {
+				return r, err
+			}
+			r.current = img.BrokerConfig(a.o.Broker)
+		}
+	default:
+		return r, fmt.Errorf("%w: resource type %s has no configuration here", config.ErrInvalidRequest, key.kind)
+	}
+	return r, nil
 }

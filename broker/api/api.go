@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -39,6 +39,8 @@ type API struct {
 	o        Options
 	log      *slog.Logger
 	table    map[int16]entry
+	versions []VersionRange
+	current  currentLimits
 	sessions *sessionCache
 	creating singleCreate
 	// producerIDs are handed to idempotent producers.
@@ -53,8 +55,14 @@ func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	slots := o.Settings().Broker().FetchSessions
-	return &API{o: o, log: o.Logger, table: versionTable(), sessions: newSessionCache(slots), producerIDs: newProducerIDs()}, nil
+	a := &API{
+		o: o, log: o.Logger, table: versionTable(), versions: Versions(), producerIDs: newProducerIDs(),
+		sessions: newSessionCache(o.Settings().Broker().FetchSessions),
+	}
+	if err := a.measure(o.Meter); err != nil {
+		return nil, fmt.Errorf("api metrics: %w", err)
+	}
+	return a, nil
 }
 
 // call is one request being handled.
@@ -63,34 +71,36 @@ type call struct {
 	req       kmsg.Request
 	principal auth.Principal
 	host      string
+	throttle  time.Duration // what the client owes already, whatever this request costs
 }
+
+// peer is what the API keeps of a connection.
+type peer struct{ host string }
 
 // Limits is the largest body of a request, and whether the version is served.
 func (a *API) Limits(key, version int16) (maxBytes int32, ok bool) {
 	e, ok := a.table[key]
-	if !ok || version < e.advertised() || version > e.max {
+	switch {
+	case !ok || version < e.advertised() || version > e.max:
 		return 0, false
+	case e.maxBytes == anyBytes:
+		return a.limits().requestMaxBytes, true
 	}
-	if e.large {
-		return a.o.Settings().Broker().RequestMaxBytes, true
-	}
-	return smallRequestMax, true
+	return e.maxBytes, true
 }
 
 // Handle runs the ordered part of a request.
 func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.Pending) {
 	e, ok := a.table[r.Key]
-	if r.Key == int16(kmsg.ApiVersions) && (!ok || r.Version > e.max) {
+	if r.Key == int16(kmsg.ApiVersions) && (r.Version < e.min || r.Version > e.max) {
 		return a.unsupportedApiVersions(), nil
 	}
-	if !ok {
-		return wire.Response{Close: true}, nil
-	}
-	if r.Version < e.min {
+	if !ok || r.Version < e.min || r.Version > e.max {
 		// Advertised for a client's feature detection, but never served.
 		a.log.Debug("closing connection, version not served", "api", kmsg.NameForKey(r.Key), "version", r.Version)
-		return wire.Response{Close: true}, nil
+		return wire.Response{Close: true, Failed: true}, nil
 	}
+	began := time.Now()
 	body := r.Body
 	if e.waits != nil {
 		body = bytes.Clone(body) // outlives the ordered part
@@ -105,40 +115,46 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 	}
 	switch {
 	case e.raw != nil:
-		return e.raw(a, ctx, c)
+		c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, began)
+		resp, pending := e.raw(a, ctx, c)
+		a.spent(c, began)
+		return resp, pending
 	case e.waits != nil:
 		return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
-			return respond(e.waits(a, ctx, c)), nil
+			// What it costs is mostly waiting, which request_percentage does not count.
+			c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, time.Now())
+			return respond(c, e.waits(a, ctx, c)), nil
 		}
 	default:
-		return respond(e.now(a, ctx, c)), nil
+		resp := e.now(a, ctx, c)
+		c.throttle = max(c.throttle, a.spent(c, began))
+		return respond(c, resp), nil
 	}
+}
+
+// spent charges the time of the ordered part to the client's request quota.
+func (a *API) spent(c *call, began time.Time) time.Duration {
+	now := time.Now()
+	return a.o.Quotas.Record(quota.Request, c.principal.Name, c.ClientID, now.Sub(began).Seconds(), now)
 }
 
 // malformed closes the connection, as Kafka does on a request it cannot parse.
 func (a *API) malformed(c *call, err error) wire.Response {
-	a.log.Warn("closing connection, malformed request", "api", kmsg.NameForKey(c.Key), "version", c.Version, "client", c.ClientID, "remote", c.host, "err", err)
-	return wire.Response{Close: true}
+	a.log.Debug("closing connection, malformed request", "api", kmsg.NameForKey(c.Key), "version", c.Version, "client", c.ClientID, "remote", c.host, "err", err)
+	return wire.Response{Close: true, Failed: true}
 }
-
-// smallRequestMax bounds requests that carry no records: a million bytes name
-// tens of thousands of partitions.
-const smallRequestMax = 4 << 20
 
 // decodeBudget is what decoding a body of n bytes may allocate: records are
 // views, so honest requests stay far below.
 func decodeBudget(n int) int64 { return 1<<16 + 16*int64(n) }
 
-// respond encodes a response.
-func respond(resp kmsg.Response) wire.Response {
-	if resp == nil {
-		return wire.Response{None: true}
+// respond encodes a response, with the throttle time of the call.
+func respond(c *call, resp kmsg.Response) wire.Response {
+	if t, ok := resp.(kmsg.SetThrottleResponse); ok && c.throttle > 0 {
+		t.SetThrottle(int32(c.throttle.Milliseconds()))
 	}
-	out := wire.Response{Buffers: [][]byte{resp.AppendTo(nil)}}
-	if t, ok := resp.(kmsg.ThrottleResponse); ok {
-		millis, _ := t.Throttle()
-		out.Throttle = time.Duration(millis) * time.Millisecond
-	}
+	out := wire.Encode(resp)
+	out.Throttle, out.Failed = c.throttle, failed(resp)
 	return out
 }
 
@@ -149,12 +165,14 @@ func principalOf(c *wire.Conn) auth.Principal {
 	return auth.Anonymous
 }
 
+// hostOf is the peer's address without its port, found once per connection.
 func hostOf(c *wire.Conn) string {
-	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
-	if err != nil {
-		return c.RemoteAddr().String()
+	p, ok := c.Session.(*peer)
+	if !ok {
+		p = &peer{host: hostPart(c.RemoteAddr())}
+		c.Session = p
 	}
-	return host
+	return p.host
 }
 
 // allowed asks the authorizer.
@@ -178,8 +196,9 @@ func (a *API) groupAllowed(ctx context.Context, c *call, op auth.Operation, name
 	return kerr.GroupAuthorizationFailed.Code
 }
 
-// clientOf is what the group coordinator wants to know of a caller.
-func clientOf(c *call) group.Client { return group.Client{ID: c.ClientID, Host: c.host} }
+// clientOf is what the group coordinator wants to know of a caller; tools show
+// the host as Java prints an address.
+func clientOf(c *call) group.Client { return group.Client{ID: c.ClientID, Host: "/" + c.host} }
 
 // clusterAllowed asks the authorizer about the cluster.
 func (a *API) clusterAllowed(ctx context.Context, c *call, op auth.Operation) bool {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/auth"
 	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
@@ -19,25 +20,53 @@ func (a *API) createTopics(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.CreateTopicsRequest)
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
 	named := make(map[string]int)
+	total := 0
 	for i := range req.Topics {
 		named[req.Topics[i].Topic]++
+		total += a.partitionsAsked(&req.Topics[i])
 	}
+	created := 0
 	for i := range req.Topics {
 		q := &req.Topics[i]
 		rt := kmsg.NewCreateTopicsResponseTopic()
-		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = q.Topic, -1, -1
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor, rt.Configs = q.Topic, -1, -1, []kmsg.CreateTopicsResponseTopicConfig{}
 		var err error
-		if named[q.Topic] > 1 {
+		switch {
+		case named[q.Topic] > 1:
 			err = errDuplicateTopic
-		} else {
+		case total > maxNewPartitions:
+			err = errTooMany
+		default:
 			err = a.createAsked(ctx, c, req, q, &rt)
 		}
 		if err != nil {
 			rt.ErrorCode, rt.ErrorMessage = adminError(err)
+		} else if !req.ValidateOnly {
+			created += a.partitionsAsked(q)
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
+	a.mutated(c, created)
 	return resp
+}
+
+// partitionsAsked is how many partitions a topic shall have, 0 if that makes no sense.
+func (a *API) partitionsAsked(q *kmsg.CreateTopicsRequestTopic) int {
+	switch {
+	case len(q.ReplicaAssignment) > 0:
+		return len(q.ReplicaAssignment)
+	case q.NumPartitions == -1:
+		return int(a.o.Settings().Broker().NumPartitions)
+	}
+	return max(int(q.NumPartitions), 0)
+}
+
+// mutated charges partitions that were created or deleted to the client's
+// controller mutation quota (KIP-599).
+func (a *API) mutated(c *call, partitions int) {
+	if partitions > 0 {
+		c.throttle = max(c.throttle, a.o.Quotas.Record(quota.ControllerMutation, c.principal.Name, c.ClientID, float64(partitions), c.Received))
+	}
 }
 
 var (
@@ -51,14 +80,16 @@ var (
 )
 
 func (a *API) createAsked(ctx context.Context, c *call, req *kmsg.CreateTopicsRequest, q *kmsg.CreateTopicsRequestTopic, rt *kmsg.CreateTopicsResponseTopic) error {
-	switch _, exists := a.o.Metadata.Image().Topic(q.Topic); {
-	case !a.clusterAllowed(ctx, c, auth.Create) && a.topicAllowed(ctx, c, auth.Create, q.Topic) != 0:
+	if !a.clusterAllowed(ctx, c, auth.Create) && a.topicAllowed(ctx, c, auth.Create, q.Topic) != 0 {
 		return errDenied
-	case metadata.ValidTopicName(q.Topic) != nil:
-		return metadata.ValidTopicName(q.Topic)
-	case internalTopic(q.Topic):
+	}
+	if err := newTopicName(a.o.Metadata.Image(), q.Topic); err != nil {
+		return err
+	}
+	if internalTopic(q.Topic) {
 		return errInternalTopic
-	case exists:
+	}
+	if _, exists := a.o.Metadata.Image().Topic(q.Topic); exists {
 		return fmt.Errorf("topic %q: %w", q.Topic, metadata.ErrTopicExists)
 	}
 	s, err := specOf(q)
@@ -71,16 +102,22 @@ func (a *API) createAsked(ctx context.Context, c *call, req *kmsg.CreateTopicsRe
 	if err := a.place(&s); err != nil {
 		return err
 	}
-	rt.NumPartitions, rt.ReplicationFactor = s.partitions, s.replication
-	rt.Configs = a.createdConfigs(s.configs)
-	if req.ValidateOnly {
+	if !req.ValidateOnly {
+		t, err := a.createTopic(ctx, s)
+		if err != nil {
+			return err
+		}
+		rt.TopicID = t.ID
+	}
+	if req.Version < 5 {
 		return nil
 	}
-	t, err := a.createTopic(ctx, s)
-	if err != nil {
-		return err
+	if a.topicAllowed(ctx, c, auth.DescribeConfigs, q.Topic) != 0 {
+		rt.ConfigErrorCode = kerr.TopicAuthorizationFailed.Code
+		return nil
 	}
-	rt.TopicID = t.ID
+	rt.NumPartitions, rt.ReplicationFactor = s.partitions, s.replication
+	rt.Configs = a.createdConfigs(s.configs)
 	return nil
 }
 
@@ -147,6 +184,8 @@ func adminError(err error) (int16, *string) {
 		{errInvalidPartitions, kerr.InvalidPartitions},
 		{errInvalidReplication, kerr.InvalidReplicationFactor},
 		{errInvalidAssignment, kerr.InvalidReplicaAssignment},
+		{errTooMany, kerr.PolicyViolation},
+		{errBothNames, kerr.InvalidRequest},
 		{metadata.ErrInvalidTopicName, kerr.InvalidTopicException},
 		{config.ErrInvalidRequest, kerr.InvalidRequest},
 		{config.ErrInvalid, kerr.InvalidConfig},

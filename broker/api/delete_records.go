@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
@@ -18,12 +19,19 @@ func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 		rt := kmsg.NewDeleteRecordsResponseTopic()
 		rt.Topic = t.Topic
 		denied := a.topicAllowed(ctx, c, auth.Delete, t.Topic)
+		if denied == 0 && internalTopic(t.Topic) {
+			denied = kerr.InvalidTopicException.Code
+		}
 		for _, q := range t.Partitions {
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
 			rp.Partition, rp.LowWatermark, rp.ErrorCode = q.Partition, -1, denied
 			if denied == 0 {
-				start, err := a.o.Replicas.DeleteRecords(metadata.TopicPartition{Topic: t.Topic, Partition: q.Partition}, q.Offset)
+				tp := metadata.TopicPartition{Topic: t.Topic, Partition: q.Partition}
+				start, err := a.o.Replicas.DeleteRecords(tp, q.Offset)
 				rp.LowWatermark, rp.ErrorCode = start, codeOf(err)
+				if rp.ErrorCode == kerr.UnknownServerError.Code {
+					a.log.Error("delete records", "partition", tp, "offset", q.Offset, "err", err)
+				}
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}

@@ -18,8 +18,14 @@ import (
 func (a *API) describeConfigs(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	seen := make(map[resourceKey]bool)
 	for i := range req.Resources {
 		q := &req.Resources[i]
+		key := resourceKey{q.ResourceType, q.ResourceName}
+		if seen[key] {
+			continue // answered: an answer is long, and may not be asked for a thousand times
+		}
+		seen[key] = true
 		r := kmsg.NewDescribeConfigsResponseResource()
 		r.ResourceType, r.ResourceName = q.ResourceType, q.ResourceName
 		entries, err := a.configEntries(ctx, c, q.ResourceType, q.ResourceName)
@@ -27,7 +33,7 @@ func (a *API) describeConfigs(ctx context.Context, c *call) kmsg.Response {
 			r.ErrorCode, r.ErrorMessage = adminError(err)
 		}
 		for _, e := range entries {
-			if q.ConfigNames == nil || slices.Contains(q.ConfigNames, e.Name) {
+			if len(q.ConfigNames) == 0 || slices.Contains(q.ConfigNames, e.Name) {
 				r.Configs = append(r.Configs, configEntry(req, e))
 			}
 		}
@@ -36,12 +42,21 @@ func (a *API) describeConfigs(ctx context.Context, c *call) kmsg.Response {
 	return resp
 }
 
+// resourceKey names a configuration as requests do.
+type resourceKey struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
 func (a *API) configEntries(ctx context.Context, c *call, kind kmsg.ConfigResourceType, name string) ([]config.Entry, error) {
 	s := a.o.Settings()
 	switch kind {
 	case kmsg.ConfigResourceTypeTopic:
 		if !a.allowed(ctx, c, auth.DescribeConfigs, auth.Topic, name) {
 			return nil, errDenied
+		}
+		if err := metadata.ValidTopicName(name); err != nil {
+			return nil, err
 		}
 		img := a.o.Metadata.Image()
 		if _, ok := img.Topic(name); !ok {

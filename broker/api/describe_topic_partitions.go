@@ -32,19 +32,18 @@ func (a *API) describeTopicPartitions(ctx context.Context, c *call) kmsg.Respons
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	room := maxDescribedPartitions
-	if req.ResponsePartitionLimit > 0 {
-		room = min(room, int(req.ResponsePartitionLimit))
+	if at := req.Cursor; at != nil {
+		from, found := slices.BinarySearch(names, at.Topic)
+		if at.Partition < 0 || !all && !found {
+			return badCursor(resp, names)
+		}
+		names = names[from:]
 	}
+	room := min(max(int(req.ResponsePartitionLimit), 1), maxDescribedPartitions)
 	for _, name := range names {
 		from := 0
-		if req.Cursor != nil {
-			if name < req.Cursor.Topic {
-				continue
-			}
-			if name == req.Cursor.Topic {
-				from = max(int(req.Cursor.Partition), 0)
-			}
+		if req.Cursor != nil && name == req.Cursor.Topic {
+			from = int(req.Cursor.Partition)
 		}
 		denied := a.topicAllowed(ctx, c, auth.Describe, name)
 		if denied != 0 && all {
@@ -60,6 +59,17 @@ func (a *API) describeTopicPartitions(ctx context.Context, c *call) kmsg.Respons
 			resp.NextCursor = cursor(name, next)
 			return resp
 		}
+	}
+	return resp
+}
+
+// badCursor answers a request that goes on where it cannot. There is no error
+// code but the topics'.
+func badCursor(resp *kmsg.DescribeTopicPartitionsResponse, names []string) kmsg.Response {
+	for i := range names {
+		rt := kmsg.NewDescribeTopicPartitionsResponseTopic()
+		rt.Topic, rt.ErrorCode, rt.AuthorizedOperations = &names[i], kerr.InvalidRequest.Code, noOperations
+		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
 }
@@ -80,7 +90,7 @@ func (a *API) describeTopic(ctx context.Context, c *call, img *metadata.Image, n
 	}
 	t, ok := img.Topic(name)
 	if !ok {
-		rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		rt.ErrorCode = unknownTopic(name)
 		return rt, -1
 	}
 	rt.TopicID, rt.IsInternal = t.ID, internalTopic(name)
@@ -93,8 +103,12 @@ func (a *API) describeTopic(ctx context.Context, c *call, img *metadata.Image, n
 		rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		rp.Partition, rp.LeaderID, rp.LeaderEpoch = int32(n), int32(p.Leader), p.LeaderEpoch
 		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p.Replicas)
-		if p.Leader == metadata.NoBroker {
-			rp.ErrorCode = kerr.LeaderNotAvailable.Code
+		rp.EligibleLeaderReplicas, rp.LastKnownELR = []int32{}, []int32{}
+		leader, alive := img.Broker(p.Leader)
+		if _, _, listens := endpoint(leader, c.Conn.Listener()); !alive {
+			rp.LeaderID, rp.ErrorCode = -1, kerr.LeaderNotAvailable.Code
+		} else if !listens {
+			rp.LeaderID, rp.ErrorCode = -1, kerr.ListenerNotFound.Code
 		}
 		rt.Partitions = append(rt.Partitions, rp)
 	}

@@ -14,19 +14,16 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// fetchMaxBytes is Kafka's fetch.max.bytes of the broker.
-const fetchMaxBytes = 57671680
-
 // fetch is Fetch (key 1), versions 4–18. v7: sessions (KIP-227). v9: current
 // leader epoch (KIP-320). v12: diverging epoch (KIP-595). v13: topic ids
 // (KIP-516). v15: replica state (KIP-903). v16: node endpoints (KIP-951).
 // v17 and v18 concern the quorum and follower high watermarks only.
 func (a *API) fetch(_ context.Context, c *call) (wire.Response, wire.Pending) {
 	req := c.req.(*kmsg.FetchRequest)
-	fc, code := a.openFetch(req, time.Now())
+	fc, code := a.openFetch(req, c.Received)
 	if code != 0 {
 		e := fetchEncoder{version: req.Version, code: code}
-		return e.response(nil), nil
+		return e.response(), nil
 	}
 	return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
 		return a.runFetch(ctx, c, req, fc), nil
@@ -35,102 +32,117 @@ func (a *API) fetch(_ context.Context, c *call) (wire.Response, wire.Pending) {
 
 func (a *API) runFetch(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) wire.Response {
 	fr, answers := a.fetchPlan(ctx, c, req, fc)
-	for i, r := range a.o.Replicas.Fetch(ctx, fr) {
-		answers[fr.Partitions[i].Tag].result(a, r)
+	if len(fr.Partitions) > 0 {
+		for i, r := range a.o.Replicas.Fetch(wire.Idle(ctx), fr) {
+			answers[fr.Partitions[i].Tag].take(a, req.Version, r)
+		}
 	}
-	out := a.settle(fc, answers)
+	now := time.Now()
+	e := fetchEncoder{version: req.Version, committed: req.IsolationLevel == 1}
+	e.answers, e.sessionID, e.code = a.settle(req, fc, answers, now)
 	size := 0
-	for i := range out {
-		size += out[i].size()
+	for i := range e.answers {
+		f := &e.answers[i]
+		size += f.Size()
+		if req.Version >= 16 && (f.code == kerr.NotLeaderForPartition.Code || f.code == kerr.FencedLeaderEpoch.Code) {
+			f.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: f.topic, Partition: f.partition}, e.nodes)
+		}
 	}
-	throttle := a.o.Quotas.Record(quota.Fetch, c.principal.Name, c.ClientID, float64(size), time.Now())
-	e := fetchEncoder{version: req.Version, throttle: throttle, sessionID: fc.sessionID}
-	return e.response(out)
+	e.throttle = max(c.throttle, a.o.Quotas.Record(quota.Fetch, c.principal.Name, c.ClientID, float64(size), now))
+	return e.response()
 }
 
-// fetchAnswer is one partition of a fetch response.
-type fetchAnswer struct {
-	part *sessionPartition
-	code int16
-	replica.FetchResult
-}
-
-func (f *fetchAnswer) size() int {
-	if f.Data == nil {
-		return 0
-	}
-	return int(f.Data.Len())
-}
-
-func (f *fetchAnswer) result(a *API, r replica.FetchResult) {
+func (f *fetchAnswer) take(a *API, version int16, r replica.FetchResult) {
 	f.FetchResult = r
-	if f.code = codeOf(r.Err); f.code == kerr.UnknownServerError.Code {
-		a.log.Error("fetch", "partition", f.part.name, "offset", f.part.offset, "err", r.Err)
+	f.code = codeOf(r.Err)
+	switch {
+	case f.code == kerr.UnknownServerError.Code:
+		a.log.Error("fetch", "topic", f.topic, "partition", f.partition, "offset", f.offset, "err", r.Err)
+	case f.code == kerr.KafkaStorageError.Code && version <= 5:
+		// Clients of that age do not know the code; this one makes them retry.
+		f.code = kerr.NotLeaderForPartition.Code
 	}
 }
 
-// fetchPlan turns the session's partitions into what the replica manager
-// reads; those that may not be read have their answer already.
-func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) (*replica.FetchRequest, []fetchAnswer) {
-	fr := &replica.FetchRequest{
-		Replica:       metadata.BrokerID(req.ReplicaID),
-		MaxWait:       time.Duration(req.MaxWaitMillis) * time.Millisecond,
-		MinBytes:      int(req.MinBytes),
-		MaxBytes:      min(int(req.MaxBytes), fetchMaxBytes),
-		ReadCommitted: req.IsolationLevel == 1,
-		Partitions:    make([]replica.FetchPartition, 0, len(fc.parts)),
-	}
+// replicaOf is the broker id of a follower, negative for a consumer.
+func replicaOf(req *kmsg.FetchRequest) metadata.BrokerID {
 	if req.Version >= 15 {
-		fr.Replica = metadata.BrokerID(req.ReplicaState.ID)
+		return metadata.BrokerID(req.ReplicaState.ID)
 	}
-	answers := make([]fetchAnswer, len(fc.parts))
-	for i, p := range fc.parts {
-		answers[i] = fetchAnswer{part: p, FetchResult: replica.FetchResult{HighWatermark: -1, LastStable: -1, LogStart: -1, DivergingEpoch: -1}}
-		if req.Version >= 13 {
-			topic, ok := a.o.Metadata.Image().TopicByID(p.id.Topic)
-			if !ok {
-				answers[i].code = kerr.UnknownTopicID.Code
-			} else {
-				p.name.Topic = topic.Name
+	return metadata.BrokerID(req.ReplicaID)
+}
+
+// fetchPlan turns targets into what the replica manager reads; those that may
+// not be read or do not exist have their answer already. As in Kafka those do
+// not end the wait for the others: a client that asks again and again for a
+// topic that is gone does not spin.
+func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) (*replica.FetchRequest, []fetchAnswer) {
+	maxBytes := min(int(req.MaxBytes), int(a.limits().fetchMaxBytes))
+	fr := &replica.FetchRequest{
+		Replica:       replicaOf(req),
+		MaxWait:       time.Duration(req.MaxWaitMillis) * time.Millisecond,
+		MinBytes:      min(int(req.MinBytes), maxBytes),
+		MaxBytes:      maxBytes,
+		ReadCommitted: req.IsolationLevel == 1,
+		Partitions:    make([]replica.FetchPartition, 0, len(fc.targets)),
+	}
+	denied := int16(0)
+	if fr.Replica >= 0 && !a.clusterAllowed(ctx, c, auth.ClusterAction) {
+		denied = kerr.TopicAuthorizationFailed.Code
+	}
+	answers := make([]fetchAnswer, len(fc.targets))
+	var topic *metadata.Topic
+	var code int16
+	for i := range fc.targets {
+		t := &fc.targets[i]
+		f := &answers[i]
+		f.fetchTarget, f.FetchResult = *t, replica.NoFetchResult(nil)
+		f.named = sessionKey{topic: t.topic, id: t.id, partition: t.partition}
+		if i == 0 || !t.sameTopic(&fc.targets[i-1]) {
+			if topic, code = a.fetchTopic(ctx, c, req.Version, t, fr.Replica >= 0); denied != 0 {
+				code = denied
 			}
 		}
-		if answers[i].code == 0 {
-			answers[i].code = a.topicAllowed(ctx, c, auth.Read, p.name.Topic)
+		if topic != nil {
+			f.topic = topic.Name
 		}
-		if answers[i].code != 0 {
-			fr.MaxWait = 0
+		f.code = code
+		if code == 0 && (t.partition < 0 || int(t.partition) >= len(topic.Partitions)) {
+			f.code = kerr.UnknownTopicOrPartition.Code
+		}
+		if f.code != 0 {
 			continue
 		}
-		q := replica.FetchPartition{Name: p.name, Offset: p.offset, MaxBytes: int(p.maxBytes), CurrentEpoch: p.currentEpoch, FetchedEpoch: p.fetchedEpoch, Tag: i}
-		if req.Version >= 13 {
-			q.ID, q.ByID = p.id, true
-		}
-		fr.Partitions = append(fr.Partitions, q)
+		fr.Partitions = append(fr.Partitions, replica.FetchPartition{
+			Name: metadata.TopicPartition{Topic: f.topic, Partition: t.partition},
+			ID:   metadata.TopicIDPartition{Topic: t.id, Partition: t.partition}, ByID: req.Version >= 13,
+			Offset: t.offset, MaxBytes: int(t.maxBytes), CurrentEpoch: t.currentEpoch, FetchedEpoch: t.fetchedEpoch, Tag: i,
+		})
 	}
 	return fr, answers
 }
 
-// settle decides which partitions the response names: all of a full fetch,
-// of an incremental one those with something new.
-func (a *API) settle(fc *fetchContext, answers []fetchAnswer) []fetchAnswer {
-	if fc.session == nil {
-		return answers
-	}
-	gave := make(map[*sessionPartition]bool)
-	out := answers[:0:len(answers)]
-	for i := range answers {
-		f := &answers[i]
-		p := f.part
-		changed := f.code != 0 || f.Data != nil || f.DivergingEpoch >= 0 || p.failed ||
-			f.HighWatermark != p.highWatermark || f.LogStart != p.logStart
-		p.highWatermark, p.logStart, p.failed = f.HighWatermark, f.LogStart, f.code != 0
-		if f.Data != nil {
-			gave[p] = true
+// fetchTopic finds a target's topic and says whether it may be read.
+func (a *API) fetchTopic(ctx context.Context, c *call, version int16, t *fetchTarget, follower bool) (*metadata.Topic, int16) {
+	img := a.o.Metadata.Image()
+	if version >= 13 {
+		topic, ok := img.TopicByID(t.id)
+		switch {
+		case !ok:
+			return nil, kerr.UnknownTopicID.Code
+		case follower:
+			return topic, 0
 		}
-		if changed || !fc.incremental {
-			out = append(out, *f)
+		return topic, a.topicAllowed(ctx, c, auth.Read, topic.Name)
+	}
+	if !follower {
+		if code := a.topicAllowed(ctx, c, auth.Read, t.topic); code != 0 {
+			return nil, code
 		}
 	}
-	fc.session.rotate(gave)
-	return out
+	topic, ok := img.Topic(t.topic)
+	if !ok {
+		return nil, kerr.UnknownTopicOrPartition.Code
+	}
+	return topic, 0
 }

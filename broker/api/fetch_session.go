@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -15,79 +14,233 @@ import (
 // Fetch sessions (KIP-227): a client that fetches the same partitions again and
 // again names only what changed, and is told only what changed.
 
-// Epochs with a meaning of their own.
 const (
-	initialEpoch = 0  // make a session
-	finalEpoch   = -1 // no session, and close the one named
+	// sessionIdle is Kafka's constant for how long a session must be idle, or at
+	// least old, before it may lose its slot to a new one.
+	sessionIdle = 2 * time.Minute
+	// maxSessionPartitions bounds what all sessions together remember, so that
+	// slots full of huge sessions do not take the broker's memory. Without a
+	// session a client names its partitions each time, and works.
+	maxSessionPartitions = 500_000
 )
 
-// sessionIdle is min.incremental.fetch.session.eviction.ms: a session idle for
-// that long gives its slot to a new one.
-const sessionIdle = 2 * time.Minute
-
-// sessionPartition is what a session remembers of one partition.
-type sessionPartition struct {
-	id           metadata.TopicIDPartition
-	name         metadata.TopicPartition // Topic is empty while the id is not known
+// fetchTarget is one partition that a request fetches. It is a copy: what
+// requests of one session change does not disturb those under way.
+type fetchTarget struct {
+	topic        string           // "" where the request names topics by id and no topic has it
+	id           metadata.TopicID // zero where the request names topics by name
+	partition    int32
 	offset       int64
 	maxBytes     int32
 	currentEpoch int32
 	fetchedEpoch int32
-	// what the client was last told
+}
+
+func (t *fetchTarget) sameTopic(o *fetchTarget) bool { return t.id == o.id && t.topic == o.topic }
+
+func targetOf(t *kmsg.FetchRequestTopic, q *kmsg.FetchRequestTopicPartition) fetchTarget {
+	return fetchTarget{
+		topic: t.Topic, id: t.TopicID, partition: q.Partition, offset: q.FetchOffset, maxBytes: q.PartitionMaxBytes,
+		currentEpoch: q.CurrentLeaderEpoch, fetchedEpoch: q.LastFetchedEpoch,
+	}
+}
+
+// sessionKey names a partition as the requests of the session do.
+type sessionKey struct {
+	topic     string
+	id        metadata.TopicID
+	partition int32
+}
+
+// sessionPartition is what a session remembers of one partition.
+type sessionPartition struct {
+	fetchTarget
+	// what the client was last told; -1 where the next answer must name the partition
 	highWatermark int64
 	logStart      int64
-	failed        bool
+	gave          bool // scratch of settle
 }
 
-// fetchSession is one client's set of partitions. Its fields but id are guarded
-// by mu, which is not held while a fetch waits.
+// fetchSession is one client's set of partitions.
 type fetchSession struct {
-	id       int32
 	usesIDs  bool
-	mu       sync.Mutex
-	epoch    int32 // of the next request
-	parts    []*sessionPartition
-	byName   map[metadata.TopicPartition]*sessionPartition
-	byID     map[metadata.TopicIDPartition]*sessionPartition
-	used     time.Time
-	position *list.Element
+	follower bool
+
+	mu    sync.Mutex
+	epoch int32 // of the next request
+	parts []*sessionPartition
+	byKey map[sessionKey]*sessionPartition
+
+	// Guarded by the cache.
+	id      int32
+	size    int // partitions, as counted by the cache
+	created time.Time
+	used    time.Time
+	element *list.Element
 }
 
-// sessionCache holds at most slots sessions; the longest idle one is evicted.
+func newFetchSession(usesIDs, follower bool) *fetchSession {
+	return &fetchSession{usesIDs: usesIDs, follower: follower, epoch: 1, byKey: make(map[sessionKey]*sessionPartition)}
+}
+
+// put adds a partition or updates it.
+func (s *fetchSession) put(t fetchTarget) *sessionPartition {
+	key := sessionKey{topic: t.topic, id: t.id, partition: t.partition}
+	p := s.byKey[key]
+	if p == nil {
+		p = &sessionPartition{highWatermark: -1, logStart: -1}
+		s.parts = append(s.parts, p)
+		s.byKey[key] = p
+	}
+	p.fetchTarget = t
+	return p
+}
+
+// merge adds, updates and forgets what the request says; mu is held.
+func (s *fetchSession) merge(req *kmsg.FetchRequest) {
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			s.put(targetOf(t, &t.Partitions[j]))
+		}
+	}
+	forgot := false
+	for i := range req.ForgottenTopics {
+		t := &req.ForgottenTopics[i]
+		for _, n := range t.Partitions {
+			key := sessionKey{topic: t.Topic, id: t.TopicID, partition: n}
+			if s.byKey[key] != nil {
+				delete(s.byKey, key)
+				forgot = true
+			}
+		}
+	}
+	if !forgot {
+		return
+	}
+	kept := s.parts[:0]
+	for _, p := range s.parts {
+		if s.byKey[sessionKey{topic: p.topic, id: p.id, partition: p.partition}] == p {
+			kept = append(kept, p)
+		}
+	}
+	clear(s.parts[len(kept):])
+	s.parts = kept
+}
+
+// targets are the session's partitions in their present order; mu is held.
+func (s *fetchSession) targets() []fetchTarget {
+	out := make([]fetchTarget, len(s.parts))
+	for i, p := range s.parts {
+		out[i] = p.fetchTarget
+	}
+	return out
+}
+
+// told notes what an answer says of its partition and reports whether it has to
+// be said: CachedPartition.maybeUpdateResponseData. mu is held, or the session
+// is nobody else's yet.
+func (s *fetchSession) told(f *fetchAnswer) bool {
+	p := s.byKey[f.named]
+	if p == nil {
+		return true
+	}
+	say := f.code != 0 || f.Data != nil || f.DivergingEpoch >= 0 || f.HighWatermark != p.highWatermark || f.LogStart != p.logStart
+	p.highWatermark, p.logStart, p.gave = f.HighWatermark, f.LogStart, f.Data != nil
+	if f.code != 0 {
+		p.highWatermark = -1 // when the error goes away, the partition is named again
+	}
+	return say
+}
+
+// rotate moves the partitions that gave data behind the others, so that each
+// gets its turn when the response is full; mu is held.
+func (s *fetchSession) rotate() {
+	gave := make([]*sessionPartition, 0, 8)
+	kept := s.parts[:0]
+	for _, p := range s.parts {
+		if p.gave {
+			p.gave = false
+			gave = append(gave, p)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	s.parts = append(kept, gave...)
+}
+
+// sessionCache holds at most slots sessions of at most maxSessionPartitions
+// partitions. Lock order: a session's mu before the cache's.
 type sessionCache struct {
 	slots int
-	mu    sync.Mutex
-	byID  map[int32]*fetchSession
-	lru   *list.List // of *fetchSession, longest idle first
+
+	mu        sync.Mutex
+	byID      map[int32]*fetchSession
+	lru       *list.List // of *fetchSession, longest idle first
+	size      int        // partitions of all sessions
+	evictions int64
 }
 
 func newSessionCache(slots int) *sessionCache {
 	return &sessionCache{slots: slots, byID: make(map[int32]*fetchSession), lru: list.New()}
 }
 
-// add makes room for s and gives it an id; 0 when the cache is full of busy sessions.
+// add makes room for s and gives it an id; 0 when the cache is full of sessions
+// that may not be evicted.
 func (sc *sessionCache) add(s *fetchSession, now time.Time) int32 {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	if len(sc.byID) >= sc.slots {
-		oldest := sc.lru.Front()
-		if oldest == nil || now.Sub(oldest.Value.(*fetchSession).used) < sessionIdle {
+	for len(sc.byID) >= sc.slots || sc.size+len(s.parts) > maxSessionPartitions {
+		victim := sc.victimLocked(s, now)
+		if victim == nil {
 			return 0
 		}
-		sc.removeLocked(oldest.Value.(*fetchSession))
+		sc.evictions++
+		sc.removeLocked(victim)
 	}
 	for s.id == 0 || sc.byID[s.id] != nil {
 		s.id = rand.Int32()
 	}
-	s.used = now
-	s.position = sc.lru.PushBack(s)
+	s.created, s.used, s.size = now, now, len(s.parts)
+	sc.size += s.size
+	s.element = sc.lru.PushBack(s)
 	sc.byID[s.id] = s
 	return s.id
 }
 
+// victimLocked chooses who makes room, as FetchSessionCacheShard.tryEvict does:
+// the longest idle session if it is stale; else the smallest of those that have
+// had their time, if the new one is larger or a follower's.
+func (sc *sessionCache) victimLocked(s *fetchSession, now time.Time) *fetchSession {
+	oldest := sc.lru.Front()
+	if oldest == nil {
+		return nil
+	}
+	if idle := oldest.Value.(*fetchSession); now.Sub(idle.used) > sessionIdle {
+		return idle
+	}
+	var victim *fetchSession
+	for e := oldest; e != nil; e = e.Next() {
+		if o := e.Value.(*fetchSession); now.Sub(o.created) > sessionIdle && o.yieldsTo(s.follower, len(s.parts)) &&
+			(victim == nil || o.yieldsTo(victim.follower, victim.size)) {
+			victim = o
+		}
+	}
+	return victim
+}
+
+// yieldsTo orders sessions: followers' above clients', larger above smaller.
+func (s *fetchSession) yieldsTo(follower bool, size int) bool {
+	if s.follower != follower {
+		return follower
+	}
+	return s.size < size
+}
+
 func (sc *sessionCache) removeLocked(s *fetchSession) {
 	delete(sc.byID, s.id)
-	sc.lru.Remove(s.position)
+	sc.lru.Remove(s.element)
+	sc.size -= s.size
 }
 
 func (sc *sessionCache) remove(id int32) {
@@ -98,151 +251,37 @@ func (sc *sessionCache) remove(id int32) {
 	}
 }
 
-// get finds a session and marks it used.
-func (sc *sessionCache) get(id int32, now time.Time) *fetchSession {
+// get finds a session.
+func (sc *sessionCache) get(id int32) *fetchSession {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	s := sc.byID[id]
-	if s != nil {
-		s.used = now
-		sc.lru.MoveToBack(s.position)
-	}
-	return s
+	return sc.byID[id]
 }
 
-// fetchContext is the set of partitions one request fetches.
-type fetchContext struct {
-	session     *fetchSession // nil without a session
-	sessionID   int32
-	incremental bool // only what changed is answered
-	parts       []*sessionPartition
+// touch marks a session used and counts its partitions; false when it has been
+// evicted, or has become too large and is.
+func (sc *sessionCache) touch(s *fetchSession, size int, now time.Time) bool {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.byID[s.id] != s {
+		return false
+	}
+	if grown := sc.size - s.size + size; size > s.size && grown > maxSessionPartitions {
+		sc.evictions++
+		sc.removeLocked(s)
+		return false
+	}
+	sc.size += size - s.size
+	s.size, s.used = size, now
+	sc.lru.MoveToBack(s.element)
+	return true
 }
 
-// open finds what the request fetches, or an error code for its top level.
-func (a *API) openFetch(req *kmsg.FetchRequest, now time.Time) (*fetchContext, int16) {
-	if req.Version < 7 || req.SessionEpoch == finalEpoch || req.SessionEpoch == initialEpoch {
-		if req.Version >= 7 && req.SessionID != 0 {
-			a.sessions.remove(req.SessionID)
-		}
-		s := newFetchSession(req.Version >= 13)
-		a.mergeSession(s, req)
-		fc := &fetchContext{parts: s.parts}
-		if req.Version >= 7 && req.SessionEpoch == initialEpoch && len(s.parts) > 0 {
-			if fc.sessionID = a.sessions.add(s, now); fc.sessionID != 0 {
-				s.epoch = 1
-				fc.session = s
-			}
-		}
-		return fc, 0
-	}
-	s := a.sessions.get(req.SessionID, now)
-	if s == nil {
-		return nil, kerr.FetchSessionIDNotFound.Code
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.usesIDs != (req.Version >= 13) {
-		return nil, kerr.FetchSessionTopicIDError.Code
-	}
-	if req.SessionEpoch != s.epoch {
-		return nil, kerr.InvalidFetchSessionEpoch.Code
-	}
-	if s.epoch++; s.epoch <= 0 {
-		s.epoch = 1
-	}
-	a.mergeSession(s, req)
-	if len(s.parts) == 0 {
-		a.sessions.remove(s.id)
-		return &fetchContext{}, 0
-	}
-	// The fetch works on its own slice; the partitions belong to the session,
-	// which one request at a time uses.
-	return &fetchContext{session: s, sessionID: s.id, incremental: true, parts: append([]*sessionPartition(nil), s.parts...)}, 0
-}
+// sessionStats are the cache's figures.
+type sessionStats struct{ sessions, partitions, evictions int64 }
 
-func newFetchSession(usesIDs bool) *fetchSession {
-	return &fetchSession{usesIDs: usesIDs, byName: make(map[metadata.TopicPartition]*sessionPartition), byID: make(map[metadata.TopicIDPartition]*sessionPartition)}
-}
-
-// mergeSession adds, updates and forgets what the request says.
-func (a *API) mergeSession(s *fetchSession, req *kmsg.FetchRequest) {
-	img := a.o.Metadata.Image()
-	for i := range req.Topics {
-		t := &req.Topics[i]
-		name := t.Topic
-		if s.usesIDs {
-			if topic, ok := img.TopicByID(t.TopicID); ok {
-				name = topic.Name
-			}
-		}
-		for j := range t.Partitions {
-			s.put(name, t.TopicID, &t.Partitions[j])
-		}
-	}
-	for i := range req.ForgottenTopics {
-		t := &req.ForgottenTopics[i]
-		for _, n := range t.Partitions {
-			s.forget(metadata.TopicPartition{Topic: t.Topic, Partition: n}, metadata.TopicIDPartition{Topic: t.TopicID, Partition: n})
-		}
-	}
-}
-
-func (s *fetchSession) put(name string, id metadata.TopicID, q *kmsg.FetchRequestTopicPartition) {
-	tip := metadata.TopicIDPartition{Topic: id, Partition: q.Partition}
-	tp := metadata.TopicPartition{Topic: name, Partition: q.Partition}
-	p := s.byName[tp]
-	if s.usesIDs {
-		p = s.byID[tip]
-	}
-	if p == nil {
-		p = &sessionPartition{id: tip, highWatermark: -1, logStart: -1}
-		s.parts = append(s.parts, p)
-		if s.usesIDs {
-			s.byID[tip] = p
-		} else {
-			s.byName[tp] = p
-		}
-	}
-	p.name = tp
-	p.offset, p.maxBytes = q.FetchOffset, q.PartitionMaxBytes
-	p.currentEpoch, p.fetchedEpoch = q.CurrentLeaderEpoch, q.LastFetchedEpoch
-}
-
-func (s *fetchSession) forget(tp metadata.TopicPartition, tip metadata.TopicIDPartition) {
-	var p *sessionPartition
-	if s.usesIDs {
-		p = s.byID[tip]
-		delete(s.byID, tip)
-	} else {
-		p = s.byName[tp]
-		delete(s.byName, tp)
-	}
-	for i := range s.parts {
-		if s.parts[i] == p && p != nil {
-			s.parts = append(s.parts[:i:i], s.parts[i+1:]...)
-			return
-		}
-	}
-}
-
-// rotate moves the partitions that gave data behind the others, so that each
-// gets its turn when the response is full.
-func (s *fetchSession) rotate(gave map[*sessionPartition]bool) {
-	if len(gave) == 0 || len(gave) == len(s.parts) && len(gave) == 1 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := make([]*sessionPartition, 0, len(s.parts))
-	for _, p := range s.parts {
-		if !gave[p] {
-			next = append(next, p)
-		}
-	}
-	for _, p := range s.parts {
-		if gave[p] {
-			next = append(next, p)
-		}
-	}
-	s.parts = next
+func (sc *sessionCache) stats() sessionStats {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sessionStats{int64(len(sc.byID)), int64(sc.size), sc.evictions}
 }

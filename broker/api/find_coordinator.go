@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,7 +25,7 @@ func (a *API) findCoordinator(ctx context.Context, c *call) kmsg.Response {
 		resp.ErrorCode, resp.ErrorMessage, resp.NodeID, resp.Host, resp.Port = one.ErrorCode, one.ErrorMessage, one.NodeID, one.Host, one.Port
 		return resp
 	}
-	for _, key := range req.CoordinatorKeys {
+	for _, key := range slices.Compact(req.CoordinatorKeys) {
 		resp.Coordinators = append(resp.Coordinators, a.coordinatorOf(ctx, c, req.CoordinatorType, key))
 	}
 	return resp
@@ -54,7 +55,10 @@ func (a *API) coordinatorOf(ctx context.Context, c *call, kind int8, key string)
 	if !ok || !alive {
 		return fail(kerr.CoordinatorNotAvailable)
 	}
-	r.NodeID = int32(b.ID)
-	r.Host, r.Port = endpoint(b, c.Conn.Listener())
+	host, port, ok := endpoint(b, c.Conn.Listener())
+	if !ok {
+		return fail(kerr.CoordinatorNotAvailable)
+	}
+	r.NodeID, r.Host, r.Port = int32(b.ID), host, port
 	return r
 }

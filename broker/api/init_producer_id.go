@@ -71,18 +71,27 @@ func (p *producerIDs) refill(ctx context.Context, block func(context.Context, in
 }
 
 // initProducerID is InitProducerId (key 22), versions 0–5, for idempotent
-// producers: each call gets a new id, whatever id the producer had, as in Kafka.
+// producers: each call gets a new id, whatever id the producer had, as in Kafka
+// (KIP-360 keeps ids of transactional producers only).
 func (a *API) initProducerID(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.InitProducerIDRequest)
 	resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	switch {
+	case req.TransactionalID != nil && !a.allowed(ctx, c, auth.Write, auth.TransactionalID, *req.TransactionalID):
+		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+	case req.TransactionalID == nil && !a.clusterAllowed(ctx, c, auth.IdempotentWrite) &&
+		!a.o.Authorizer.AuthorizeAny(ctx, c.principal, c.host, auth.Write, auth.Topic): // KIP-679
+		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+	case (req.ProducerID == -1) != (req.ProducerEpoch == -1): // v3: both or none (KIP-360)
+		resp.ErrorCode = kerr.InvalidRequest.Code
+	case req.TransactionalID != nil && *req.TransactionalID == "":
+		resp.ErrorCode = kerr.InvalidRequest.Code
 	case req.TransactionalID != nil:
 		// No broker of this cluster coordinates transactions.
 		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
-		return resp
-	case !a.clusterAllowed(ctx, c, auth.IdempotentWrite):
-		resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+	}
+	if resp.ErrorCode != 0 {
 		return resp
 	}
 	id, err := a.producerIDs.allocate(ctx, a.o.Metadata.AllocateProducerIDs)

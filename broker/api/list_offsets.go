@@ -6,15 +6,20 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
 	"github.com/coldbrook/coldbrook/broker/replica"
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// remoteListOffsetsWait is remote.list.offsets.request.timeout.ms, used where
-// the request (before v10) carries no timeout.
-const remoteListOffsetsWait = 30 * time.Second
+const (
+	// remoteListOffsetsWait is remote.list.offsets.request.timeout.ms, used where
+	// the request (before v10) carries no timeout.
+	remoteListOffsetsWait = 30 * time.Second
+	// remoteLookups is how many partitions of a request look in the tier at once.
+	remoteLookups = 32
+)
 
 // minListOffsets is the first version that knows each special timestamp.
 var minListOffsets = map[int64]int16{
@@ -25,9 +30,9 @@ var minListOffsets = map[int64]int16{
 }
 
 // listOffsets is ListOffsets (key 2), versions 1–11. v2: isolation level. v4:
-// leader epochs (KIP-320). v7: max timestamp (KIP-734). v8: earliest local.
-// v9: latest tiered (KIP-1005). v10: timeout (KIP-1075). v11: earliest pending
-// upload (KIP-1023).
+// leader epochs (KIP-320). v5: OFFSET_NOT_AVAILABLE (KIP-207). v7: max timestamp
+// (KIP-734). v8: earliest local. v9: latest tiered (KIP-1005). v10: timeout
+// (KIP-1075). v11: earliest pending upload (KIP-1023).
 func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ListOffsetsRequest)
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
@@ -35,45 +40,77 @@ func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 	if req.Version >= 10 && req.TimeoutMillis > 0 {
 		wait = time.Duration(req.TimeoutMillis) * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+	named := make(map[metadata.TopicPartition]int)
 	for i := range req.Topics {
-		t := &req.Topics[i]
-		rt := kmsg.NewListOffsetsResponseTopic()
+		for j := range req.Topics[i].Partitions {
+			named[metadata.TopicPartition{Topic: req.Topics[i].Topic, Partition: req.Topics[i].Partitions[j].Partition}]++
+		}
+	}
+	var remote []func(context.Context)
+	resp.Topics = make([]kmsg.ListOffsetsResponseTopic, len(req.Topics))
+	for i := range req.Topics {
+		t, rt := &req.Topics[i], &resp.Topics[i]
+		rt.Default()
 		rt.Topic = t.Topic
+		rt.Partitions = make([]kmsg.ListOffsetsResponseTopicPartition, len(t.Partitions))
 		denied := a.topicAllowed(ctx, c, auth.Describe, t.Topic)
 		for j := range t.Partitions {
-			rp := a.listOffset(ctx, req, t.Topic, &t.Partitions[j], denied)
-			rt.Partitions = append(rt.Partitions, rp)
+			q, rp := offsetQuery(req, t, &t.Partitions[j]), &rt.Partitions[j]
+			rp.Default()
+			rp.Partition, rp.ErrorCode = q.TopicPartition.Partition, denied
+			minVersion, special := minListOffsets[q.Timestamp]
+			switch {
+			case denied != 0:
+			case special && req.Version < minVersion:
+				rp.ErrorCode = kerr.UnsupportedVersion.Code
+			case named[q.TopicPartition] > 1:
+				rp.ErrorCode = kerr.InvalidRequest.Code
+			case a.o.Replicas.LooksRemote(q):
+				remote = append(remote, func(ctx context.Context) { a.listOffset(ctx, req, q, rp) })
+			default:
+				a.listOffset(ctx, req, q, rp)
+			}
 		}
-		resp.Topics = append(resp.Topics, rt)
 	}
+	together(ctx, wait, remote)
 	return resp
 }
 
-func (a *API) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, topic string, q *kmsg.ListOffsetsRequestTopicPartition, denied int16) kmsg.ListOffsetsResponseTopicPartition {
-	rp := kmsg.NewListOffsetsResponseTopicPartition()
-	rp.Partition, rp.ErrorCode, rp.Offset, rp.Timestamp = q.Partition, denied, -1, -1
-	if denied != 0 {
-		return rp
+// together runs look-ups in the tier side by side, for so long.
+func together(ctx context.Context, wait time.Duration, lookups []func(context.Context)) {
+	if len(lookups) == 0 {
+		return
 	}
-	if min, special := minListOffsets[q.Timestamp]; special && req.Version < min {
-		rp.ErrorCode = kerr.UnsupportedVersion.Code
-		return rp
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(remoteLookups)
+	for _, lookup := range lookups {
+		g.Go(func() error { lookup(ctx); return nil })
 	}
-	found, err := a.o.Replicas.ListOffset(ctx, replica.OffsetQuery{
-		TopicPartition: metadata.TopicPartition{Topic: topic, Partition: q.Partition},
-		Timestamp:      q.Timestamp,
-		Epoch:          q.CurrentLeaderEpoch,
+	_ = g.Wait() // the errors are in the answers
+}
+
+func offsetQuery(req *kmsg.ListOffsetsRequest, t *kmsg.ListOffsetsRequestTopic, p *kmsg.ListOffsetsRequestTopicPartition) replica.OffsetQuery {
+	return replica.OffsetQuery{
+		TopicPartition: metadata.TopicPartition{Topic: t.Topic, Partition: p.Partition},
+		Timestamp:      p.Timestamp,
+		Epoch:          p.CurrentLeaderEpoch,
 		ReadCommitted:  req.IsolationLevel == 1,
-		Follower:       req.ReplicaID >= 0,
-	})
-	if rp.ErrorCode = codeOf(err); err != nil {
-		if rp.ErrorCode == kerr.UnknownServerError.Code {
-			a.log.Error("list offset", "topic", topic, "partition", q.Partition, "timestamp", q.Timestamp, "err", err)
-		}
-		return rp
+		Follower:       req.ReplicaID != -1, // also Kafka's debugging consumer, -2
 	}
-	rp.Offset, rp.Timestamp, rp.LeaderEpoch = found.Offset, found.Timestamp, found.LeaderEpoch
-	return rp
+}
+
+func (a *API) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, q replica.OffsetQuery, rp *kmsg.ListOffsetsResponseTopicPartition) {
+	found, err := a.o.Replicas.ListOffset(ctx, q)
+	if err == nil {
+		rp.Offset, rp.Timestamp, rp.LeaderEpoch = found.Offset, found.Timestamp, found.LeaderEpoch
+		return
+	}
+	switch rp.ErrorCode = codeOf(err); {
+	case rp.ErrorCode == kerr.UnknownServerError.Code:
+		a.log.Error("list offset", "partition", q.TopicPartition, "timestamp", q.Timestamp, "err", err)
+	case rp.ErrorCode == kerr.OffsetNotAvailable.Code && req.Version < 5:
+		rp.ErrorCode = kerr.LeaderNotAvailable.Code
+	}
 }

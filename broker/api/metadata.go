@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,18 +15,24 @@ import (
 const noOperations = -2147483648
 
 // metadata is Metadata (key 3), versions 0–13. v4: auto creation is the
-// client's choice. v7: leader epochs. v10: topic ids (KIP-516).
+// client's choice. v5: offline replicas. v7: leader epochs. v10: topic ids
+// (KIP-516). v12: topics by id alone.
 func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.MetadataRequest)
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
 	// Version 0 has no null: an empty list asks for all topics.
 	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
+	asked := uniqueTopics(req.Topics)
+	var denied map[string]bool
 	if !all {
-		a.autoCreate(ctx, c, req)
+		denied = a.autoCreate(ctx, c, req, asked)
 	}
 	img := a.o.Metadata.Image()
 	for _, b := range img.Brokers() {
-		host, port := endpoint(b, c.Conn.Listener())
+		host, port, ok := endpoint(b, c.Conn.Listener())
+		if !ok {
+			continue
+		}
 		rb := kmsg.NewMetadataResponseBroker()
 		rb.NodeID, rb.Host, rb.Port, rb.Rack = int32(b.ID), host, port, rack(b)
 		resp.Brokers = append(resp.Brokers, rb)
@@ -33,10 +40,9 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 	id := img.ClusterID()
 	resp.ClusterID = &id
 	resp.ControllerID = int32(img.Controller())
+	resp.AuthorizedOperations = noOperations
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = a.operations(ctx, c, auth.Cluster, auth.ClusterName)
-	} else {
-		resp.AuthorizedOperations = noOperations
 	}
 	if all {
 		for _, t := range img.Topics() {
@@ -46,36 +52,79 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 		}
 		return resp
 	}
-	for i := range req.Topics {
-		resp.Topics = append(resp.Topics, a.askedTopic(ctx, c, req, img, &req.Topics[i]))
+	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(asked))
+	for _, q := range asked {
+		rt := a.askedTopic(ctx, c, req, img, q)
+		if q.Topic != nil && denied[*q.Topic] {
+			rt.ErrorCode = kerr.TopicAuthorizationFailed.Code
+		}
+		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
 }
 
-// askedTopic answers one topic of the request, by name or by id.
-func (a *API) askedTopic(ctx context.Context, c *call, req *kmsg.MetadataRequest, img *metadata.Image, q *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
-	var t *metadata.Topic
-	found := false
-	missing := kerr.UnknownTopicOrPartition.Code
-	if q.Topic != nil {
-		t, found = img.Topic(*q.Topic)
-	} else {
-		t, found = img.TopicByID(q.TopicID)
-		missing = kerr.UnknownTopicID.Code
+// uniqueTopics leaves out what is asked again: a topic named a thousand times
+// must not be answered so often.
+func uniqueTopics(topics []kmsg.MetadataRequestTopic) []*kmsg.MetadataRequestTopic {
+	type key struct {
+		name string
+		id   metadata.TopicID
 	}
+	out := make([]*kmsg.MetadataRequestTopic, 0, len(topics))
+	seen := make(map[key]struct{}, len(topics))
+	for i := range topics {
+		q := &topics[i]
+		k := key{id: q.TopicID}
+		if q.Topic != nil {
+			k.name = *q.Topic
+		}
+		if _, again := seen[k]; !again {
+			seen[k] = struct{}{}
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// askedTopic answers one topic of the request: by id if it has one, else by name.
+func (a *API) askedTopic(ctx context.Context, c *call, req *kmsg.MetadataRequest, img *metadata.Image, q *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.Topic, rt.TopicID, rt.AuthorizedOperations = q.Topic, q.TopicID, noOperations
+	if id := metadata.TopicID(q.TopicID); !id.IsZero() || q.Topic == nil {
+		t, ok := img.TopicByID(id)
+		switch {
+		case !ok:
+			rt.ErrorCode = kerr.UnknownTopicID.Code
+		case a.topicAllowed(ctx, c, auth.Describe, t.Name) != 0:
+			rt.ErrorCode = kerr.TopicAuthorizationFailed.Code // the id is no secret, the name is
+		default:
+			return a.metadataTopic(ctx, c, req, img, t)
+		}
+		if req.Version >= 12 {
+			rt.Topic = nil
+		}
+		return rt
+	}
+	name := *q.Topic
+	rt.IsInternal = internalTopic(name)
+	t, ok := img.Topic(name)
 	switch {
-	case q.Topic != nil && a.topicAllowed(ctx, c, auth.Describe, *q.Topic) != 0:
+	case a.topicAllowed(ctx, c, auth.Describe, name) != 0:
 		rt.ErrorCode = kerr.TopicAuthorizationFailed.Code
-	case q.Topic != nil && metadata.ValidTopicName(*q.Topic) != nil:
-		rt.ErrorCode = kerr.InvalidTopicException.Code
-	case !found || a.topicAllowed(ctx, c, auth.Describe, t.Name) != 0:
-		rt.ErrorCode = missing
-	default:
+	case ok:
 		return a.metadataTopic(ctx, c, req, img, t)
+	default:
+		rt.ErrorCode = unknownTopic(name)
 	}
 	return rt
+}
+
+// unknownTopic is the code for a topic that does not exist, or never can.
+func unknownTopic(name string) int16 {
+	if metadata.ValidTopicName(name) != nil {
+		return kerr.InvalidTopicException.Code
+	}
+	return kerr.UnknownTopicOrPartition.Code
 }
 
 func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequest, img *metadata.Image, t *metadata.Topic) kmsg.MetadataResponseTopic {
@@ -90,34 +139,60 @@ func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequ
 		rp.Default()
 		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(n), int32(p.Leader), p.LeaderEpoch
 		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p.Replicas)
-		if _, alive := img.Broker(p.Leader); p.Leader == metadata.NoBroker || !alive {
+		leader, alive := img.Broker(p.Leader)
+		_, _, listens := endpoint(leader, c.Conn.Listener())
+		switch {
+		case !alive:
 			rp.Leader, rp.ErrorCode = -1, kerr.LeaderNotAvailable.Code
+		case !listens && req.Version < 6:
+			rp.Leader, rp.ErrorCode = -1, kerr.LeaderNotAvailable.Code
+		case !listens:
+			rp.Leader, rp.ErrorCode = -1, kerr.ListenerNotFound.Code
+		case req.Version == 0 && len(rp.OfflineReplicas) > 0:
+			// Clients of that age get replicas that live, and an error for the rest.
+			rp.ErrorCode = kerr.ReplicaNotAvailable.Code
+		}
+		if req.Version == 0 {
+			gone := func(id int32) bool { return slices.Contains(rp.OfflineReplicas, id) }
+			rp.Replicas, rp.ISR = slices.DeleteFunc(rp.Replicas, gone), slices.DeleteFunc(rp.ISR, gone)
 		}
 	}
 	return rt
 }
 
-// autoCreate creates missing topics where client and broker both want it.
-func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest) {
+// autoCreate creates missing topics where client and broker both want it. denied
+// are those that the client may see but not create.
+func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest, asked []*kmsg.MetadataRequestTopic) (denied map[string]bool) {
 	if req.Version >= 4 && !req.AllowAutoTopicCreation || !a.o.Settings().Broker().AutoCreateTopics {
-		return
+		return nil
 	}
 	img := a.o.Metadata.Image()
-	for i := range req.Topics {
-		q := &req.Topics[i]
-		if q.Topic == nil {
+	for _, q := range asked {
+		if q.Topic == nil || !metadata.TopicID(q.TopicID).IsZero() || unknownTopic(*q.Topic) == kerr.InvalidTopicException.Code {
 			continue
 		}
-		if _, ok := img.Topic(*q.Topic); ok || metadata.ValidTopicName(*q.Topic) != nil || internalTopic(*q.Topic) {
+		name := *q.Topic
+		if _, ok := img.Topic(name); ok || a.topicAllowed(ctx, c, auth.Describe, name) != 0 {
 			continue
 		}
-		if a.topicAllowed(ctx, c, auth.Create, *q.Topic) != 0 && !a.clusterAllowed(ctx, c, auth.Create) {
+		if !a.clusterAllowed(ctx, c, auth.Create) && a.topicAllowed(ctx, c, auth.Create, name) != 0 {
+			if denied == nil {
+				denied = make(map[string]bool)
+			}
+			denied[name] = true
 			continue
 		}
-		if _, err := a.createOnce(ctx, topicSpec{name: *q.Topic, partitions: -1, replication: -1}); err != nil {
-			a.log.Warn("create topic automatically", "topic", *q.Topic, "err", err)
+		var err error
+		if internalTopic(name) {
+			_, err = a.groupTopic(ctx)
+		} else {
+			_, err = a.createOnce(ctx, topicSpec{name: name, partitions: -1, replication: -1})
+		}
+		if err != nil {
+			a.log.Warn("create topic automatically", "topic", name, "err", err)
 		}
 	}
+	return denied
 }
 
 func (a *API) operations(ctx context.Context, c *call, kind auth.ResourceType, name string) int32 {
@@ -132,16 +207,13 @@ func rack(b metadata.Broker) *string {
 }
 
 // endpoint is the broker's address for clients of the named listener.
-func endpoint(b metadata.Broker, listener string) (host string, port int32) {
+func endpoint(b metadata.Broker, listener string) (host string, port int32, ok bool) {
 	for _, l := range b.Listeners {
 		if l.Name == listener {
-			return l.Host, l.Port
+			return l.Host, l.Port, true
 		}
 	}
-	if len(b.Listeners) > 0 {
-		return b.Listeners[0].Host, b.Listeners[0].Port
-	}
-	return "", -1
+	return "", -1, false
 }
 
 func brokerIDs(ids []metadata.BrokerID) []int32 {

@@ -7,66 +7,99 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
+	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// offsetCommit is OffsetCommit (key 8), versions 2–10. Topics that may not be
-// read or do not exist are answered here; the coordinator sees the others.
+// offsetCommit is OffsetCommit (key 8), versions 2–10. Partitions that may not
+// be read or do not exist are answered here; the coordinator sees the others.
 func (a *API) offsetCommit(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.OffsetCommitRequest)
 	if code := a.groupAllowed(ctx, c, auth.Read, req.Group); code != 0 {
-		return commitResponse(req, func(*kmsg.OffsetCommitRequestTopic) int16 { return code })
+		return commitResponse(req, func(int, int) int16 { return code })
 	}
-	codes := make(map[*kmsg.OffsetCommitRequestTopic]int16)
+	codes, refused := a.commitCodes(ctx, c, req)
+	if !refused {
+		return a.o.Groups.OffsetCommit(ctx, clientOf(c), req)
+	}
 	served := *req
 	served.Topics = nil
 	for i := range req.Topics {
-		t := &req.Topics[i]
-		if codes[t] = a.commitTopicCode(ctx, c, req.Version, t); codes[t] == 0 {
-			served.Topics = append(served.Topics, *t)
-		}
-	}
-	if len(served.Topics) == len(req.Topics) {
-		return a.o.Groups.OffsetCommit(ctx, clientOf(c), req)
-	}
-	resp := commitResponse(req, func(t *kmsg.OffsetCommitRequestTopic) int16 { return codes[t] })
-	if len(served.Topics) > 0 {
-		committed := a.o.Groups.OffsetCommit(ctx, clientOf(c), &served).Topics
-		for i := range req.Topics {
-			if codes[&req.Topics[i]] == 0 {
-				resp.Topics[i], committed = committed[0], committed[1:]
+		t := req.Topics[i]
+		t.Partitions = nil
+		for j := range req.Topics[i].Partitions {
+			if codes[i][j] == 0 {
+				t.Partitions = append(t.Partitions, req.Topics[i].Partitions[j])
 			}
 		}
+		if len(t.Partitions) > 0 {
+			served.Topics = append(served.Topics, t)
+		}
 	}
-	return resp
+	var committed []kmsg.OffsetCommitResponseTopic
+	if len(served.Topics) > 0 {
+		committed = a.o.Groups.OffsetCommit(ctx, clientOf(c), &served).Topics
+	}
+	return commitResponse(req, func(i, j int) int16 {
+		if codes[i][j] != 0 {
+			return codes[i][j]
+		}
+		// The coordinator answers in the order of the request.
+		code := committed[0].Partitions[0].ErrorCode
+		if committed[0].Partitions = committed[0].Partitions[1:]; len(committed[0].Partitions) == 0 {
+			committed = committed[1:]
+		}
+		return code
+	})
 }
 
-func (a *API) commitTopicCode(ctx context.Context, c *call, version int16, t *kmsg.OffsetCommitRequestTopic) int16 {
-	if version >= 10 {
-		topic, ok := a.o.Metadata.Image().TopicByID(t.TopicID)
-		if !ok {
-			return kerr.UnknownTopicID.Code
+// commitCodes is what keeps partitions of the request from being committed, by
+// their positions in it.
+func (a *API) commitCodes(ctx context.Context, c *call, req *kmsg.OffsetCommitRequest) (codes [][]int16, refused bool) {
+	img := a.o.Metadata.Image()
+	codes = make([][]int16, len(req.Topics))
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		codes[i] = make([]int16, len(t.Partitions))
+		topic, code := a.commitTopic(ctx, c, img, req.Version, t)
+		for j := range t.Partitions {
+			n := t.Partitions[j].Partition
+			if codes[i][j] = code; code == 0 && (n < 0 || int(n) >= len(topic.Partitions)) {
+				codes[i][j] = kerr.UnknownTopicOrPartition.Code
+			}
+			refused = refused || codes[i][j] != 0
 		}
-		return a.topicAllowed(ctx, c, auth.Read, topic.Name)
+	}
+	return codes, refused
+}
+
+func (a *API) commitTopic(ctx context.Context, c *call, img *metadata.Image, version int16, t *kmsg.OffsetCommitRequestTopic) (*metadata.Topic, int16) {
+	if version >= 10 {
+		topic, ok := img.TopicByID(t.TopicID)
+		if !ok {
+			return nil, kerr.UnknownTopicID.Code
+		}
+		return topic, a.topicAllowed(ctx, c, auth.Read, topic.Name)
 	}
 	if code := a.topicAllowed(ctx, c, auth.Read, t.Topic); code != 0 {
-		return code
+		return nil, code
 	}
-	if _, ok := a.o.Metadata.Image().Topic(t.Topic); !ok {
-		return kerr.UnknownTopicOrPartition.Code
+	topic, ok := img.Topic(t.Topic)
+	if !ok {
+		return nil, kerr.UnknownTopicOrPartition.Code
 	}
-	return 0
+	return topic, 0
 }
 
-// commitResponse answers every partition with its topic's code.
-func commitResponse(req *kmsg.OffsetCommitRequest, code func(*kmsg.OffsetCommitRequestTopic) int16) *kmsg.OffsetCommitResponse {
+// commitResponse answers every partition of the request with its code.
+func commitResponse(req *kmsg.OffsetCommitRequest, code func(topic, partition int) int16) *kmsg.OffsetCommitResponse {
 	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		rt := kmsg.NewOffsetCommitResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		for _, p := range t.Partitions {
+		for j := range t.Partitions {
 			rp := kmsg.NewOffsetCommitResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = p.Partition, code(t)
+			rp.Partition, rp.ErrorCode = t.Partitions[j].Partition, code(i, j)
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)

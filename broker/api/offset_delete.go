@@ -36,6 +36,9 @@ func (a *API) offsetDelete(ctx context.Context, c *call) kmsg.Response {
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
+	if len(served.Topics) == 0 && len(req.Topics) > 0 {
+		return resp
+	}
 	deleted := a.o.Groups.OffsetDelete(ctx, clientOf(c), &served)
 	resp.ErrorCode = deleted.ErrorCode
 	resp.Topics = append(resp.Topics, deleted.Topics...)

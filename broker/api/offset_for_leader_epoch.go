@@ -9,7 +9,8 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// offsetForLeaderEpoch is OffsetForLeaderEpoch (key 23), versions 2–4.
+// offsetForLeaderEpoch is OffsetForLeaderEpoch (key 23), versions 2–4. Epochs
+// that only the tier remembers are looked up there.
 func (a *API) offsetForLeaderEpoch(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.OffsetForLeaderEpochRequest)
 	resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
@@ -24,7 +25,8 @@ func (a *API) offsetForLeaderEpoch(ctx context.Context, c *call) kmsg.Response {
 			rp.Partition, rp.ErrorCode, rp.LeaderEpoch, rp.EndOffset = q.Partition, denied, -1, -1
 			if denied == 0 {
 				var err error
-				rp.LeaderEpoch, rp.EndOffset, err = a.o.Replicas.EndOffsetForEpoch(metadata.TopicPartition{Topic: t.Topic, Partition: q.Partition}, q.CurrentLeaderEpoch, q.LeaderEpoch)
+				tp := metadata.TopicPartition{Topic: t.Topic, Partition: q.Partition}
+				rp.LeaderEpoch, rp.EndOffset, err = a.o.Replicas.EndOffsetForEpoch(ctx, tp, q.CurrentLeaderEpoch, q.LeaderEpoch)
 				rp.ErrorCode = codeOf(err)
 			}
 			rt.Partitions = append(rt.Partitions, rp)

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,54 +21,63 @@ import (
 
 // produced is one partition of a produce request after its append.
 type produced struct {
-	topic     int // index in the request
+	topic     string // "" when it is not known
 	partition int32
 	appended  replica.Appended
 	code      int16
 	message   string
 	index     int32 // of the record at fault, -1 if none
+	leader    *leaderHint
 }
 
 // produce is Produce (key 0), versions 3–13. It appends in arrival order on
 // the read loop; the wait for acks is pending, so many requests of one
-// connection are in flight. v8: record errors (KIP-467). v10: current leader
-// (KIP-951). v13: topic ids.
+// connection are in flight. v7: zstd (KIP-110). v8: record errors (KIP-467).
+// v10: current leader (KIP-951). v13: topic ids (KIP-516).
 func (a *API) produce(ctx context.Context, c *call) (wire.Response, wire.Pending) {
 	req := c.req.(*kmsg.ProduceRequest)
-	now := time.Now()
 	n := 0
 	for i := range req.Topics {
 		n += len(req.Topics[i].Partitions)
 	}
 	parts := make([]produced, 0, n)
+	denied := a.transactionDenied(ctx, c, req)
 	for i := range req.Topics {
-		parts = a.produceTopic(ctx, c, req, i, now, parts)
+		parts = a.produceTopic(ctx, c, req, &req.Topics[i], denied, parts)
 	}
+	throttle := max(c.throttle, a.o.Quotas.Record(quota.Produce, c.principal.Name, c.ClientID, float64(c.Size), c.Received))
 	if req.Acks == 0 {
-		for i := range parts {
-			if parts[i].code != 0 {
-				// Nobody reads an answer: closing is how Kafka tells.
-				return wire.Response{Close: true}, nil
-			}
+		if anyOf(parts, func(p *produced) int16 { return p.code }) {
+			// Nobody reads an answer: closing is how Kafka tells.
+			return wire.Response{Close: true, Failed: true}, nil
 		}
-		return wire.Response{None: true}, nil
+		return wire.Response{None: true, Throttle: throttle}, nil
 	}
-	throttle := a.o.Quotas.Record(quota.Produce, c.principal.Name, c.ClientID, float64(len(c.Body)), now)
 	return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
 		a.awaitAcks(ctx, req, parts)
-		resp := produceResponse(req, parts)
-		resp.ThrottleMillis = int32(throttle.Milliseconds())
-		out := respond(resp)
-		out.Throttle = throttle
-		return out, nil
+		e := produceEncoder{version: req.Version, throttle: throttle, topics: req.Topics, parts: parts}
+		for i := range parts {
+			if p := &parts[i]; p.code == kerr.NotLeaderForPartition.Code && req.Version >= 10 {
+				p.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: p.topic, Partition: p.partition}, e.nodes)
+			}
+		}
+		return e.response(), nil
 	}
 }
 
-func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceRequest, i int, now time.Time, parts []produced) []produced {
-	t := &req.Topics[i]
-	name, id, code := t.Topic, metadata.TopicID(t.TopicID), int16(0)
-	if c.Version >= 13 {
-		if topic, ok := a.o.Metadata.Image().TopicByID(id); ok {
+// transactionDenied is the error code of every partition of a producer that may
+// not use its transactional id.
+func (a *API) transactionDenied(ctx context.Context, c *call, req *kmsg.ProduceRequest) int16 {
+	if req.TransactionID == nil || a.allowed(ctx, c, auth.Write, auth.TransactionalID, *req.TransactionID) {
+		return 0
+	}
+	return kerr.TransactionalIDAuthorizationFailed.Code
+}
+
+func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, code int16, parts []produced) []produced {
+	name := t.Topic
+	if c.Version >= 13 && code == 0 {
+		if topic, ok := a.o.Metadata.Image().TopicByID(t.TopicID); ok {
 			name = topic.Name
 		} else {
 			code = kerr.UnknownTopicID.Code
@@ -75,16 +86,11 @@ func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceReques
 	if code == 0 {
 		code = a.topicAllowed(ctx, c, auth.Write, name)
 	}
-	switch {
-	case req.Acks < -1 || req.Acks > 1:
-		code = kerr.InvalidRequiredAcks.Code
-	case code == 0 && internalTopic(name) && c.ClientID != adminClient:
-		code = kerr.InvalidTopicException.Code
-	}
 	for j := range t.Partitions {
-		p := produced{topic: i, partition: t.Partitions[j].Partition, code: code, index: -1}
+		q := &t.Partitions[j]
+		p := produced{topic: name, partition: q.Partition, code: code, index: -1, appended: replica.NotAppended()}
 		if code == 0 {
-			a.produceOne(&p, name, t.Partitions[j].Records, replica.Acks(req.Acks), now)
+			a.produceOne(c, &p, t.TopicID, q.Records, replica.Acks(req.Acks))
 		}
 		parts = append(parts, p)
 	}
@@ -94,25 +100,72 @@ func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceReques
 // adminClient may write to internal topics: Kafka checks for the same client id.
 const adminClient = "__admin_client"
 
-func (a *API) produceOne(p *produced, topic string, records []byte, acks replica.Acks, now time.Time) {
-	tp := metadata.TopicPartition{Topic: topic, Partition: p.partition}
-	var err error
-	if p.appended, err = a.o.Replicas.Append(tp, records, acks, segment.Client, now); err == nil {
+var (
+	errZstd  = errors.New("produce requests before version 7 cannot carry zstd")
+	errAcks  = errors.New("acks must be -1, 0 or 1")
+	errInner = errors.New("internal topics are written by the broker only")
+)
+
+func (a *API) produceOne(c *call, p *produced, id metadata.TopicID, records []byte, acks replica.Acks) {
+	partition, err := a.producePartition(c, p, id)
+	if err == nil {
+		err = checkProduce(c.Version, records)
+	}
+	switch {
+	case err != nil:
+	case acks < replica.AcksAll || acks > replica.Acks1:
+		err = errAcks
+	case internalTopic(p.topic) && c.ClientID != adminClient:
+		err = errInner
+	default:
+		p.appended, err = a.o.Replicas.AppendTo(partition, records, acks, segment.Client, c.Received)
+	}
+	if err == nil {
 		return
 	}
 	p.fail(err)
 	if p.code == kerr.UnknownServerError.Code {
-		a.log.Error("append", "partition", tp, "err", err)
+		a.log.Error("append", "topic", p.topic, "partition", p.partition, "err", err)
 	}
 }
 
+func (a *API) producePartition(c *call, p *produced, id metadata.TopicID) (*replica.Partition, error) {
+	if c.Version >= 13 {
+		return a.o.Replicas.PartitionByID(metadata.TopicIDPartition{Topic: id, Partition: p.partition})
+	}
+	return a.o.Replicas.Partition(metadata.TopicPartition{Topic: p.topic, Partition: p.partition})
+}
+
+// checkProduce holds what a producer sends to ProduceRequest.validateRecords:
+// one batch, of the present format, compressed as the version may know.
+func checkProduce(version int16, records []byte) error {
+	b, rest, err := record.Next(records)
+	switch {
+	case len(records) == 0:
+		return fmt.Errorf("%w: no record batch", record.ErrInvalidRecord)
+	case err != nil:
+		return err
+	case len(rest) > 0:
+		return fmt.Errorf("%w: more than one record batch", record.ErrInvalidRecord)
+	case version < 7 && b.Compression() == record.Zstd:
+		return errZstd
+	}
+	return nil
+}
+
+// fail notes why nothing was appended or acknowledged. What is wrong with this
+// broker's disks is not told to clients.
 func (p *produced) fail(err error) {
-	p.code = codeOf(err)
+	p.code, p.message = codeOf(err), ""
 	var re *record.RecordError
 	if errors.As(err, &re) {
 		p.index = int32(re.Index)
 	}
-	if p.code != kerr.NotLeaderForPartition.Code {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		p.message = "the disk of the log directory is full"
+	case p.code == kerr.NotLeaderForPartition.Code, p.code == kerr.KafkaStorageError.Code, p.code == kerr.UnknownServerError.Code:
+	default:
 		p.message = err.Error()
 	}
 }
@@ -133,40 +186,4 @@ func (a *API) awaitAcks(ctx context.Context, req *kmsg.ProduceRequest, parts []p
 			p.fail(err)
 		}
 	}
-}
-
-func produceResponse(req *kmsg.ProduceRequest, parts []produced) *kmsg.ProduceResponse {
-	resp := req.ResponseKind().(*kmsg.ProduceResponse)
-	resp.Topics = make([]kmsg.ProduceResponseTopic, len(req.Topics))
-	all := make([]kmsg.ProduceResponseTopicPartition, len(parts))
-	for i := range req.Topics {
-		t := &resp.Topics[i]
-		t.Default()
-		t.Topic, t.TopicID = req.Topics[i].Topic, req.Topics[i].TopicID
-		n := len(req.Topics[i].Partitions)
-		t.Partitions, all = all[:n:n], all[n:]
-		for j := range t.Partitions {
-			parts[j].answer(&t.Partitions[j])
-		}
-		parts = parts[n:]
-	}
-	return resp
-}
-
-func (p *produced) answer(r *kmsg.ProduceResponseTopicPartition) {
-	r.Default()
-	r.Partition, r.ErrorCode = p.partition, p.code
-	if p.code != 0 {
-		r.BaseOffset, r.LogAppendTime, r.LogStartOffset = -1, -1, -1
-		if p.message != "" {
-			r.ErrorMessage = &p.message
-		}
-		if p.index >= 0 {
-			e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-			e.RelativeOffset, e.ErrorMessage = p.index, &p.message
-			r.ErrorRecords = append(r.ErrorRecords, e)
-		}
-		return
-	}
-	r.BaseOffset, r.LogAppendTime, r.LogStartOffset = p.appended.FirstOffset, p.appended.LogAppendTime, p.appended.LogStart
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,13 +14,17 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/controller"
 )
 
-// errInvalidPartitions, errInvalidReplication and errInvalidAssignment are
-// CreateTopics' and CreatePartitions' complaints.
+// Complaints of CreateTopics and CreatePartitions.
 var (
 	errInvalidPartitions  = errors.New("invalid partitions")
 	errInvalidReplication = errors.New("invalid replication factor")
 	errInvalidAssignment  = errors.New("invalid replica assignment")
+	errTooMany            = errors.New("excessively large number of partitions per request")
 )
+
+// maxNewPartitions is how many partitions one request may create:
+// ReplicationControlManager.MAX_PARTITIONS_PER_BATCH.
+const maxNewPartitions = 10_000
 
 func internalTopic(name string) bool { return name == group.Topic }
 
@@ -47,6 +53,9 @@ func (a *API) place(s *topicSpec) error {
 	if s.partitions < 1 {
 		return fmt.Errorf("%w: number of partitions %d, want at least 1", errInvalidPartitions, s.partitions)
 	}
+	if s.partitions > maxNewPartitions {
+		return errTooMany // before they are placed
+	}
 	if s.replication < 1 {
 		return fmt.Errorf("%w: %d, want at least 1", errInvalidReplication, s.replication)
 	}
@@ -54,6 +63,23 @@ func (a *API) place(s *topicSpec) error {
 	var err error
 	s.assignments, err = controller.Place(img.Brokers(), int(s.partitions), int(s.replication), len(img.Topics()))
 	return err
+}
+
+// newTopicName checks the name of a topic to be created. Names that differ in
+// '.' and '_' only would share the names of their metrics.
+func newTopicName(img *metadata.Image, name string) error {
+	if err := metadata.ValidTopicName(name); err != nil {
+		return err
+	}
+	if !strings.ContainsAny(name, "._") {
+		return nil
+	}
+	for _, t := range img.Topics() {
+		if t.Name != name && strings.ReplaceAll(t.Name, ".", "_") == strings.ReplaceAll(name, ".", "_") {
+			return fmt.Errorf("%w: topic %q collides with existing topic %q", metadata.ErrInvalidTopicName, name, t.Name)
+		}
+	}
+	return nil
 }
 
 func checkAssignments(img *metadata.Image, assignments [][]metadata.BrokerID) error {
@@ -78,7 +104,7 @@ const topicReady = 10 * time.Second
 // createTopic creates the topic and returns when this broker serves its
 // partitions, so that the client's next request finds them.
 func (a *API) createTopic(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
-	if err := metadata.ValidTopicName(s.name); err != nil {
+	if err := newTopicName(a.o.Metadata.Image(), s.name); err != nil {
 		return nil, err
 	}
 	if len(s.assignments) == 0 || s.partitions < 1 {
@@ -107,31 +133,18 @@ type singleCreate struct {
 // createOnce creates the topic unless it exists or somebody is creating it, in
 // which case it waits for them.
 func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
-	sc := &a.creating
 	for {
 		if t, ok := a.o.Metadata.Image().Topic(s.name); ok {
 			return t, nil
 		}
-		sc.mu.Lock()
-		busy := sc.running[s.name]
-		if busy == nil {
-			busy = make(chan struct{})
-			if sc.running == nil {
-				sc.running = make(map[string]chan struct{})
-			}
-			sc.running[s.name] = busy
-			sc.mu.Unlock()
-			t, err := a.createTopic(ctx, s)
-			sc.mu.Lock()
-			delete(sc.running, s.name)
-			sc.mu.Unlock()
-			close(busy)
+		busy, mine := a.creating.begin(s.name)
+		if mine {
+			t, err := a.createMine(ctx, s)
 			if errors.Is(err, metadata.ErrTopicExists) {
 				continue
 			}
 			return t, err
 		}
-		sc.mu.Unlock()
 		select {
 		case <-busy:
 		case <-ctx.Done():
@@ -139,6 +152,37 @@ func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, err
 		}
 	}
 }
+
+func (a *API) createMine(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
+	defer a.creating.end(s.name)
+	return a.createTopic(ctx, s)
+}
+
+// begin returns a channel that is closed when the creation under way ends;
+// mine says that it is the caller's.
+func (sc *singleCreate) begin(name string) (busy <-chan struct{}, mine bool) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if ch := sc.running[name]; ch != nil {
+		return ch, false
+	}
+	if sc.running == nil {
+		sc.running = make(map[string]chan struct{})
+	}
+	ch := make(chan struct{})
+	sc.running[name] = ch
+	return ch, true
+}
+
+func (sc *singleCreate) end(name string) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	close(sc.running[name])
+	delete(sc.running, name)
+}
+
+// minSegmentBytes is the least that segment.bytes of a topic may be.
+const minSegmentBytes = 1 << 20
 
 // groupTopic makes the topic of the group coordinator, once.
 func (a *API) groupTopic(ctx context.Context) (*metadata.Topic, error) {
@@ -149,6 +193,9 @@ func (a *API) groupTopic(ctx context.Context) (*metadata.Topic, error) {
 		partitions: b.Group.OffsetsPartitions,
 		// Fewer brokers than replicas wanted must not keep groups from working.
 		replication: int16(min(int(b.Group.OffsetsReplicationFactor), max(brokers, 1))),
-		configs:     map[string]string{"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600", "remote.storage.enable": "false"},
+		configs: map[string]string{
+			"cleanup.policy": "compact", "compression.type": "producer", "remote.storage.enable": "false",
+			"segment.bytes": strconv.Itoa(int(max(b.Group.OffsetsSegmentBytes, minSegmentBytes))),
+		},
 	})
 }

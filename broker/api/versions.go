@@ -20,8 +20,8 @@ type entry struct {
 	waits func(*API, context.Context, *call) kmsg.Response
 	// raw builds its own response or waits only in part.
 	raw func(*API, context.Context, *call) (wire.Response, wire.Pending)
-	// large requests carry records and may be as long as socket.request.max.bytes.
-	large bool
+	// maxBytes is the largest request, anyBytes or 0 for smallRequest.
+	maxBytes int32
 }
 
 // advertised is the lowest version told to clients. librdkafka looks for
@@ -36,17 +36,17 @@ func (e entry) advertised() int16 {
 func versionTable() map[int16]entry {
 	t := make(map[int16]entry)
 	for _, e := range []entry{
-		{key: kmsg.Produce, min: 3, max: 13, raw: (*API).produce, large: true},
+		{key: kmsg.Produce, min: 3, max: 13, raw: (*API).produce, maxBytes: anyBytes},
 		{key: kmsg.Fetch, min: 4, max: 18, raw: (*API).fetch},
 		{key: kmsg.ListOffsets, min: 1, max: 11, waits: (*API).listOffsets},
 		{key: kmsg.Metadata, min: 0, max: 13, now: (*API).metadata},
 		{key: kmsg.OffsetCommit, min: 2, max: 10, waits: (*API).offsetCommit},
 		{key: kmsg.OffsetFetch, min: 1, max: 10, waits: (*API).offsetFetch},
 		{key: kmsg.FindCoordinator, min: 0, max: 6, now: (*API).findCoordinator},
-		{key: kmsg.JoinGroup, min: 0, max: 9, waits: (*API).joinGroup},
+		{key: kmsg.JoinGroup, min: 0, max: 9, waits: (*API).joinGroup, maxBytes: groupRequest},
 		{key: kmsg.Heartbeat, min: 0, max: 4, waits: (*API).heartbeat},
 		{key: kmsg.LeaveGroup, min: 0, max: 5, waits: (*API).leaveGroup},
-		{key: kmsg.SyncGroup, min: 0, max: 5, waits: (*API).syncGroup},
+		{key: kmsg.SyncGroup, min: 0, max: 5, waits: (*API).syncGroup, maxBytes: groupRequest},
 		{key: kmsg.DescribeGroups, min: 0, max: 6, waits: (*API).describeGroups},
 		{key: kmsg.ListGroups, min: 0, max: 5, waits: (*API).listGroups},
 		{key: kmsg.ApiVersions, min: 0, max: 4, now: (*API).apiVersions},
@@ -54,7 +54,7 @@ func versionTable() map[int16]entry {
 		{key: kmsg.DeleteTopics, min: 1, max: 6, now: (*API).deleteTopics},
 		{key: kmsg.DeleteRecords, min: 0, max: 2, now: (*API).deleteRecords},
 		{key: kmsg.InitProducerID, min: 0, max: 5, now: (*API).initProducerID},
-		{key: kmsg.OffsetForLeaderEpoch, min: 2, max: 4, now: (*API).offsetForLeaderEpoch},
+		{key: kmsg.OffsetForLeaderEpoch, min: 2, max: 4, waits: (*API).offsetForLeaderEpoch},
 		{key: kmsg.DescribeConfigs, min: 1, max: 4, now: (*API).describeConfigs},
 		{key: kmsg.AlterConfigs, min: 0, max: 2, now: (*API).alterConfigs},
 		{key: kmsg.CreatePartitions, min: 0, max: 3, now: (*API).createPartitions},
@@ -64,6 +64,9 @@ func versionTable() map[int16]entry {
 		{key: kmsg.DescribeCluster, min: 0, max: 2, now: (*API).describeCluster},
 		{key: kmsg.DescribeTopicPartitions, min: 0, max: 0, now: (*API).describeTopicPartitions},
 	} {
+		if e.maxBytes == 0 {
+			e.maxBytes = smallRequest
+		}
 		t[e.key.Int16()] = e
 	}
 	return t

@@ -34,41 +34,47 @@ type Appended struct {
 func (m *Manager) Append(tp metadata.TopicPartition, batches []byte, acks Acks, origin segment.Origin, now time.Time) (Appended, error) {
 	p, err := m.Partition(tp)
 	if err != nil {
-		return Appended{}, err
+		return notAppended(-1), err
 	}
 	return m.AppendTo(p, batches, acks, origin, now)
 }
 
-// AppendTo is Append for a partition already found.
+// AppendTo is Append for a partition already found. After an error only LogStart
+// of the result means something, -1 where even that is not known.
 func (m *Manager) AppendTo(p *Partition, batches []byte, acks Acks, origin segment.Origin, now time.Time) (Appended, error) {
 	s, err := p.leaderState(-1)
 	if err != nil {
-		return Appended{}, err
+		return notAppended(-1), err
 	}
-	if acks == AcksAll && len(s.ISR) < s.minInSync {
-		return Appended{}, fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicas, len(s.ISR), s.minInSync)
+	if acks == AcksAll && !s.enoughInSync() {
+		return notAppended(-1), fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicas, len(s.ISR), s.minInSync)
 	}
 	info, err := p.log.AppendAsLeader(batches, segment.AppendOptions{LeaderEpoch: s.LeaderEpoch, Origin: origin, Now: now})
 	if err != nil {
-		return Appended{}, err
+		return notAppended(p.log.LogStart()), err
 	}
+	p.followers.wake()
 	return Appended{AppendInfo: info, partition: p, epoch: s.LeaderEpoch, acks: acks}, nil
+}
+
+// NotAppended is an append that did not happen.
+func NotAppended() Appended { return notAppended(-1) }
+
+func notAppended(logStart int64) Appended {
+	return Appended{AppendInfo: segment.AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1, LogStart: logStart}}
 }
 
 // Wait returns when the append is acknowledged as its acks asked: synced on
 // the leader for 1, committed for all. A lost leadership is ErrNotLeader: the
 // records may or may not survive, as in Kafka.
 func (a Appended) Wait(ctx context.Context) error {
+	if done, err := a.settled(); done || err != nil {
+		return err
+	}
 	p := a.partition
 	for {
 		moved := p.moved.next()
-		if a.Done() {
-			return nil
-		}
-		if s := p.state.Load(); !s.leading || s.LeaderEpoch != a.epoch {
-			return ErrNotLeader
-		}
-		if err := p.dir.Offline(); err != nil {
+		if done, err := a.settled(); done || err != nil {
 			return err
 		}
 		select {
@@ -79,8 +85,32 @@ func (a Appended) Wait(ctx context.Context) error {
 	}
 }
 
-// Done says whether Wait would return nil at once.
+// Done says whether Wait would return at once, without an error.
 func (a Appended) Done() bool {
+	done, err := a.settled()
+	return done && err == nil
+}
+
+// settled says whether the append is acknowledged, or why it will never be.
+func (a Appended) settled() (bool, error) {
+	// The end first, then the state: what another leader made of the offsets
+	// comes with another state.
+	reached := a.reached()
+	s := a.partition.state.Load()
+	switch {
+	case a.acks == AcksNone:
+		return true, nil
+	case !s.leading || s.LeaderEpoch != a.epoch:
+		return false, ErrNotLeader
+	case reached && a.acks == AcksAll && !s.enoughInSync():
+		return false, fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicasAfterAppend, len(s.ISR), s.minInSync)
+	case reached:
+		return true, nil
+	}
+	return false, a.partition.dir.Offline()
+}
+
+func (a Appended) reached() bool {
 	switch a.acks {
 	case AcksNone:
 		return true

@@ -4,19 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 )
 
-// coldGrace is how long a fetch that already has its bytes waits for cold
-// partitions: enough for a read from the cache, too short to be felt.
-const coldGrace = 2 * time.Millisecond
-
 // FetchRequest asks for batches of several partitions.
 type FetchRequest struct {
-	Replica       metadata.BrokerID // metadata.NoBroker for a consumer
+	Replica       metadata.BrokerID // of a follower; negative for a consumer
 	MaxWait       time.Duration
 	MinBytes      int
 	MaxBytes      int
@@ -24,10 +21,12 @@ type FetchRequest struct {
 	Partitions    []FetchPartition
 }
 
+func (r *FetchRequest) follower() bool { return r.Replica >= 0 }
+
 // FetchPartition asks for one partition's batches from Offset.
 type FetchPartition struct {
 	Name         metadata.TopicPartition
-	ID           metadata.TopicIDPartition // checked when ByID is set
+	ID           metadata.TopicIDPartition // looked up instead of Name when ByID is set
 	ByID         bool
 	Offset       int64
 	MaxBytes     int
@@ -36,7 +35,8 @@ type FetchPartition struct {
 	Tag          int   // the caller's own
 }
 
-// FetchResult is one partition's answer. The caller releases Data.
+// FetchResult is one partition's answer. The caller releases Data. Invariant 3
+// holds in it: LogStart ≤ LastStable ≤ HighWatermark; all are -1 with an error.
 type FetchResult struct {
 	Err           error
 	HighWatermark int64
@@ -50,7 +50,13 @@ type FetchResult struct {
 	DivergingEnd   int64
 }
 
-func (r *FetchResult) size() int {
+// NoFetchResult is the answer of a partition that was not read.
+func NoFetchResult(err error) FetchResult {
+	return FetchResult{Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, DivergingEpoch: -1, DivergingEnd: -1}
+}
+
+// Size is the bytes of Data.
+func (r *FetchResult) Size() int {
 	if r.Data == nil {
 		return 0
 	}
@@ -64,8 +70,9 @@ type fetch struct {
 	parts   []*Partition
 	results []FetchResult
 	bytes   int
-	failed  bool
-	cold    []int // indexes of partitions whose offset is remote
+	failed  bool  // an error, or an epoch that diverges: answered at once
+	hot     []int // partitions with something to read, local and remote, in order
+	cold    []int
 }
 
 // Fetch answers the request, waiting up to MaxWait until MinBytes are there.
@@ -74,15 +81,11 @@ type fetch struct {
 // however large (KIP-74). An error of one partition ends the wait. The results
 // are in the order of the request; every Data in them is the caller's.
 func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
-	f := &fetch{m: m, req: req, parts: make([]*Partition, len(req.Partitions)), results: make([]FetchResult, len(req.Partitions))}
-	f.readAll()
-	if len(f.cold) > 0 {
-		// What the remote log gave in time is the answer; what it did not give
-		// is in the cache at the next poll.
-		f.readCold(ctx)
-		return f.results
-	}
-	if f.enough() || req.MaxWait <= 0 {
+	n := len(req.Partitions)
+	f := &fetch{m: m, req: req, parts: make([]*Partition, n), results: make([]FetchResult, n)}
+	f.read(ctx)
+	if n == 0 || req.MaxWait <= 0 || f.enough() || len(f.cold) > 0 {
+		f.finish(ctx)
 		return f.results
 	}
 	f.wait(ctx)
@@ -91,15 +94,33 @@ func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 
 func (f *fetch) enough() bool { return f.failed || f.bytes >= f.req.MinBytes }
 
-// readAll reads every partition once from local disk and notes the cold ones.
-func (f *fetch) readAll() {
-	f.bytes, f.failed, f.cold = 0, false, f.cold[:0]
+// read looks at every partition and reads the hot ones.
+func (f *fetch) read(ctx context.Context) {
+	f.bytes, f.failed, f.hot, f.cold = 0, false, f.hot[:0], f.cold[:0]
 	for i := range f.req.Partitions {
-		f.read(i)
+		if err := f.look(i); err != nil {
+			f.fail(i, err)
+		}
+	}
+	room := f.req.MaxBytes - f.reserve()
+	first := len(f.cold) == 0 || len(f.hot) > 0 && f.hot[0] < f.cold[0]
+	for _, i := range f.hot {
+		if err := f.readHot(ctx, i, room, first); err != nil {
+			f.fail(i, err)
+		}
 	}
 }
 
-// release gives back what was read, before another try.
+// reserve is how many bytes hot partitions leave to cold ones.
+func (f *fetch) reserve() int {
+	want := 0
+	for _, i := range f.cold {
+		want += max(f.req.Partitions[i].MaxBytes, 0)
+	}
+	return min(want, f.req.MaxBytes/2)
+}
+
+// release gives back what was read.
 func (f *fetch) release() {
 	for i := range f.results {
 		if f.results[i].Data != nil {
@@ -125,178 +146,178 @@ func (f *fetch) find(i int) (*Partition, error) {
 	return p, err
 }
 
+// fail answers a partition with an error.
 func (f *fetch) fail(i int, err error) {
-	f.results[i].Err = err
+	if f.results[i].Data != nil {
+		f.bytes -= f.results[i].Size()
+		f.results[i].Data.Release()
+	}
+	f.results[i] = NoFetchResult(err)
 	f.failed = true
 }
 
-func (f *fetch) read(i int) {
+// look checks the request of one partition and notes whether it is hot or cold.
+func (f *fetch) look(i int) error {
 	q, r := &f.req.Partitions[i], &f.results[i]
-	*r = FetchResult{HighWatermark: -1, LastStable: -1, LogStart: -1, DivergingEpoch: -1}
+	*r = NoFetchResult(nil)
 	p, err := f.find(i)
 	if err != nil {
-		f.fail(i, err)
-		return
+		return err
 	}
-	if _, err := p.leaderState(q.CurrentEpoch); err != nil {
-		f.fail(i, err)
-		return
+	s, err := p.leaderState(q.CurrentEpoch)
+	if err != nil {
+		return err
 	}
-	r.HighWatermark, r.LastStable, r.LogStart = p.log.HighWatermark(), p.log.LastStableOffset(), p.log.LogStart()
-	if q.FetchedEpoch >= 0 && f.diverges(p, q, r) {
-		f.failed = true // answered at once, though not an error
-		return
+	if f.req.follower() && !s.follower(f.req.Replica, p.broker) {
+		return fmt.Errorf("%w: broker %d is no replica of %s", ErrNotLeader, f.req.Replica, p.tp)
 	}
-	upTo := p.upTo(f.req.ReadCommitted, f.req.Replica != metadata.NoBroker)
+	// The lowest first: what moves meanwhile only moves up.
+	r.LogStart = p.log.LogStart()
+	r.LastStable = p.log.LastStableOffset()
+	r.HighWatermark = p.log.HighWatermark()
+	if end := p.log.LogEnd(); q.Offset < r.LogStart || q.Offset > end {
+		return fmt.Errorf("offset %d of %s, the log is %d to %d: %w", q.Offset, p.tp, r.LogStart, end, segment.ErrOffsetOutOfRange)
+	}
+	if q.FetchedEpoch != -1 {
+		if diverges, err := p.diverges(q, r); diverges || err != nil {
+			f.failed = true
+			return err
+		}
+	}
 	switch {
-	case q.Offset < r.LogStart || q.Offset > p.log.LogEnd():
-		f.fail(i, fmt.Errorf("offset %d of %s, log is [%d, %d]: %w", q.Offset, p.tp, r.LogStart, p.log.LogEnd(), segment.ErrOffsetOutOfRange))
+	case q.Offset < p.log.LocalLogStart() && f.req.follower():
+		return ErrMovedToTier
 	case q.Offset < p.log.LocalLogStart():
 		f.cold = append(f.cold, i)
-	case q.Offset < upTo:
-		f.readHot(i, p, upTo)
+	case q.Offset < f.upTo(p, r):
+		f.hot = append(f.hot, i)
+	}
+	return nil
+}
+
+// upTo is the end of what the caller may see, as the answer says it.
+func (f *fetch) upTo(p *Partition, r *FetchResult) int64 {
+	switch {
+	case f.req.follower():
+		return p.log.LogEnd()
+	case f.req.ReadCommitted:
+		return r.LastStable
+	default:
+		return r.HighWatermark
 	}
 }
 
-func (f *fetch) readHot(i int, p *Partition, upTo int64) {
-	q, r := &f.req.Partitions[i], &f.results[i]
-	room := min(q.MaxBytes, f.req.MaxBytes-f.bytes)
-	if room <= 0 && f.bytes > 0 {
-		return
+// diverges compares the caller's last fetched epoch with the log: Partition.readRecords, KIP-595.
+func (p *Partition) diverges(q *FetchPartition, r *FetchResult) (bool, error) {
+	epoch, end := p.log.EndOffsetForEpoch(q.FetchedEpoch)
+	if epoch < 0 || end < 0 {
+		return false, fmt.Errorf("end of epoch %d of %s is not known: %w", q.FetchedEpoch, p.tp, segment.ErrOffsetOutOfRange)
 	}
-	chunk, err := p.log.Read(q.Offset, segment.ReadOptions{UpTo: upTo, MaxBytes: max(room, 0), MinOne: f.bytes == 0})
+	if epoch < q.FetchedEpoch || end < q.Offset {
+		r.DivergingEpoch, r.DivergingEnd = epoch, end
+		return true, nil
+	}
+	return false, nil
+}
+
+// readHot reads one partition from the local disk, until room bytes of the
+// request are spent; minOne reads one batch in any case if nothing was read yet.
+func (f *fetch) readHot(ctx context.Context, i, room int, minOne bool) error {
+	q, r, p := &f.req.Partitions[i], &f.results[i], f.parts[i]
+	room = min(q.MaxBytes, room-f.bytes)
+	minOne = minOne && f.bytes == 0
+	if room <= 0 && !minOne {
+		return nil
+	}
+	chunk, err := p.log.Read(q.Offset, segment.ReadOptions{UpTo: f.upTo(p, r), MaxBytes: max(room, 0), MinOne: minOne})
 	if errors.Is(err, segment.ErrOffsetOutOfRange) && q.Offset >= p.log.LogStart() && q.Offset < p.log.LocalLogStart() {
+		if f.req.follower() {
+			return ErrMovedToTier
+		}
 		f.cold = append(f.cold, i) // evicted since we looked
-		return
+		return nil
 	}
 	if err != nil {
-		f.fail(i, err)
-		return
+		return err
 	}
 	if chunk.Len() == 0 {
 		chunk.Release()
-		return
+		return nil
 	}
 	r.Data = chunk
 	f.bytes += int(chunk.Len())
 	if f.req.ReadCommitted {
-		if r.Aborted, err = p.log.AbortedTransactions(q.Offset, chunk.NextOffset()); err != nil {
-			r.Data.Release()
-			r.Data = nil
+		r.Aborted, err = f.m.aborted(ctx, p, q.Offset, chunk.NextOffset())
+	}
+	return err
+}
+
+// finish reads the cold partitions, and if they took the turn of a hot one and
+// did not come, the hot one after all.
+func (f *fetch) finish(ctx context.Context) {
+	if len(f.cold) == 0 {
+		return
+	}
+	hot := slices.Clone(f.hot)
+	f.readCold(ctx)
+	for _, i := range hot {
+		if f.bytes > 0 {
+			return
+		}
+		if err := f.readHot(ctx, i, f.req.MaxBytes, true); err != nil {
 			f.fail(i, err)
 		}
 	}
 }
 
-// diverges compares the caller's last fetched epoch with the log (KIP-595).
-func (f *fetch) diverges(p *Partition, q *FetchPartition, r *FetchResult) bool {
-	epoch, end := p.log.EndOffsetForEpoch(q.FetchedEpoch)
-	if epoch < 0 {
-		return false // the epoch has left the log: the offset decides
-	}
-	if epoch < q.FetchedEpoch || end < q.Offset {
-		r.DivergingEpoch, r.DivergingEnd = epoch, end
-		return true
-	}
-	return false
-}
-
 // wait reads again at each wake-up until there is enough or time is up.
-// While it waits it holds no bytes.
+// While it waits it holds nothing.
 func (f *fetch) wait(ctx context.Context) {
 	timer := time.NewTimer(f.req.MaxWait)
 	defer timer.Stop()
 	wake := make(chan struct{}, 1)
-	for _, p := range f.parts {
-		if p != nil {
-			p.fetches.add(wake)
-			defer p.fetches.remove(wake)
-		}
-	}
-	for {
+	f.register(wake)
+	defer f.unregister(wake)
+	for timeUp := false; ; {
 		// Read after registering: what arrived before is seen here, what
 		// arrives after wakes.
 		f.release()
-		f.readAll()
-		// A partition that is cold has had its wait: the answer goes out as it
-		// is, and the next poll finds the bytes in the cache.
-		if f.enough() || len(f.cold) > 0 {
+		f.read(ctx)
+		if timeUp || f.enough() || len(f.cold) > 0 {
+			f.finish(ctx)
 			return
 		}
+		f.release()
 		select {
 		case <-wake:
 		case <-timer.C:
-			return
+			timeUp = true
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-type coldRead struct {
-	index   int
-	data    segment.RemoteData
-	aborted []segment.AbortedTxn
-	err     error
-}
-
-// readCold reads all cold partitions in parallel. One that is not done in time
-// is left to the cache.
-func (f *fetch) readCold(ctx context.Context) {
-	limit := min(f.m.o.RemoteWait, f.req.MaxWait)
-	if f.bytes >= f.req.MinBytes && f.bytes > 0 || limit < coldGrace {
-		limit = coldGrace
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cold := f.cold
-	f.cold = nil
-	share := max((f.req.MaxBytes-f.bytes)/len(cold), 1)
-	if len(cold) == 1 {
-		f.takeCold(ctx, f.readOneCold(ctx, cold[0], share, f.bytes == 0))
-		return
-	}
-	done := make(chan coldRead, len(cold))
-	for n, i := range cold {
-		minOne := f.bytes == 0 && n == 0
-		go func() { done <- f.readOneCold(ctx, i, share, minOne) }()
-	}
-	// Every reader returns when ctx ends at the latest, so none outlives us.
-	for range cold {
-		f.takeCold(ctx, <-done)
-	}
-}
-
-// readOneCold only reads what no other goroutine changes.
-func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) coldRead {
-	q, p := &f.req.Partitions[i], f.parts[i]
-	o := segment.ReadOptions{UpTo: p.upTo(f.req.ReadCommitted, false), MaxBytes: min(q.MaxBytes, share), MinOne: minOne}
-	data, err := f.m.o.Remote.Read(ctx, p.tip, q.Offset, o)
-	if err != nil {
-		return coldRead{index: i, err: err}
-	}
-	c := coldRead{index: i, data: data}
-	if f.req.ReadCommitted && data.Len() > 0 {
-		if c.aborted, c.err = f.m.o.Remote.AbortedTransactions(ctx, p.tip, q.Offset, data.NextOffset()); c.err != nil {
-			data.Release()
-			c.data = nil
+func (f *fetch) register(wake chan struct{}) {
+	for _, p := range f.parts {
+		if p != nil {
+			p.waiting(f.req).add(wake)
 		}
 	}
-	return c
 }
 
-func (f *fetch) takeCold(ctx context.Context, c coldRead) {
-	r := &f.results[c.index]
-	switch {
-	case errors.Is(c.err, context.DeadlineExceeded), errors.Is(c.err, context.Canceled):
-		f.m.metrics.coldLate(ctx)
-	case c.err != nil:
-		f.fail(c.index, c.err)
-	case c.data == nil:
-	case c.data.Len() == 0:
-		c.data.Release()
-	default:
-		r.Data, r.Aborted = c.data, c.aborted
-		f.bytes += int(c.data.Len())
+func (f *fetch) unregister(wake chan struct{}) {
+	for _, p := range f.parts {
+		if p != nil {
+			p.waiting(f.req).remove(wake)
+		}
 	}
+}
+
+// waiting is whom the arrival of what the request wants wakes.
+func (p *Partition) waiting(req *FetchRequest) *wakeups {
+	if req.follower() {
+		return &p.followers
+	}
+	return &p.fetches
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +28,8 @@ type Options struct {
 	Dirs     []*segment.Dir
 	// Remote is the tiered part of the logs.
 	Remote RemoteLog
+	// RetryInterval is how soon a log that did not open is tried again; default 10 s.
+	RetryInterval time.Duration
 	// TopicConfig resolves a topic's overrides over the broker's defaults.
 	TopicConfig func(overrides map[string]string) (TopicConfig, error)
 	// OnLeadership is told of each partition this broker starts or stops
@@ -52,18 +53,22 @@ type Manager struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu   sync.Mutex // serialises changes of view
-	view atomic.Pointer[view]
+	// Owned by followImage: partitions of topics that the Image lost, and the
+	// broker epoch of a former run of this broker.
+	stopped map[metadata.TopicIDPartition]*Partition
+	former  int64
 
-	applied signal        // an Image has been applied
-	ready   chan struct{} // closed when the first Image has been applied
-	dirty   chan struct{} // retention is wanted before its interval ends
+	view    atomic.Pointer[view] // replaced by followImage alone
+	applied signal               // an Image has been applied
+	ready   chan struct{}        // closed when the first Image has been applied
+	dirty   chan struct{}        // retention is wanted before its interval ends
 }
 
 // view is an immutable index of the partitions on this broker.
 type view struct {
 	byName map[metadata.TopicPartition]*Partition
 	byID   map[metadata.TopicIDPartition]*Partition
+	failed map[metadata.TopicIDPartition]error // those whose log does not open
 }
 
 // New makes a Manager that holds no partition until Run has seen an Image.
@@ -74,14 +79,17 @@ func New(o Options) (*Manager, error) {
 	if o.RetentionInterval == 0 {
 		o.RetentionInterval = 5 * time.Minute
 	}
+	if o.RetryInterval == 0 {
+		o.RetryInterval = 10 * time.Second
+	}
 	if o.RemoteWait == 0 {
 		o.RemoteWait = 500 * time.Millisecond
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1)}
-	m.view.Store(&view{byName: map[metadata.TopicPartition]*Partition{}, byID: map[metadata.TopicIDPartition]*Partition{}})
+	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), stopped: make(map[metadata.TopicIDPartition]*Partition)}
+	m.view.Store(&view{})
 	mm, err := newMetrics(m, o.Meter)
 	if err != nil {
 		return nil, fmt.Errorf("replica metrics: %w", err)
@@ -90,7 +98,9 @@ func New(o Options) (*Manager, error) {
 	return m, nil
 }
 
-// Run follows the Image and keeps retention until ctx ends.
+// Run follows the Image and keeps retention until ctx ends. It must begin before
+// this broker is registered: a registration it finds is that of a former run,
+// and nothing is led under it.
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.followImage(ctx) })
@@ -106,28 +116,45 @@ func (m *Manager) Ready() <-chan struct{} { return m.ready }
 func (m *Manager) DirOffline(path string, cause error) {
 	m.log.Error("log directory offline", "path", path, "err", cause)
 	for _, p := range m.view.Load().byID {
-		p.moved.broadcast()
-		p.fetches.wake()
+		p.wakeAll()
 	}
 }
 
-// Partition finds a replica on this broker by name.
+// Partition finds a replica on this broker by name. ErrNotLeader means that the
+// partition exists and is not here, ErrPartitionOffline that it should be.
 func (m *Manager) Partition(tp metadata.TopicPartition) (*Partition, error) {
 	if p := m.view.Load().byName[tp]; p != nil {
 		return p, nil
 	}
-	return nil, ErrUnknownPartition
+	t, ok := m.o.Metadata.Image().Topic(tp.Topic)
+	if !ok {
+		return nil, ErrUnknownPartition
+	}
+	return nil, m.notHere(t, tp.Partition)
 }
 
-// PartitionByID finds a replica on this broker by topic id.
+// PartitionByID is Partition by topic id; ErrUnknownTopicID when no topic has it.
 func (m *Manager) PartitionByID(tip metadata.TopicIDPartition) (*Partition, error) {
 	if p := m.view.Load().byID[tip]; p != nil {
 		return p, nil
 	}
-	if _, ok := m.o.Metadata.Image().TopicByID(tip.Topic); !ok {
+	t, ok := m.o.Metadata.Image().TopicByID(tip.Topic)
+	if !ok {
 		return nil, ErrUnknownTopicID
 	}
-	return nil, ErrUnknownPartition
+	return nil, m.notHere(t, tip.Partition)
+}
+
+// notHere says why this broker does not serve a partition of a topic that
+// exists: ReplicaManager.getPartitionOrError.
+func (m *Manager) notHere(t *metadata.Topic, partition int32) error {
+	if partition < 0 || int(partition) >= len(t.Partitions) {
+		return ErrUnknownPartition
+	}
+	if err := m.view.Load().failed[metadata.TopicIDPartition{Topic: t.ID, Partition: partition}]; err != nil {
+		return err
+	}
+	return ErrNotLeader
 }
 
 // Partitions lists the replicas on this broker in no order.

@@ -12,6 +12,24 @@ type metrics struct {
 	late metric.Int64Counter
 }
 
+type gauge struct {
+	instrument metric.Int64Observable
+	value      func(*gauges) int64
+}
+
+var gaugeDefs = []struct {
+	name, doc, unit string
+	value           func(*gauges) int64
+}{
+	{"replica.manager.partition.count", "Partitions on this broker.", "", func(g *gauges) int64 { return g.partitions }},
+	{"replica.manager.leader.count", "Partitions this broker leads.", "", func(g *gauges) int64 { return g.leaders }},
+	{"replica.manager.offline.replica.count", "Partitions of this broker whose log is offline or does not open.", "", func(g *gauges) int64 { return g.offline }},
+	{"replica.manager.under.min.isr.partition.count", "Led partitions with fewer in-sync replicas than min.insync.replicas.", "", func(g *gauges) int64 { return g.underMinISR }},
+	{"replica.manager.under.replicated.partitions", "Led partitions with replicas that are not in sync.", "", func(g *gauges) int64 { return g.underReplicated }},
+	{"log.size", "Bytes of all logs on local disk.", "By", func(g *gauges) int64 { return g.localBytes }},
+	{"log.segments", "Segments of all logs on local disk.", "", func(g *gauges) int64 { return g.segments }},
+}
+
 func newMetrics(m *Manager, meter metric.Meter) (*metrics, error) {
 	if meter == nil {
 		meter = noop.NewMeterProvider().Meter("replica")
@@ -20,28 +38,25 @@ func newMetrics(m *Manager, meter metric.Meter) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	gauge := func(name, doc, unit string, value func(*gauges) int64) error {
-		_, err := meter.Int64ObservableGauge(name, metric.WithDescription(doc), metric.WithUnit(unit),
-			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-				o.Observe(value(m.gauges()))
-				return nil
-			}))
-		return err
-	}
-	for _, g := range []struct {
-		name, doc, unit string
-		value           func(*gauges) int64
-	}{
-		{"replica.manager.partition.count", "Partitions on this broker.", "", func(g *gauges) int64 { return g.partitions }},
-		{"replica.manager.leader.count", "Partitions this broker leads.", "", func(g *gauges) int64 { return g.leaders }},
-		{"replica.manager.under.min.isr.partition.count", "Led partitions with fewer in-sync replicas than min.insync.replicas.", "", func(g *gauges) int64 { return g.underMinISR }},
-		{"replica.manager.under.replicated.partitions", "Led partitions with replicas that are not in sync.", "", func(g *gauges) int64 { return g.underReplicated }},
-		{"log.size", "Bytes of all logs on local disk.", "By", func(g *gauges) int64 { return g.localBytes }},
-		{"log.segments", "Segments of all logs on local disk.", "", func(g *gauges) int64 { return g.segments }},
-	} {
-		if err := gauge(g.name, g.doc, g.unit, g.value); err != nil {
+	var list []gauge
+	var instruments []metric.Observable
+	for _, d := range gaugeDefs {
+		g, err := meter.Int64ObservableGauge(d.name, metric.WithDescription(d.doc), metric.WithUnit(d.unit))
+		if err != nil {
 			return nil, err
 		}
+		list = append(list, gauge{g, d.value})
+		instruments = append(instruments, g)
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		now := m.gauges()
+		for _, g := range list {
+			o.ObserveInt64(g.instrument, g.value(&now))
+		}
+		return nil
+	}, instruments...)
+	if err != nil {
+		return nil, err
 	}
 	return &metrics{late: late}, nil
 }
@@ -49,21 +64,25 @@ func newMetrics(m *Manager, meter metric.Meter) (*metrics, error) {
 func (m *metrics) coldLate(ctx context.Context) { m.late.Add(ctx, 1) }
 
 type gauges struct {
-	partitions, leaders, underMinISR, underReplicated, localBytes, segments int64
+	partitions, leaders, offline, underMinISR, underReplicated, localBytes, segments int64
 }
 
-func (m *Manager) gauges() *gauges {
-	g := &gauges{}
-	for _, p := range m.view.Load().byID {
+func (m *Manager) gauges() gauges {
+	v := m.view.Load()
+	g := gauges{offline: int64(len(v.failed))}
+	for _, p := range v.byID {
 		s := p.state.Load()
 		g.partitions++
 		g.localBytes += p.log.LocalBytes()
 		g.segments += int64(p.log.Segments())
+		if p.dir.Offline() != nil {
+			g.offline++
+		}
 		if !s.leading {
 			continue
 		}
 		g.leaders++
-		if len(s.ISR) < s.minInSync {
+		if !s.enoughInSync() {
 			g.underMinISR++
 		}
 		if len(s.ISR) < len(s.Replicas) {

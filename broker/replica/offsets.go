@@ -18,7 +18,7 @@ const (
 	EarliestPendingUpload = -6
 )
 
-// NoOffset is the answer of a look-up that finds nothing.
+// noOffset is the answer of a look-up that finds nothing.
 var noOffset = segment.TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: -1}
 
 // OffsetQuery asks ListOffsets of one partition. Epoch is the caller's leader epoch, -1 if none.
@@ -30,7 +30,8 @@ type OffsetQuery struct {
 	Follower       bool // asked by a replica: the log end, not the high watermark
 }
 
-// ListOffset answers one query; an Offset of -1 means there is none.
+// ListOffset answers one query; an Offset of -1 means there is none. It may read
+// the remote log: see [Manager.LooksRemote].
 func (m *Manager) ListOffset(ctx context.Context, q OffsetQuery) (segment.TimestampOffset, error) {
 	p, err := m.Partition(q.TopicPartition)
 	if err != nil {
@@ -42,18 +43,38 @@ func (m *Manager) ListOffset(ctx context.Context, q OffsetQuery) (segment.Timest
 	}
 	switch q.Timestamp {
 	case Latest:
-		return p.at(p.upTo(q.ReadCommitted, q.Follower)), nil
+		if err := p.lagging(s, q); err != nil {
+			return noOffset, err
+		}
+		return segment.TimestampOffset{Timestamp: -1, Offset: p.upTo(q.ReadCommitted, q.Follower), LeaderEpoch: s.LeaderEpoch}, nil
 	case Earliest:
-		return p.at(p.log.LogStart()), nil
+		return m.at(ctx, p, p.log.LogStart())
 	case EarliestLocal:
-		return p.at(p.log.LocalLogStart()), nil
+		return m.at(ctx, p, p.log.LocalLogStart())
 	case LatestTiered, EarliestPendingUpload:
-		return m.tieredOffset(p, s, q.Timestamp), nil
+		return m.tieredOffset(ctx, p, s, q.Timestamp)
 	}
-	if q.Timestamp < EarliestPendingUpload {
-		return noOffset, fmt.Errorf("timestamp %d: %w", q.Timestamp, ErrUnsupportedTimestamp)
+	found, err := m.offsetByTime(ctx, p, q.Timestamp)
+	if err != nil || found.Offset < p.upTo(q.ReadCommitted, q.Follower) {
+		return found, err
 	}
-	return m.offsetByTime(ctx, p, q)
+	// What was found is not to be seen yet.
+	return noOffset, p.lagging(s, q)
+}
+
+// LooksRemote says whether the query may have to wait for the remote log.
+func (m *Manager) LooksRemote(q OffsetQuery) bool {
+	p, err := m.Partition(q.TopicPartition)
+	return err == nil && p.log.LogStart() < p.log.LocalLogStart() && (q.Timestamp >= 0 || q.Timestamp == MaxTimestamp)
+}
+
+// lagging is ErrOffsetNotAvailable while a new leader does not know yet how much
+// of what it inherited is committed: Partition.fetchOffsetForTimestamp, KIP-207.
+func (p *Partition) lagging(s *state, q OffsetQuery) error {
+	if hw := p.log.HighWatermark(); !q.Follower && s.epochStart > hw {
+		return fmt.Errorf("%w: the high watermark of %s is %d, leader epoch %d began at %d", ErrOffsetNotAvailable, p.tp, hw, s.LeaderEpoch, s.epochStart)
+	}
+	return nil
 }
 
 // upTo is the end of what a reader may see.
@@ -68,81 +89,105 @@ func (p *Partition) upTo(committed, follower bool) int64 {
 	}
 }
 
-// at is an offset with its leader epoch and no timestamp.
-func (p *Partition) at(offset int64) segment.TimestampOffset {
+// at is an offset with its leader epoch, -1 if nobody knows it, and no timestamp.
+func (m *Manager) at(ctx context.Context, p *Partition, offset int64) (segment.TimestampOffset, error) {
 	t := segment.TimestampOffset{Timestamp: -1, Offset: offset, LeaderEpoch: -1}
-	if e, ok := p.log.EpochForOffset(offset); ok {
-		t.LeaderEpoch = e
-	} else if e := p.log.LatestEpoch(); e >= 0 {
-		t.LeaderEpoch = e
+	epoch, ok := p.log.EpochForOffset(offset)
+	if !ok && offset < p.log.LocalLogStart() {
+		// The local lineage begins later: this replica came to the log by the tier.
+		var err error
+		if epoch, ok, err = m.o.Remote.EpochForOffset(ctx, p.tip, offset); err != nil {
+			return noOffset, p.remoteError(offset, err)
+		}
 	}
-	return t
+	if ok {
+		t.LeaderEpoch = epoch
+	}
+	return t, nil
 }
 
 // tieredOffset answers -5 and -6 (KIP-1005, KIP-1023).
-func (m *Manager) tieredOffset(p *Partition, s *state, ts int64) segment.TimestampOffset {
+func (m *Manager) tieredOffset(ctx context.Context, p *Partition, s *state, ts int64) (segment.TimestampOffset, error) {
 	if !s.remote {
-		return noOffset
+		return noOffset, nil
 	}
 	v := m.o.Remote.View(p.tip)
 	switch {
 	case ts == LatestTiered && v.HighestOffset < 0:
-		return noOffset
+		return noOffset, nil
 	case ts == LatestTiered:
-		return segment.TimestampOffset{Timestamp: -1, Offset: v.HighestOffset, LeaderEpoch: v.HighestEpoch}
+		return segment.TimestampOffset{Timestamp: -1, Offset: v.HighestOffset, LeaderEpoch: v.HighestEpoch}, nil
 	case v.HighestOffset < 0 && p.log.LocalLogStart() == p.log.LogStart():
-		return p.at(p.log.LogStart())
+		return m.at(ctx, p, p.log.LogStart())
 	case v.HighestOffset < 0:
-		return noOffset // the leader does not know yet
+		return noOffset, nil // the leader does not know yet
 	default:
-		return p.at(max(v.HighestOffset+1, p.log.LogStart()))
+		return m.at(ctx, p, max(v.HighestOffset+1, p.log.LogStart()))
 	}
 }
 
-// offsetByTime looks in the tier first, then in the local log: the first
-// record at or after the timestamp, or the largest timestamp over both.
-func (m *Manager) offsetByTime(ctx context.Context, p *Partition, q OffsetQuery) (segment.TimestampOffset, error) {
-	remote := p.log.LogStart() < p.log.LocalLogStart()
-	find := func() (segment.TimestampOffset, bool, error) { return p.log.OffsetForTimestamp(q.Timestamp) }
-	findRemote := func() (segment.TimestampOffset, bool, error) {
-		return m.o.Remote.OffsetForTimestamp(ctx, p.tip, q.Timestamp)
+// offsetByTime looks in the tier first, then in the local log: the first record
+// at or after the timestamp, or the one with the largest timestamp over both.
+func (m *Manager) offsetByTime(ctx context.Context, p *Partition, ts int64) (segment.TimestampOffset, error) {
+	if ts == MaxTimestamp {
+		return m.maxTimestamp(ctx, p)
 	}
-	if q.Timestamp == MaxTimestamp {
-		find = p.log.MaxTimestamp
-		findRemote = func() (segment.TimestampOffset, bool, error) { return m.o.Remote.MaxTimestamp(ctx, p.tip) }
-	}
-	var cold segment.TimestampOffset
-	haveCold := false
-	if remote {
-		var err error
-		if cold, haveCold, err = findRemote(); err != nil {
+	for {
+		local := p.log.LocalLogStart()
+		if p.log.LogStart() < local {
+			cold, ok, err := m.o.Remote.OffsetForTimestamp(ctx, p.tip, ts)
+			if err != nil {
+				return noOffset, p.remoteError(p.log.LogStart(), err)
+			}
+			if start := p.log.LogStart(); ok && cold.Offset < start {
+				// LogStart has passed what the tier's manifest still counts. A
+				// reader that begins there misses nothing of that time.
+				cold.Offset = start
+				cold.LeaderEpoch, _ = p.log.EpochForOffset(start)
+			}
+			if ok {
+				return cold, nil
+			}
+		}
+		hot, ok, err := p.log.OffsetForTimestamp(ts)
+		switch {
+		case err != nil:
 			return noOffset, err
-		}
-		// The tier may still hold what LogStart has passed.
-		haveCold = haveCold && cold.Offset >= p.log.LogStart()
-		if haveCold && q.Timestamp != MaxTimestamp {
-			return cold, nil
+		case p.log.LocalLogStart() != local:
+			// Segments went to the tier between the two looks.
+		case !ok:
+			return noOffset, nil
+		default:
+			return hot, nil
 		}
 	}
-	hot, haveHot, err := find()
+}
+
+// maxTimestamp takes the first of several records that are equally new.
+func (m *Manager) maxTimestamp(ctx context.Context, p *Partition) (segment.TimestampOffset, error) {
+	// The local log first: what is evicted meanwhile is in the tier by then.
+	best, ok, err := p.log.MaxTimestamp()
 	if err != nil {
 		return noOffset, err
 	}
-	if haveHot && hot.Offset >= p.upTo(q.ReadCommitted, q.Follower) {
-		haveHot = false
+	if p.log.LogStart() < p.log.LocalLogStart() {
+		cold, found, err := m.o.Remote.MaxTimestamp(ctx, p.tip)
+		if err != nil {
+			return noOffset, p.remoteError(p.log.LogStart(), err)
+		}
+		if found && cold.Offset >= p.log.LogStart() && (!ok || cold.Timestamp >= best.Timestamp) {
+			return cold, nil
+		}
 	}
-	switch {
-	case haveHot && haveCold && cold.Timestamp >= hot.Timestamp, haveCold && !haveHot:
-		return cold, nil
-	case haveHot:
-		return hot, nil
+	if !ok {
+		return noOffset, nil
 	}
-	return noOffset, nil
+	return best, nil
 }
 
 // EndOffsetForEpoch answers OffsetForLeaderEpoch (KIP-101, KIP-320): the
 // largest known epoch at or below epoch and the offset where it ends.
-func (m *Manager) EndOffsetForEpoch(tp metadata.TopicPartition, current, epoch int32) (foundEpoch int32, end int64, err error) {
+func (m *Manager) EndOffsetForEpoch(ctx context.Context, tp metadata.TopicPartition, current, epoch int32) (foundEpoch int32, end int64, err error) {
 	p, err := m.Partition(tp)
 	if err != nil {
 		return -1, -1, err
@@ -150,8 +195,20 @@ func (m *Manager) EndOffsetForEpoch(tp metadata.TopicPartition, current, epoch i
 	if _, err := p.leaderState(current); err != nil {
 		return -1, -1, err
 	}
-	e, end := p.log.EndOffsetForEpoch(epoch)
-	return e, end, nil
+	found, end := p.log.EndOffsetForEpoch(epoch)
+	lineage := p.log.LeaderEpochs()
+	if len(lineage) == 0 || epoch < 0 || epoch >= lineage[0].Epoch || lineage[0].StartOffset <= p.log.LogStart() {
+		return found, end, nil
+	}
+	// Older than the local lineage, and the log is longer than that.
+	cold, coldEnd, err := m.o.Remote.EndOffsetForEpoch(ctx, p.tip, epoch)
+	if err != nil {
+		return -1, -1, p.remoteError(p.log.LogStart(), err)
+	}
+	if cold < 0 {
+		return epoch, p.log.LogStart(), nil
+	}
+	return cold, min(coldEnd, lineage[0].StartOffset), nil
 }
 
 // DeleteRecords moves LogStart to offset, -1 for the high watermark, and
@@ -161,14 +218,18 @@ func (m *Manager) DeleteRecords(tp metadata.TopicPartition, offset int64) (int64
 	if err != nil {
 		return -1, err
 	}
-	if _, err := p.leaderState(-1); err != nil {
+	s, err := p.leaderState(-1)
+	if err != nil {
 		return -1, err
+	}
+	if !s.config.Delete {
+		return -1, fmt.Errorf("%s: %w", tp, ErrKeepsRecords)
 	}
 	if offset == -1 {
 		offset = p.log.HighWatermark()
 	}
-	if offset < 0 || offset > p.log.HighWatermark() {
-		return -1, fmt.Errorf("delete records of %s below %d, high watermark %d: %w", tp, offset, p.log.HighWatermark(), segment.ErrOffsetOutOfRange)
+	if hw := p.log.HighWatermark(); offset < 0 || offset > hw {
+		return -1, fmt.Errorf("delete records of %s below %d, high watermark %d: %w", tp, offset, hw, segment.ErrOffsetOutOfRange)
 	}
 	if err := p.log.SetLogStart(offset); err != nil {
 		return -1, err

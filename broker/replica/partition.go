@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -11,13 +12,11 @@ import (
 
 // Errors that callers test for.
 var (
-	// ErrUnknownPartition means this broker holds no such partition.
+	// ErrUnknownPartition means there is no such partition.
 	ErrUnknownPartition = errors.New("unknown topic or partition")
 	// ErrUnknownTopicID means no topic has the id.
 	ErrUnknownTopicID = errors.New("unknown topic id")
-	// ErrInconsistentTopicID means the partition belongs to another incarnation of the topic.
-	ErrInconsistentTopicID = errors.New("inconsistent topic id")
-	// ErrNotLeader means another broker leads the partition.
+	// ErrNotLeader means this broker does not lead the partition.
 	ErrNotLeader = errors.New("not leader or follower")
 	// ErrFencedEpoch means the caller's leader epoch is older than ours (KIP-320).
 	ErrFencedEpoch = errors.New("fenced leader epoch")
@@ -25,10 +24,18 @@ var (
 	ErrUnknownEpoch = errors.New("unknown leader epoch")
 	// ErrNotEnoughReplicas means fewer replicas are in sync than min.insync.replicas.
 	ErrNotEnoughReplicas = errors.New("not enough in-sync replicas")
+	// ErrNotEnoughReplicasAfterAppend means the same of records that are committed already.
+	ErrNotEnoughReplicasAfterAppend = errors.New("appended, but not enough in-sync replicas are left")
+	// ErrPartitionOffline means the partition is this broker's but its log could not be opened.
+	ErrPartitionOffline = errors.New("partition is offline")
+	// ErrMovedToTier tells a follower that its offset is in the remote log only (KIP-405).
+	ErrMovedToTier = errors.New("offset moved to tiered storage")
+	// ErrRemote means the remote log could not give what it holds.
+	ErrRemote = errors.New("remote log")
+	// ErrKeepsRecords means a topic whose records may not be deleted by offset: it is compacted only.
+	ErrKeepsRecords = errors.New("cleanup.policy has no delete")
 	// ErrOffsetNotAvailable means the high watermark of a new leader is not known yet.
 	ErrOffsetNotAvailable = errors.New("offset not available")
-	// ErrUnsupportedTimestamp means a special timestamp we do not know.
-	ErrUnsupportedTimestamp = errors.New("unsupported timestamp")
 )
 
 // Partition is one replica on this broker. Its methods are safe for concurrent use.
@@ -39,9 +46,10 @@ type Partition struct {
 	log    *segment.Log
 	dir    *segment.Dir
 
-	state   atomic.Pointer[state]
-	moved   signal  // an end moved (synced, high watermark), or the state changed
-	fetches wakeups // fetches that wait for data
+	state     atomic.Pointer[state]
+	moved     signal  // an end moved (synced, high watermark), or the state changed
+	fetches   wakeups // consumers' fetches that wait for committed data
+	followers wakeups // followers' fetches that wait for appended data
 
 	// mu serialises changes of the high watermark with changes of state, so
 	// that a deposed leader cannot move it.
@@ -51,11 +59,21 @@ type Partition struct {
 // state is what the Image says of the partition; immutable.
 type state struct {
 	metadata.Partition
-	leading   bool
-	minInSync int
-	removed   bool
-	config    segment.Config
-	remote    bool // remote.storage.enable
+	leading    bool
+	epochStart int64 // where the log ended when this broker became leader
+	minInSync  int
+	gone       error // why the partition is not served any more, nil while it is
+	config     segment.Config
+	remote     bool // remote.storage.enable
+}
+
+// enoughInSync holds the in-sync replicas to min.insync.replicas, of which a
+// topic with fewer replicas can only keep so many: Partition.effectiveMinIsr.
+func (s *state) enoughInSync() bool { return len(s.ISR) >= min(s.minInSync, len(s.Replicas)) }
+
+// follower says whether another broker's replica follows this one.
+func (s *state) follower(id, self metadata.BrokerID) bool {
+	return id != self && slices.Contains(s.Replicas, id)
 }
 
 // TopicPartition names the partition.
@@ -76,7 +94,7 @@ func (p *Partition) Leading() bool { return p.state.Load().leading }
 // checkEpoch compares a client's idea of the leader epoch with ours; -1 is none (KIP-320).
 func (s *state) checkEpoch(epoch int32) error {
 	switch {
-	case epoch < 0 || epoch == s.LeaderEpoch:
+	case epoch == -1 || epoch == s.LeaderEpoch:
 		return nil
 	case epoch < s.LeaderEpoch:
 		return ErrFencedEpoch
@@ -85,10 +103,15 @@ func (s *state) checkEpoch(epoch int32) error {
 	}
 }
 
+// leaderState returns the state under which this broker leads, or why a request
+// cannot be served: the order of the checks is Kafka's.
 func (p *Partition) leaderState(epoch int32) (*state, error) {
 	s := p.state.Load()
-	if s.removed {
-		return nil, ErrUnknownPartition
+	if s.gone != nil {
+		return nil, s.gone
+	}
+	if err := p.dir.Offline(); err != nil {
+		return nil, err
 	}
 	if err := s.checkEpoch(epoch); err != nil {
 		return nil, err
@@ -124,13 +147,19 @@ func (p *Partition) advance() {
 	}
 }
 
+// wakeAll makes everybody who waits look again.
+func (p *Partition) wakeAll() {
+	p.moved.broadcast()
+	p.fetches.wake()
+	p.followers.wake()
+}
+
 // update installs a new state and returns the old one.
 func (p *Partition) update(s *state) (old *state) {
 	p.mu.Lock()
 	old = p.state.Load()
 	p.state.Store(s)
 	p.mu.Unlock()
-	p.moved.broadcast()
-	p.fetches.wake()
+	p.wakeAll()
 	return old
 }

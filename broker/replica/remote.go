@@ -23,6 +23,12 @@ type RemoteLog interface {
 	OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts int64) (segment.TimestampOffset, bool, error)
 	// MaxTimestamp is the remote record with the largest timestamp.
 	MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition) (segment.TimestampOffset, bool, error)
-	// AbortedTransactions are those that touch offsets in [from, to).
+	// EpochForOffset is the leader epoch that wrote a remote offset.
+	EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (int32, bool, error)
+	// EndOffsetForEpoch is the largest remote epoch at or below epoch and where
+	// it ended, -1 and -1 when epoch is older than the tier.
+	EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (int32, int64, error)
+	// AbortedTransactions are those that touch offsets in [from, to), as far as
+	// the tier knows.
 	AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error)
 }

@@ -1,0 +1,131 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+const (
+	// coldGrace is how long a fetch that already has its bytes waits for cold
+	// partitions: enough for a read from the cache, too short to be felt.
+	coldGrace = 2 * time.Millisecond
+	// maxCold is how many cold partitions one request reads; the next request
+	// begins with others.
+	maxCold = 64
+)
+
+type coldRead struct {
+	index   int
+	data    segment.RemoteData
+	aborted []segment.AbortedTxn
+	err     error
+}
+
+// readCold reads the cold partitions in parallel. One that is not done in time
+// is left to the cache.
+func (f *fetch) readCold(ctx context.Context) {
+	limit := min(f.m.o.RemoteWait, f.req.MaxWait)
+	if f.failed || f.bytes > 0 && f.bytes >= f.req.MinBytes {
+		limit = 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(limit, coldGrace))
+	defer cancel()
+	cold := f.cold[:min(len(f.cold), maxCold)]
+	share := max((f.req.MaxBytes-f.bytes)/len(cold), 0)
+	if len(cold) == 1 {
+		f.takeCold(ctx, f.readOneCold(ctx, cold[0], share, f.bytes == 0))
+		return
+	}
+	done := make(chan coldRead, len(cold))
+	for n, i := range cold {
+		minOne := f.bytes == 0 && n == 0
+		go func() { done <- f.readOneCold(ctx, i, share, minOne) }()
+	}
+	// Every reader returns when ctx ends at the latest, so none outlives us.
+	for range cold {
+		f.takeCold(ctx, <-done)
+	}
+}
+
+// readOneCold only reads what no other goroutine changes.
+func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) coldRead {
+	q, p := &f.req.Partitions[i], f.parts[i]
+	o := segment.ReadOptions{UpTo: f.upTo(p, &f.results[i]), MaxBytes: min(q.MaxBytes, share), MinOne: minOne}
+	if o.MaxBytes <= 0 && !minOne {
+		return coldRead{index: i}
+	}
+	data, err := f.m.o.Remote.Read(ctx, p.tip, q.Offset, o)
+	if err != nil {
+		return coldRead{index: i, err: p.remoteError(q.Offset, err)}
+	}
+	c := coldRead{index: i, data: data}
+	if f.req.ReadCommitted && data.Len() > 0 {
+		if c.aborted, c.err = f.m.aborted(ctx, p, q.Offset, data.NextOffset()); c.err != nil {
+			data.Release()
+			c.data = nil
+		}
+	}
+	return c
+}
+
+// remoteError judges an error of the remote log. An offset that is in the log
+// and not in the tier must not look out of range to a consumer, which would
+// skip to another offset.
+func (p *Partition) remoteError(offset int64, err error) error {
+	switch {
+	case offset < p.log.LogStart():
+		return fmt.Errorf("offset %d of %s, the log starts at %d: %w", offset, p.tp, p.log.LogStart(), segment.ErrOffsetOutOfRange)
+	case late(err):
+		return err
+	}
+	return fmt.Errorf("%w: %s at offset %d: %w", ErrRemote, p.tp, offset, err)
+}
+
+// late says that an operation ended because nobody waits for it any more.
+func late(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+func (f *fetch) takeCold(ctx context.Context, c coldRead) {
+	r := &f.results[c.index]
+	switch {
+	case c.err != nil && late(c.err):
+		f.m.metrics.coldLate(ctx)
+	case c.err != nil:
+		f.fail(c.index, c.err)
+	case c.data == nil:
+	case c.data.Len() == 0:
+		c.data.Release()
+	default:
+		r.Data, r.Aborted = c.data, c.aborted
+		f.bytes += int(c.data.Len())
+	}
+}
+
+// aborted lists the aborted transactions with records in [from, to). The tier
+// knows what its segments' markers say, the local log the rest.
+func (m *Manager) aborted(ctx context.Context, p *Partition, from, to int64) ([]segment.AbortedTxn, error) {
+	// The local log first: what is evicted meanwhile is in the tier by then.
+	local, err := p.log.AbortedTransactions(from, to)
+	for errors.Is(err, segment.ErrOffsetOutOfRange) && ctx.Err() == nil {
+		local, err = p.log.AbortedTransactions(from, to) // a segment went away under it
+	}
+	if err != nil || from >= p.log.LocalLogStart() {
+		return local, err
+	}
+	cold, err := m.o.Remote.AbortedTransactions(ctx, p.tip, from, to)
+	if err != nil {
+		return nil, p.remoteError(from, err)
+	}
+	for _, t := range local { // the two overlap
+		if !slices.Contains(cold, t) {
+			cold = append(cold, t)
+		}
+	}
+	return cold, nil
+}
