@@ -3,9 +3,12 @@
 package deploy
 
 import (
+	"encoding/json"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -38,6 +41,7 @@ func TestComposeFileStartsBrokerAndMinIO(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(broker.Build.Context, broker.Build.Dockerfile)); err != nil {
 		t.Errorf("the broker's Dockerfile: %v", err)
 	}
+	checkServe(t, broker.Command)
 	for name, s := range file.Services {
 		for _, v := range s.Volumes {
 			volume, _, _ := strings.Cut(v, ":")
@@ -57,6 +61,90 @@ func TestComposeFileStartsBrokerAndMinIO(t *testing.T) {
 	}
 }
 
+func TestImageRunsWhatTheMakefileBuilds(t *testing.T) {
+	var from, to string
+	var entrypoint, cmd []string
+	for line := range lines(t, "Dockerfile") {
+		var err error
+		switch word, rest, _ := strings.Cut(line, " "); word {
+		case "COPY":
+			from, to, _ = strings.Cut(rest, " ")
+		case "ENTRYPOINT":
+			err = json.Unmarshal([]byte(rest), &entrypoint)
+		case "CMD":
+			err = json.Unmarshal([]byte(rest), &cmd)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+	}
+	if len(entrypoint) != 1 || entrypoint[0] != to {
+		t.Errorf("the entry point is %q, the binary is copied to %q", entrypoint, to)
+	}
+	checkServe(t, cmd)
+	for line := range lines(t, "../Makefile") {
+		if name, path, ok := strings.Cut(line, ":="); ok && strings.TrimSpace(name) == "BIN" {
+			if path = strings.TrimSpace(path); path != from {
+				t.Errorf("the Dockerfile copies %q, make build writes %q", from, path)
+			}
+			return
+		}
+	}
+	t.Error("the Makefile does not say where it builds to")
+}
+
+func lines(t *testing.T, path string) iter.Seq[string] {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.SplitSeq(string(b), "\n")
+}
+
+// binary is the broker's program: the one the Makefile built, or one built here.
+func binary(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("COLDBROOK_BINARY"); path != "" {
+		return path
+	}
+	path := filepath.Join(t.TempDir(), "coldbrook")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../cmd/coldbrook").CombinedOutput(); err != nil {
+		t.Fatalf("build broker: %v\n%s", err, out)
+	}
+	return path
+}
+
+var flag = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[\w-]+)`)
+
+// checkServe holds a command line of `serve` against its help and, through
+// `config print`, which takes the same flags, the values against their settings.
+func checkServe(t *testing.T, args []string) {
+	t.Helper()
+	if len(args) == 0 || args[0] != "serve" {
+		t.Fatalf("%q is no serve command", args)
+	}
+	path := binary(t)
+	out, err := exec.CommandContext(t.Context(), path, "serve", "--help").Output()
+	if err != nil {
+		t.Fatalf("serve --help: %v", err)
+	}
+	known := make(map[string]bool)
+	for _, m := range flag.FindAllSubmatch(out, -1) {
+		known[string(m[1])] = true
+	}
+	for _, arg := range args[1:] {
+		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "-") && !known[name] {
+			t.Errorf("serve has no flag %s", name)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"config", "print"}, args[1:]...)...)
+	cmd.Env = []string{} // none of this machine's settings
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%q: %v\n%s", args, err, out)
+	}
+}
+
 func TestUnitIsValidAndHardened(t *testing.T) {
 	b, err := os.ReadFile("coldbrook.service")
 	if err != nil {
@@ -65,6 +153,12 @@ func TestUnitIsValidAndHardened(t *testing.T) {
 	for _, want := range []string{"ExecStart=/usr/local/bin/coldbrook serve", "LimitNOFILE=", "NoNewPrivileges=yes", "ProtectSystem=strict", "Restart=on-failure", "[Install]"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("coldbrook.service lacks %s", want)
+		}
+	}
+	for line := range lines(t, "coldbrook.service") {
+		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
+			command = strings.ReplaceAll(command, "/etc/coldbrook/broker.properties", "broker.properties")
+			checkServe(t, strings.Fields(command)[1:])
 		}
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -78,7 +172,8 @@ func TestUnitIsValidAndHardened(t *testing.T) {
 	if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput(); err != nil {
+	// What it does not know it warns of and lets pass.
+	if out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }
