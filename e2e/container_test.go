@@ -57,8 +57,8 @@ func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.
 
 type builtImages struct{ broker, minio cluster.Image }
 
-// built are the images that TestMain removes.
-var built []cluster.Image
+// atExit is what TestMain removes.
+var atExit []func(context.Context) error
 
 // containerImages builds both images, once.
 var containerImages = sync.OnceValues(func() (i builtImages, err error) {
@@ -71,11 +71,11 @@ var containerImages = sync.OnceValues(func() (i builtImages, err error) {
 	if i.broker, err = cluster.BuildImage(ctx, cluster.ImageOptions{Name: "coldbrook-test", Dockerfile: "../deploy/Dockerfile", Files: map[string]string{"bin/coldbrook": path}}); err != nil {
 		return i, err
 	}
-	built = append(built, i.broker)
+	atExit = append(atExit, i.broker.Remove)
 	if i.minio, err = cluster.BuildMinIOImage(ctx, "cluster/testdata/minio.Dockerfile"); err != nil {
 		return i, err
 	}
-	built = append(built, i.minio)
+	atExit = append(atExit, i.minio.Remove)
 	return i, nil
 })
 
@@ -87,9 +87,9 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, i := range built {
-		if err := i.Remove(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, "remove image:", err)
+	for _, remove := range atExit {
+		if err := remove(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "clean up:", err)
 			code = max(code, 1)
 		}
 	}

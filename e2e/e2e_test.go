@@ -24,6 +24,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	atExit = append(atExit, func(context.Context) error { return os.RemoveAll(dir) })
 	path := filepath.Join(dir, "coldbrook")
 	cmd := exec.Command("go", "build", "-o", path, "../cmd/coldbrook")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
