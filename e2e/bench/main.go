@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -29,6 +30,7 @@ type options struct {
 	only    string
 	out     string
 	topics  int
+	row     *regexp.Regexp
 }
 
 func main() {
@@ -39,7 +41,13 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,idle,start")
 	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
 	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test")
+	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
 	flag.Parse()
+	var err error
+	if o.row, err = regexp.Compile(*row); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: -row:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o); err != nil {

@@ -62,6 +62,9 @@ func produceRows(ctx context.Context, b *bench) error {
 		{"produce 64 KiB batches, 1 x 5, 1 partition", produceLoad{partitions: 1, records: 63, conns: 1, inFlight: 5}, 64 << 10, "120 MB/s"},
 		{"produce 1 KiB records, 4 x 5, 6 partitions", produceLoad{partitions: 6, records: 1, conns: 4, inFlight: 5}, 16 << 10, "17 MB/s"},
 	} {
+		if !b.row.MatchString(c.name) {
+			continue
+		}
 		c.load.topic, c.load.acks = fmt.Sprintf("produce-%d", i), -1
 		if err := createTopic(ctx, p.Kafka(), c.load.topic, int32(c.load.partitions), nil); err != nil {
 			return err
@@ -117,6 +120,9 @@ func fetchRows(ctx context.Context, b *bench) error {
 		{"hot fetch 1 MiB, 1 connection", fetchLoad{conns: 1, maxBytes: 1 << 20}, "561 MB/s"},
 		{"hot fetch 8 MiB, 1 connection", fetchLoad{conns: 1, maxBytes: 8 << 20}, "1046 MB/s"},
 	} {
+		if !b.row.MatchString(c.name) {
+			continue
+		}
 		c.load.topic, c.load.partitions = "fetch", 4
 		r, err := measured(p, row{Name: c.name, Want: c.want}, func() (result, error) { return c.load.run(ctx, p.Kafka(), b.length) })
 		if err != nil {
