@@ -4,6 +4,7 @@ package servers
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"time"
@@ -18,7 +19,7 @@ func lockFile(ctx context.Context, name string) (unlock func(), err error) {
 		if err == nil {
 			return func() { _ = f.Close(); _ = os.Remove(name) }, nil
 		}
-		if !os.IsExist(err) {
+		if !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
 		select {

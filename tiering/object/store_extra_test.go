@@ -157,7 +157,7 @@ func TestDirRemovesFoldersItEmpties(t *testing.T) {
 		if err := s.Delete(t.Context(), "topics/t/0/segments/1.log"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(filepath.Join(dir, "topics/t/0")); !os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(dir, "topics/t/0")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the empty folder is still there: %v", err)
 		}
 		if err := s.Delete(t.Context(), "topics/t/1/segments/1.log"); err != nil {
