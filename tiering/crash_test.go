@@ -64,6 +64,7 @@ func (c *crashPoint) arm(w *world, s settings) settings {
 		if call.Kind != kv.CallTxn {
 			return nil
 		}
+		time.Sleep(3 * time.Millisecond) // virtual: what acts on a commit too early has time to
 		if err := c.step(fmt.Sprint("etcd ", call.Key, " after ", call.After)); err != nil {
 			return fmt.Errorf("%w: %w", kv.ErrUnavailable, err)
 		}
@@ -98,6 +99,20 @@ func workload(b *broker, c *crashPoint, acked *int64, scale int) {
 		return false
 	}
 	evict := func() bool { return b.evict() == nil }
+	stop := make(chan struct{})
+	var evictor sync.WaitGroup
+	defer evictor.Wait()
+	defer close(stop)
+	evictor.Go(func() { // as the replica manager does, whenever the view allows it
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = b.evict() // fails once the disk does
+			}
+		}
+	})
 	if !produce(90) || !until(b.isUploaded) || !evict() || !produce(50) || !until(b.isUploaded) {
 		return
 	}
