@@ -24,7 +24,7 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 	for i, l := range c.Listeners {
 		ln, err := b.o.Listen(ctx, l.Address())
 		if err != nil {
-			return fmt.Errorf("listeners %s: %w", l.Address(), err)
+			return err // names the address
 		}
 		parts.onStop("listener "+l.Name, closeQuietly(ln))
 		kafka = append(kafka, wire.Listener{Name: l.Name, Listener: ln})
@@ -87,7 +87,7 @@ func (b *Broker) openHTTP(ctx context.Context, parts *layers, c config.Broker) e
 	}
 	ln, err := b.o.Listen(ctx, c.HTTPListen)
 	if err != nil {
-		return fmt.Errorf("http.listen %s: %w", c.HTTPListen, err)
+		return fmt.Errorf("http.listen: %w", err)
 	}
 	b.addresses.HTTP = ln.Addr().String()
 	server := console.New(b.consoleOptions())

@@ -183,7 +183,7 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 	b.addresses.Store = b.settings.Load().Broker().Remote.StoreURL
 	store := b.o.Objects
 	if store == nil {
-		opened, err := object.Open(ctx, b.addresses.Store, object.Options{})
+		opened, err := object.Open(ctx, b.addresses.Store, object.Options{Logger: b.log})
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 	case errors.Is(err, object.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		b.log.Error("object store does not answer, uploads and old reads wait for it", "store", b.addresses.Store, "err", err)
 	default:
-		return fmt.Errorf("%s: %w", b.addresses.Store, err)
+		return err // names the bucket and what is wrong with it
 	}
 	return nil
 }

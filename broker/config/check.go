@@ -45,7 +45,7 @@ func parseListeners(value string) ([]Listener, error) {
 		}
 		host, portText, err := net.SplitHostPort(address)
 		if err != nil {
-			return nil, fmt.Errorf("%s: want NAME://HOST:PORT", part)
+			return nil, fmt.Errorf("%s: want HOST:PORT or NAME://HOST:PORT", part)
 		}
 		port, err := strconv.ParseUint(portText, 10, 16)
 		if err != nil {

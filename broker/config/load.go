@@ -44,7 +44,7 @@ func Load(file string, env []string, flags map[string]string) (*Settings, error)
 	}
 	errs = append(errs, loadEnv(static, env)...)
 	for _, name := range sortedKeys(flags) {
-		where := "flag --" + name
+		where := "flag --set " + name
 		if d, ok := find(ScopeBroker, name); ok && d.Flag != "" {
 			where = "flag --" + d.Flag
 		}

@@ -32,7 +32,7 @@ func TestValueKnowsWhereItCameFrom(t *testing.T) {
 	}
 	want := map[string][2]string{
 		"node.id": {"7", file + ":3"}, "log.retention.hours": {"24", file + ":4"}, "log.segment.bytes": {"2097152", file + ":6"},
-		"num.partitions": {"4", "environment COLDBROOK_NUM_PARTITIONS"}, "log.level": {"warn", "flag --log.level"}, "listeners": {"10.0.0.1:9092", "flag --listen"},
+		"num.partitions": {"4", "environment COLDBROOK_NUM_PARTITIONS"}, "log.level": {"warn", "flag --set log.level"}, "listeners": {"10.0.0.1:9092", "flag --listen"},
 		"message.max.bytes": {"5", "dynamic, cluster-wide"}, "max.connections": {"6", "dynamic, this broker"}, "max.connections.per.ip": {"2147483647", "default"},
 	}
 	for _, v := range s.Values() {
@@ -95,7 +95,7 @@ func TestSettingsThatDoNotFitTogetherAreRefused(t *testing.T) {
 		{"listeners=A://h:1,B://h:1", "Each listener must have a different port"},
 		{"listeners=SSL://h:1", "has no protocol in listener.security.protocol.map"},
 		{"listeners=SSL://h:1 listener.security.protocol.map=SSL:SSL", "PLAINTEXT is the only protocol so far"},
-		{"listeners=h", "want NAME://HOST:PORT"},
+		{"listeners=h", "want HOST:PORT or NAME://HOST:PORT"},
 		{"listeners=h:99999", "is not between 0 and 65535"},
 		{"advertised.listeners=EXTERNAL://h:1", "listener PLAINTEXT is in listeners and not in advertised.listeners"},
 		{"inter.broker.listener.name=X", "X is not one of listeners"},

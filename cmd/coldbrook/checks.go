@@ -296,12 +296,10 @@ func (d *doctor) store(ctx context.Context) []finding {
 	defer closeQuietly(s)
 	if err := object.Check(ctx, s); err != nil {
 		switch {
-		case errors.Is(err, object.ErrAccess):
-			hint = "the credentials are wrong or may not do this: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD"
-		case errors.Is(err, object.ErrNoBucket):
-			hint = "make the bucket; Coldbrook does not"
+		case errors.Is(err, object.ErrAccess), errors.Is(err, object.ErrNoBucket):
+			hint = "" // the error has its own
 		case errors.Is(err, object.ErrUnavailable):
-			hint = "is the endpoint right, and up?"
+			hint = "is the endpoint right, and up? serve would start, and wait for it with uploads"
 		}
 		return []finding{bad(check, hint, "%v", err)}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -109,13 +110,30 @@ func (a *app) admin(ctx context.Context, f func(context.Context, *kadm.Client) e
 	return f(ctx, adm)
 }
 
-// brokerError is an error code of the broker and the sentence that came with it.
+// brokerError is an error code of the broker and the sentence that came with it, which says more than
+// the one that belongs to the code.
 func brokerError(what string, err error, message string) error {
-	if message != "" && !strings.Contains(err.Error(), message) {
-		return fmt.Errorf("%s: %w: %s", what, err, message)
+	var code *kerr.Error
+	switch {
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return &saidError{what + ": there is no such topic (`coldbrook topic list` shows them)", err}
+	case message != "" && errors.As(err, &code):
+		return &saidError{what + ": " + code.Message + ": " + message, err}
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
+
+// saidError is an error in better words than its own.
+type saidError struct {
+	say string
+	err error
+}
+
+// Error returns the words.
+func (s *saidError) Error() string { return s.say }
+
+// Unwrap returns the error itself.
+func (s *saidError) Unwrap() error { return s.err }
 
 // pairs reads k=v flags; each must be there once.
 func pairs(flag string, in []string) (map[string]*string, error) {

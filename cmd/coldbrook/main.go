@@ -101,6 +101,7 @@ in object storage. Every Kafka client works with it unchanged.
   coldbrook topic create events   make a topic
   echo hello | coldbrook produce events
   coldbrook consume events        read it back`,
+		Version:           readBuild().line(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRun:  func(*cobra.Command, []string) { a.started = true },
@@ -113,6 +114,7 @@ in object storage. Every Kafka client works with it unchanged.
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}")
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)

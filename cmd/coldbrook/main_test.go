@@ -127,7 +127,7 @@ func TestConfigPrintShowsWhereValuesComeFrom(t *testing.T) {
 	want := strings.ReplaceAll(`SETTING         VALUE          FROM
 node.id         3              FILE:1
 listeners       10.0.0.1:9092  flag --listen
-num.partitions  6              flag --num.partitions
+num.partitions  6              flag --set num.partitions
 etcd.endpoints  http://e:2379  FILE:2
 etcd.username   u              FILE:3
 etcd.password   (secret)       FILE:4

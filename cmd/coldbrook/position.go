@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -80,7 +79,7 @@ func offsetsOf(ctx context.Context, adm *kadm.Client, p position, topics ...stri
 			if o.Partition >= 0 {
 				where += "-" + strconv.Itoa(int(o.Partition))
 			}
-			errs = append(errs, fmt.Errorf("offsets of %s: %w", where, o.Err))
+			errs = append(errs, brokerError("offsets of "+where, o.Err, ""))
 			return
 		}
 		if out[o.Topic] == nil {

@@ -200,9 +200,11 @@ func (a *app) produceLines(ctx context.Context, cl *kgo.Client, maxLine int, par
 	flushErr := cl.Flush(ctx)
 	bar.done()
 	n, took := acked.Load(), time.Since(begun)
-	a.note("produced %s, %s in %s (%.0f records/s)", count(n, "record"), size(ackedBytes.Load()), span(took), float64(n)/max(took.Seconds(), 1e-9))
 	if cause := context.Cause(ctx); cause != nil {
 		flushErr = cause
+	}
+	if n > 0 || readErr == nil && flushErr == nil {
+		a.note("produced %s, %s in %s (%.0f records/s)", count(n, "record"), size(ackedBytes.Load()), span(took), float64(n)/max(took.Seconds(), 1e-9))
 	}
 	if n < lines && flushErr != nil {
 		flushErr = fmt.Errorf("%s not acknowledged: %w", count(lines-n, "record"), flushErr)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/otel"
+	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -71,10 +73,28 @@ func (a *app) serve(ctx context.Context, s *config.Settings) (err error) {
 		fmt.Fprint(a.out, banner(c, at, info, time.Since(begun), program()))
 	})
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
-		return err
+		return advised(err)
 	}
 	a.note("stopped")
 	return nil
+}
+
+// advised adds what to do about an error that a person at the terminal can do something about.
+func advised(err error) error {
+	var advice string
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		advice = "stop the program that listens there, or choose another address with --listen (Kafka) or --http"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		advice = "that is no address of this machine: choose one with --listen (Kafka) or --http; --advertise is what clients are told"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		advice = "this user may not do that: choose a port of 1024 or more, a --data-dir of its own, or another user"
+	case errors.Is(err, vfs.ErrLocked):
+		advice = "a broker runs there already: stop it, or give this one its own --data-dir"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w\n%s", err, advice)
 }
 
 // program is how this command was called, for examples that can be pasted.

@@ -119,3 +119,38 @@ func TestFirstFiveMinutes(t *testing.T) {
 		t.Errorf("Ctrl-C: exit code %d\n%s", code, errs)
 	}
 }
+
+// What goes wrong is said in words that lead on, not as a code alone.
+func TestMistakesAreExplained(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	kafka, http, _, _, _ := serveHere(t, "--data-dir", dir)
+	for _, c := range []struct {
+		line string
+		want []string
+	}{
+		{"topic describe nope -b " + kafka, []string{"topic nope: there is no such topic", "topic list"}},
+		{"topic alter nope --config retention.ms=1 -b " + kafka, []string{"alter topic nope: there is no such topic"}},
+		{"topic delete nope -b " + kafka, []string{"delete topic nope: there is no such topic"}},
+		{"consume nope -b " + kafka, []string{"offsets of nope: there is no such topic"}},
+		{"topic create x --replication-factor 3 -b " + kafka, []string{"create topic x: INVALID_REPLICATION_FACTOR: ", "replication factor 3, 1 brokers"}},
+		{"topic create x --config retentoin.ms=1 -b " + kafka, []string{"create topic x: INVALID_CONFIG: Unknown topic config name: retentoin.ms"}},
+		{"tier status nope --http " + http, []string{`topic "nope": not found`}},
+		{"topic list -b " + http, []string{"cannot reach a broker at " + http, "HTTP"}},
+		{"serve --data-dir " + other + " --http 127.0.0.1:0 --listen " + kafka, []string{kafka + ": bind: address already in use", "--listen"}},
+		{"serve --data-dir " + other + " --listen 127.0.0.1:0 --http " + http, []string{"http.listen", http + ": bind: address already in use", "--http"}},
+		{"serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir " + dir, []string{dir, "a broker runs there already", "--data-dir"}},
+	} {
+		code, out, errs := command(t, "", strings.Fields(c.line)...)
+		if code != exitFailed || out != "" {
+			t.Errorf("%s: exit code %d, out %q", c.line, code, out)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(errs, want) {
+				t.Errorf("%s: does not say %q: %s", c.line, want, errs)
+			}
+		}
+	}
+	if code, _, errs := command(t, "one\n", "produce", "bad name", "-b", kafka); code != exitFailed || strings.Contains(errs, "produced") {
+		t.Errorf("produce to an impossible topic: exit code %d, %s", code, errs)
+	}
+}

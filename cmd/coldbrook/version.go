@@ -45,6 +45,18 @@ func readBuild() build {
 	return b
 }
 
+// line is the build in one line.
+func (b build) line() string {
+	commit := ""
+	if b.Commit != "" {
+		commit = " commit " + b.Commit[:min(12, len(b.Commit))]
+		if b.Modified {
+			commit += " (modified)"
+		}
+	}
+	return fmt.Sprintf("coldbrook %s%s %s %s\n", b.Version, commit, b.Go, b.Platform)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
@@ -55,14 +67,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.json() {
 				return a.printJSON(b)
 			}
-			commit := ""
-			if b.Commit != "" {
-				commit = " commit " + b.Commit[:min(12, len(b.Commit))]
-				if b.Modified {
-					commit += " (modified)"
-				}
-			}
-			_, err := fmt.Fprintf(a.out, "coldbrook %s%s %s %s\n", b.Version, commit, b.Go, b.Platform)
+			_, err := fmt.Fprint(a.out, b.line())
 			return err
 		},
 	}

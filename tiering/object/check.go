@@ -16,7 +16,7 @@ func Check(ctx context.Context, s Store) error {
 	key := "check/" + uuid.NewString()
 	want := []byte("coldbrook looks whether it can use this store")
 	if _, err := s.Put(ctx, key, Bytes(want), PutOptions{}); err != nil {
-		return fmt.Errorf("check object store: %w", err)
+		return err
 	}
 	err := checkReads(ctx, s, key, want)
 	if derr := s.Delete(ctx, key); derr != nil {
@@ -27,10 +27,7 @@ func Check(ctx context.Context, s Store) error {
 			err = fmt.Errorf("head %s after its delete: got %v, want %w", key, herr, ErrNotFound)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("check object store: %w", err)
-	}
-	return nil
+	return err
 }
 
 func checkReads(ctx context.Context, s Store, key string, want []byte) error {
