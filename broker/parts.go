@@ -2,19 +2,15 @@ package broker
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/coldbrook/coldbrook/broker/api"
 	"github.com/coldbrook/coldbrook/broker/auth"
-	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/broker/replica"
@@ -35,24 +31,21 @@ func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 		}
 		d, err := segment.OpenDir(segment.DirOptions{
 			FS: b.o.FS, Path: path, Logger: b.log, Meter: b.o.Meter("segment"),
-			CheckpointInterval: c.CheckpointInterval,
-			OnOffline:          func(cause error) { b.dirOffline(path, cause) },
+			CheckpointInterval: c.CheckpointInterval, HighWatermarkInterval: c.WatermarkInterval,
+			OnOffline: func(cause error) {
+				if b.replicas != nil { // else the start has failed before there was one
+					b.replicas.DirOffline(path, cause)
+				}
+			},
 		})
 		if err != nil {
 			return err
 		}
 		b.dirs = append(b.dirs, d)
 		parts.onStop("close "+path, d.Close)
-		parts.start(ctx, "log directory "+path, d.Run)
 	}
 	b.addresses.DataDir = c.DataDir
 	return nil
-}
-
-func (b *Broker) dirOffline(path string, cause error) {
-	if b.replicas != nil {
-		b.replicas.DirOffline(path, cause)
-	}
 }
 
 // openKV connects to etcd, or starts the embedded one.
@@ -62,7 +55,7 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 	case b.o.KV != nil:
 		b.kv, b.addresses.Etcd = b.o.KV, "given"
 	case len(c.Endpoints) > 0:
-		secure, err := etcdTLS(c)
+		secure, err := c.TLSConfig()
 		if err != nil {
 			return err
 		}
@@ -81,32 +74,6 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 		parts.onStop("embedded etcd", etcd.Close)
 	}
 	return nil
-}
-
-// etcdTLS reads the files that etcd's settings name; nil without any.
-func etcdTLS(c config.Etcd) (*tls.Config, error) {
-	if c.CAFile == "" && c.CertFile == "" {
-		return nil, nil
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd.tls.ca.file: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("etcd.tls.ca.file: no certificate in %s", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd.tls.cert.file: %w", err)
-		}
-		t.Certificates = []tls.Certificate{cert}
-	}
-	return t, nil
 }
 
 // openMetadata opens the metadata store and checks that the log directories
@@ -297,6 +264,10 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 	if err != nil {
 		return err
 	}
+	// The directories work only now: what they report goes to the replica manager.
+	for _, d := range b.dirs {
+		parts.start(ctx, "log directory "+d.Path(), d.Run)
+	}
 	parts.start(ctx, "group coordinator", b.groups.Run)
 	parts.start(ctx, "offsets of deleted topics", b.forgetOffsets)
 	parts.start(ctx, "replicas", b.replicas.Run)
@@ -333,8 +304,12 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 			return nil
 		}
 	})
+	balance := c.LeaderRebalanceInterval
+	if !c.LeaderRebalance {
+		balance = -1
+	}
 	ctl, err := controller.New(controller.Options{
-		Store: b.metadata, Session: session, Purge: b.tier.Purge, Logger: b.log, Meter: b.o.Meter("controller"),
+		Store: b.metadata, Session: session, Purge: b.tier.Purge, BalanceInterval: balance, Logger: b.log, Meter: b.o.Meter("controller"),
 	})
 	if err != nil {
 		return err
