@@ -8,6 +8,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
 )
 
 // consoleOptions say where the console's pages come from.
@@ -107,10 +108,17 @@ func (b *Broker) viewTopicSettings(_ context.Context, topic string) ([]console.S
 // viewTier is `tier status`: the partitions this broker leads.
 func (b *Broker) viewTier(context.Context) ([]console.TierPartition, error) {
 	now := time.Now()
+	views := make(map[metadata.TopicIDPartition]segment.RemoteView)
+	for _, s := range b.tier.Status(now) {
+		views[s.TopicIDPartition] = s.View
+	}
 	list := []console.TierPartition{}
 	for _, s := range b.replicas.Status() {
 		if !s.Leading || s.TopicPartition.Topic == group.Topic {
 			continue
+		}
+		if v, ok := views[s.ID]; ok {
+			s.Remote = v
 		}
 		row := console.TierPartition{
 			Topic: s.TopicPartition.Topic, Partition: s.TopicPartition.Partition,

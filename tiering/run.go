@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/coldbrook/coldbrook/segment"
 )
 
 // loads is how many partitions may read their manifest or clean up at a time; copies have Options.Uploads.
@@ -133,19 +135,23 @@ func (m *Manager) due(p *partition, now time.Time) due {
 // lag refreshes what the view says about segments that wait, and says whether the first may be copied.
 func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (passKind, time.Time) {
 	sealed := waiting(l, end)
-	var bytes int64
-	var oldest time.Time
+	segments, bytes, oldest := lagOf(sealed)
+	p.pending(l, segments, bytes, oldest)
+	if len(m.candidates(l, sealed, now)) == 0 {
+		return passNone, oldest
+	}
+	return passCopy, oldest
+}
+
+// lagOf sums up segments that wait, and says when the first of them was sealed.
+func lagOf(sealed []segment.Sealed) (segments, bytes int64, oldest time.Time) {
 	for i := range sealed {
 		bytes += sealed[i].Size
 		if oldest.IsZero() || sealed[i].SealedAt.Before(oldest) {
 			oldest = sealed[i].SealedAt
 		}
 	}
-	p.pending(l, int64(len(sealed)), bytes, oldest)
-	if len(m.candidates(l, sealed, now)) == 0 {
-		return passNone, oldest
-	}
-	return passCopy, oldest
+	return int64(len(sealed)), bytes, oldest
 }
 
 // begin claims the partition for one pass, whose context also ends with the leadership.

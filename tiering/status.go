@@ -21,7 +21,8 @@ type Status struct {
 	RetryAt          time.Time     // of the next pass after a failure
 }
 
-// Status returns the state of every partition this broker leads, in no order.
+// Status returns the state of every partition this broker leads, in no order. What waits for upload is counted
+// now: the views of readers are as old as the last pass, and would not show a segment that was just sealed.
 func (m *Manager) Status(now time.Time) []Status {
 	var all []Status
 	for _, p := range m.snapshot() {
@@ -34,15 +35,18 @@ func (m *Manager) Status(now time.Time) []Status {
 
 func (p *partition) status(now time.Time) (Status, bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	l := p.leader
 	if l == nil {
+		p.mu.Unlock()
 		return Status{}, false
 	}
 	s := Status{
 		TopicIDPartition: p.tip, Topic: l.topic, LeaderEpoch: l.epoch, View: *p.view.Load(),
 		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore,
 	}
+	end := l.end
+	p.mu.Unlock()
+	s.View.PendingSegments, s.View.PendingBytes, s.View.OldestUnuploaded = lagOf(waiting(l, end))
 	if !s.View.OldestUnuploaded.IsZero() {
 		s.OldestAge = max(now.Sub(s.View.OldestUnuploaded), 0)
 	}

@@ -1,0 +1,23 @@
+package tiering
+
+import (
+	"testing"
+	"time"
+)
+
+// A wait for "nothing is pending" must not end on what was true before the last seal.
+func TestStatusCountsWhatWasJustSealed(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog(), noRun: true}) // no pass will notice
+	if err := b.produce(20); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.log.Roll(); err != nil {
+		t.Fatal(err)
+	}
+	want := int64(len(b.log.Sealed(0)))
+	s := b.m.Status(time.Now())
+	if len(s) != 1 || want == 0 || s[0].View.PendingSegments != want || s[0].View.PendingBytes == 0 || s[0].View.OldestUnuploaded.IsZero() {
+		t.Errorf("%d segments are sealed, status %+v", want, s)
+	}
+}
