@@ -74,7 +74,7 @@ func openS3(ctx context.Context, u *url.URL, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := s3Config(ctx, u.Query().Get("region"), o.Credentials)
+	cfg, err := s3Config(ctx, u.Query().Get("region"), o.Credentials, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,12 @@ func s3Behaviour(so *s3.Options, log *slog.Logger) {
 		ro.MaxBackoff = 2 * time.Second
 		ro.RateLimiter = ratelimit.None
 	})
-	so.Logger = logging.LoggerFunc(func(c logging.Classification, format string, v ...any) {
+	so.Logger = sdkLogger(log)
+}
+
+// sdkLogger keeps the SDK from writing to standard error itself.
+func sdkLogger(log *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(c logging.Classification, format string, v ...any) {
 		say := log.Debug
 		if c == logging.Warn {
 			say = log.Warn
@@ -128,8 +133,8 @@ func s3Behaviour(so *s3.Options, log *slog.Logger) {
 	})
 }
 
-func s3Config(ctx context.Context, region string, c *Credentials) (aws.Config, error) {
-	var opts []func(*config.LoadOptions) error
+func s3Config(ctx context.Context, region string, c *Credentials, log *slog.Logger) (aws.Config, error) {
+	opts := []func(*config.LoadOptions) error{config.WithLogger(sdkLogger(log))} // the search for credentials has things to say
 	if region != "" {
 		opts = append(opts, config.WithRegion(region))
 	}
