@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,10 @@ func TestComposeFileStartsBrokerAndMinIO(t *testing.T) {
 		t.Errorf("the broker's Dockerfile: %v", err)
 	}
 	checkServe(t, broker.Command)
+	// The MinIO of the file has no certificate; to a host that is not this one the driver speaks TLS unless told.
+	if !slices.Contains(broker.Command, "--store=minio://minio:9000/coldbrook?secure=false") {
+		t.Errorf("the broker's command has no store without TLS: %q", broker.Command)
+	}
 	for name, s := range file.Services {
 		for _, v := range s.Volumes {
 			volume, _, _ := strings.Cut(v, ":")
