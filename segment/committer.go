@@ -4,18 +4,24 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// syncParallel bounds how many files one round syncs at the same time.
-const syncParallel = 16
+// syncWorkers is how many syncs of a log directory run at the same time. The
+// kernel commits its journal once for all that wait for it; more workers than
+// this make each sync cover less. Measured: see doc.go.
+const syncWorkers = 8
 
 // committer is the group commit of one log directory. Appends put their log on
-// its list; each round syncs the files of all logs on the list, in parallel, and
-// moves their SyncedOffset. What is appended during a round waits for the next
-// one, so one sync pays for all who wait.
+// its list; workers take logs off and make durable all that is appended by then.
+// What is appended meanwhile puts the log on the list again: one sync pays for
+// all who wait for it. Of one log at most two syncs run at the same time (see
+// slot), so that the second collects while the first works.
 type committer struct {
 	dir  *Dir
 	wake chan struct{}
+	soon chan struct{} // the relaxed logs changed
 
 	mu      sync.Mutex
 	list    []*Log
@@ -23,10 +29,13 @@ type committer struct {
 }
 
 func newCommitter(d *Dir) *committer {
-	return &committer{dir: d, wake: make(chan struct{}, 1), relaxed: map[*Log]time.Time{}}
+	return &committer{
+		dir: d, wake: make(chan struct{}, syncWorkers), soon: make(chan struct{}, 1),
+		relaxed: map[*Log]time.Time{},
+	}
 }
 
-// add puts l on the list of the next round.
+// add puts l on the list, unless it is there.
 func (c *committer) add(l *Log) {
 	if l.queued.Swap(true) {
 		return
@@ -36,34 +45,48 @@ func (c *committer) add(l *Log) {
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
-	default:
+	default: // all workers are at work and look at the list before they wait
 	}
+}
+
+// take returns the log that waits for longest, nil if there is none.
+func (c *committer) take() *Log {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) == 0 {
+		return nil
+	}
+	l := c.list[0]
+	c.list[0] = nil
+	if c.list = c.list[1:]; len(c.list) == 0 {
+		c.list = c.list[:0]
+	}
+	return l
 }
 
 // addRelaxed puts l on the list for the call of OnSynced only, and notes when it
 // must be synced at the latest.
 func (c *committer) addRelaxed(l *Log, interval time.Duration) {
-	if interval > 0 {
-		c.mu.Lock()
-		if _, ok := c.relaxed[l]; !ok {
-			c.relaxed[l] = time.Now().Add(interval)
-		}
-		c.mu.Unlock()
-	}
 	c.add(l)
-}
-
-// take returns the list and starts a new one in spare.
-func (c *committer) take(spare []*Log) []*Log {
+	if interval <= 0 {
+		return
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := c.list
-	c.list = spare[:0]
-	return list
+	_, known := c.relaxed[l]
+	if !known {
+		c.relaxed[l] = time.Now().Add(interval)
+	}
+	c.mu.Unlock()
+	if !known {
+		select {
+		case c.soon <- struct{}{}:
+		default:
+		}
+	}
 }
 
-// due moves logs whose deadline is over to the list, and returns how long until
-// the next one, 0 if there is none.
+// due requests the sync of logs whose deadline is over, and returns how long
+// until the next one, 0 if there is none.
 func (c *committer) due(now time.Time) time.Duration {
 	c.mu.Lock()
 	var ready []*Log
@@ -84,9 +107,17 @@ func (c *committer) due(now time.Time) time.Duration {
 }
 
 func (c *committer) run(ctx context.Context) error {
+	var g errgroup.Group
+	for range syncWorkers {
+		g.Go(func() error { return c.work(ctx) })
+	}
+	g.Go(func() error { return c.watchDeadlines(ctx) })
+	return g.Wait()
+}
+
+func (c *committer) watchDeadlines(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var r round
 	for {
 		if wait := c.due(time.Now()); wait > 0 {
 			timer.Reset(wait)
@@ -97,102 +128,62 @@ func (c *committer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-			continue
+		case <-c.soon:
+		}
+	}
+}
+
+func (c *committer) work(ctx context.Context) error {
+	var job syncJob
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
 		case <-c.wake:
 		}
-		r.logs = c.take(r.spare)
-		r.spare = r.logs
-		c.commit(ctx, &r)
+		for l := c.take(); l != nil && ctx.Err() == nil; l = c.take() {
+			c.commit(ctx, l, &job)
+		}
 	}
 }
 
-// round is the memory of one group commit, kept for the next one. spare and logs
-// take turns as the list that appends fill.
-type round struct {
-	logs, spare []*Log
-	jobs        []syncJob
-	errs        []error
-}
-
-// commit carries out one round. After an error the directory is offline, the logs
-// of the round keep their SyncedOffset and nobody is told.
-func (c *committer) commit(ctx context.Context, r *round) {
-	start := time.Now()
-	if cap(r.jobs) < len(r.logs) {
-		r.jobs = append(r.jobs[:cap(r.jobs)], make([]syncJob, len(r.logs)-cap(r.jobs))...)
-		r.errs = make([]error, cap(r.jobs))
-	}
-	r.jobs, r.errs = r.jobs[:len(r.logs)], r.errs[:len(r.logs)]
-	var todo, files int
-	for i, l := range r.logs {
-		l.queued.Store(false)
-		r.errs[i] = nil
-		r.jobs[i].log = nil
-		if c.dir.Offline() != nil || !l.needSync.Swap(false) {
-			continue
-		}
-		ok, err := l.beginSync(&r.jobs[i])
-		if err != nil || !ok {
-			r.jobs[i].log = nil // closed or nothing to do
-			continue
-		}
-		todo++
-		files += len(r.jobs[i].parts)
-	}
-	c.sync(r, todo)
-	for i, l := range r.logs {
-		job := &r.jobs[i]
-		if job.log != nil && r.errs[i] != nil {
-			job.release()
-			// The error is the directory's now; OnOffline tells the owner.
-			_ = l.failSync(r.errs[i])
-			continue
-		}
-		if job.log != nil {
-			l.endSync(job)
-		}
-		if l.onSynced != nil && c.dir.Offline() == nil {
-			l.onSynced(l.synced.Load())
-		}
-		r.logs[i] = nil
-	}
-	if todo > 0 {
-		c.dir.metrics.round(ctx, time.Since(start), files)
-	}
-}
-
-// sync runs the jobs of a round: one alone here, more of them in parallel.
-func (c *committer) sync(r *round, todo int) {
-	if todo <= 1 {
-		for i := range r.jobs {
-			if r.jobs[i].log != nil {
-				r.errs[i] = r.jobs[i].run()
-			}
-		}
+// commit makes a log durable as far as it asks for that, and tells its owner.
+func (c *committer) commit(ctx context.Context, l *Log, job *syncJob) {
+	l.queued.Store(false)
+	if c.dir.Offline() != nil {
 		return
 	}
-	var next sync.Mutex
-	at := 0
-	take := func() int {
-		next.Lock()
-		defer next.Unlock()
-		for at < len(r.jobs) {
-			at++
-			if r.jobs[at-1].log != nil {
-				return at - 1
-			}
+	if l.needSync.Swap(false) {
+		slot, ok := l.trySlot()
+		if !ok {
+			return // whoever frees a slot puts l on the list again
 		}
-		return -1
-	}
-	work := func() {
-		for i := take(); i >= 0; i = take() {
-			r.errs[i] = r.jobs[i].run()
+		start := time.Now()
+		files, err := l.syncSlot(slot, job)
+		l.freeSlot(slot)
+		if err != nil {
+			return // closed, or the error is the directory's: OnOffline tells
+		}
+		if files > 0 {
+			c.dir.metrics.synced(ctx, time.Since(start))
 		}
 	}
-	var wg sync.WaitGroup
-	for range min(todo, syncParallel) - 1 {
-		wg.Go(work)
+	c.tell(l)
+}
+
+// tell calls the owner of a log, one call at a time: whoever comes meanwhile
+// leaves the call to the one who is there.
+func (c *committer) tell(l *Log) {
+	if l.onSynced == nil || l.telling.Add(1) != 1 {
+		return
 	}
-	work()
-	wg.Wait()
+	for {
+		seen := l.telling.Load()
+		if c.dir.Offline() == nil {
+			l.onSynced(l.synced.Load())
+		}
+		if l.telling.CompareAndSwap(seen, 0) {
+			return
+		}
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -143,49 +145,79 @@ func readNumbers(t *testing.T, l *Log, done chan struct{}) {
 	}
 }
 
-func TestManyLogsShareOneCommit(t *testing.T) {
-	var syncs atomic.Int64
-	hold := make(chan struct{})
-	fs := vfs.WithFaults(vfs.NewMem(), func(op vfs.Op) error {
-		if op.Kind == vfs.OpSync && op.Path == "/data/t-0/00000000000000000000.log" {
-			<-hold
-		}
-		if op.Kind == vfs.OpSync {
-			syncs.Add(1)
-		}
-		return nil
-	})
-	d := openDir(t, fs)
-	var acked sync.WaitGroup
-	logs := make([]*Log, 20)
-	for i := range logs {
-		acked.Add(1)
-		var once sync.Once
-		l, err := d.OpenLog(LogOptions{TopicPartition: metadata.TopicPartition{Topic: "t", Partition: int32(i)}, OnSynced: func(end int64) {
-			if end == 10 || i == 0 {
-				once.Do(acked.Done)
+// TestOneSyncPaysForAllWhoWait: while the syncs of a log are busy, any number of
+// appends come together in the next one.
+func TestOneSyncPaysForAllWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var syncs atomic.Int64
+		hold := make(chan struct{})
+		fs := vfs.WithFaults(vfs.NewMem(), func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync && strings.HasSuffix(op.Path, logSuffix) {
+				syncs.Add(1)
+				<-hold
 			}
-		}})
+			return nil
+		})
+		d := openDir(t, fs)
+		var acked atomic.Int64
+		l, err := d.OpenLog(LogOptions{TopicPartition: testTP, OnSynced: acked.Store})
 		if err != nil {
 			t.Fatal(err)
 		}
-		logs[i] = l
-	}
-	syncs.Store(0)
-	stop := running(t, d)
-	defer stop()
-	mustAppend(t, logs[0], 0, plain(1, "a"))
-	// The first round is held: all that comes now is one round.
-	for n := range 10 {
-		for _, l := range logs[1:] {
-			mustAppend(t, l, 0, plain(1, fmt.Sprint(n)))
+		stop := running(t, d)
+		defer stop()
+		for range 2 {
+			mustAppend(t, l, 0, plain(1, "a"))
+			synctest.Wait()
 		}
-	}
-	close(hold)
-	acked.Wait()
-	if got := syncs.Load(); got > 1+2*int64(len(logs)) {
-		t.Fatalf("%d syncs for %d appends to %d logs", got, 191, len(logs))
-	}
+		for range 100 {
+			mustAppend(t, l, 0, plain(1, "b"))
+		}
+		synctest.Wait()
+		if syncs.Load() != syncSlots || acked.Load() != 0 {
+			t.Fatalf("%d syncs at work, %d acked", syncs.Load(), acked.Load())
+		}
+		close(hold)
+		synctest.Wait()
+		if acked.Load() != 102 || syncs.Load() > syncSlots+2 {
+			t.Fatalf("%d acked with %d syncs", acked.Load(), syncs.Load())
+		}
+	})
+}
+
+// TestSlowSyncOfOneLogDoesNotHoldOthers: there is no barrier between logs.
+func TestSlowSyncOfOneLogDoesNotHoldOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		fs := vfs.WithFaults(vfs.NewMem(), func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync && op.Path == "/data/t-0/00000000000000000000.log" {
+				<-hold
+			}
+			return nil
+		})
+		d := openDir(t, fs)
+		stop := running(t, d)
+		defer stop()
+		var acked [5]atomic.Int64
+		for i := range acked {
+			l, err := d.OpenLog(LogOptions{TopicPartition: metadata.TopicPartition{Topic: "t", Partition: int32(i)}, OnSynced: acked[i].Store})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, l, 0, plain(1, "a"))
+		}
+		synctest.Wait()
+		for i := range acked {
+			if want := int64(min(i, 1)); acked[i].Load() != want {
+				t.Errorf("log %d: acked %d, want %d", i, acked[i].Load(), want)
+			}
+		}
+		close(hold)
+		synctest.Wait()
+		if acked[0].Load() != 1 {
+			t.Errorf("the slow log: acked %d", acked[0].Load())
+		}
+	})
 }
 
 // BenchmarkOpen1000 is the start of a broker with 1,000 partitions.

@@ -45,6 +45,8 @@ func (d *Dir) DeleteLog(l *Log) error {
 
 // shut marks the log closed and lets its files go. turn and maint must be held.
 func (l *Log) shut() {
+	l.lockSlots()
+	defer l.unlockSlots()
 	l.mu.Lock()
 	l.closed = true
 	parts := l.parts
@@ -53,6 +55,7 @@ func (l *Log) shut() {
 	}
 	l.mu.Unlock()
 	for _, p := range parts {
+		p.closeSecond()
 		for _, s := range p.files() {
 			s.retire()
 		}

@@ -295,7 +295,7 @@ func (d *Dir) Close() error {
 	d.closed = true
 	d.mu.Unlock()
 	var g errgroup.Group
-	g.SetLimit(syncParallel)
+	g.SetLimit(2 * syncWorkers)
 	for _, l := range d.Logs() {
 		g.Go(l.close)
 	}

@@ -15,10 +15,11 @@ import (
 // Log is one partition's log on the local disk. All methods are safe for
 // concurrent use.
 //
-// Three locks, taken in this order: turn, by whoever changes the end of the log
-// (append, roll, truncate), maint, by whoever writes files other than .log or
-// removes parts, and mu, which guards memory and is never held across I/O. turn
-// and maint are channels, because they are held while the disk works.
+// Locks, taken in this order: turn, by whoever changes the end of the log (append,
+// roll, truncate); maint, by whoever writes files other than .log or removes
+// parts; the slots, by whoever syncs a .log; and mu, which guards memory and is
+// never held across I/O. All but mu are channels, because they are held while the
+// disk works.
 type Log struct {
 	dir      *Dir
 	fs       vfs.FS
@@ -30,6 +31,8 @@ type Log struct {
 
 	turn  gate
 	maint gate
+	slots [syncSlots]gate
+	again atomic.Bool // somebody wanted a slot
 
 	config     atomic.Pointer[Config]
 	logStart   atomic.Int64
@@ -45,6 +48,7 @@ type Log struct {
 	queued     atomic.Bool  // the committer knows that there is something to do
 	needSync   atomic.Bool  // and it is a sync, not just news for OnSynced
 	sealing    atomic.Bool  // the sealer knows
+	telling    atomic.Int64 // calls of OnSynced that are due, the running one included
 
 	mu            sync.Mutex
 	parts         []*part // sorted; replaced, not changed in place, when it shrinks

@@ -222,9 +222,14 @@ func (l *Log) rest() {
 		return
 	}
 	defer l.turn.unlock()
+	if !l.slots[1].tryLock() {
+		return
+	}
+	defer l.freeSlot(1)
+	p := l.head()
+	p.closeSecond()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.active()
 	if l.closed || p.durable < p.size || p.dirUnsynced || p.reserved > p.size {
 		return
 	}

@@ -11,9 +11,8 @@ import (
 
 // metrics are the instruments of one log directory.
 type metrics struct {
-	syncTime  metric.Float64Histogram
-	syncFiles metric.Int64Histogram
-	attrs     metric.MeasurementOption
+	syncTime metric.Float64Histogram
+	attrs    metric.MeasurementOption
 
 	rolls   atomic.Int64
 	offline atomic.Bool
@@ -23,13 +22,8 @@ func newMetrics(m metric.Meter, path string) (*metrics, error) {
 	x := &metrics{attrs: metric.WithAttributeSet(attribute.NewSet(attribute.String("dir", path)))}
 	var err error
 	if x.syncTime, err = m.Float64Histogram("coldbrook_log_flush_seconds",
-		metric.WithUnit("s"), metric.WithDescription("Time of one group commit: the sync of all dirty segments of a log directory."),
+		metric.WithUnit("s"), metric.WithDescription("Time of one group commit: the sync of a log's active segment, for all appends that wait for it."),
 		metric.WithExplicitBucketBoundaries(.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 5)); err != nil {
-		return nil, err
-	}
-	if x.syncFiles, err = m.Int64Histogram("coldbrook_log_flush_files",
-		metric.WithDescription("Segments synced by one group commit."),
-		metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)); err != nil {
 		return nil, err
 	}
 	_, err = m.Int64ObservableCounter("coldbrook_log_rolls_total", metric.WithDescription("Segments closed."),
@@ -52,8 +46,7 @@ func newMetrics(m metric.Meter, path string) (*metrics, error) {
 	return x, err
 }
 
-// round notes a group commit.
-func (x *metrics) round(ctx context.Context, took time.Duration, files int) {
+// synced notes a group commit.
+func (x *metrics) synced(ctx context.Context, took time.Duration) {
 	x.syncTime.Record(ctx, took.Seconds(), x.attrs)
-	x.syncFiles.Record(ctx, int64(files), x.attrs)
 }

@@ -20,7 +20,7 @@ type LogOptions struct {
 	TopicID        metadata.TopicID
 	Config         Config
 	// OnSynced is called by the committer after SyncedOffset moved, one call at a
-	// time for a log directory. It must not block.
+	// time for one log. It must not block.
 	OnSynced func(end int64)
 }
 
@@ -65,7 +65,7 @@ func (d *Dir) newLog(o LogOptions) *Log {
 	l := &Log{
 		dir: d, fs: d.fs, path: filepath.Join(d.path, o.TopicPartition.String()), log: d.log,
 		tp: o.TopicPartition, topicID: o.TopicID, onSynced: o.OnSynced,
-		turn: newGate(), maint: newGate(),
+		turn: newGate(), maint: newGate(), slots: [syncSlots]gate{newGate(), newGate()},
 		producers: producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration),
 	}
 	l.config.Store(&cfg)

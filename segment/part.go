@@ -68,6 +68,7 @@ type part struct {
 
 	pinned      bool // file is log, pinned: from the first append until the part is sealed
 	file        vfs.File
+	second      vfs.File        // the same file opened again, guarded by slot 1
 	dirUnsynced bool            // the name of the log file is not durable yet
 	sideWritten [sideFiles]bool // that file was written, so it exists
 	sideNamed   [sideFiles]bool // its name is durable

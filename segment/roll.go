@@ -56,6 +56,9 @@ func (l *Log) restartAt(base int64) error {
 	l.localStart.Store(l.parts[0].base)
 	l.unpinLocked(p)
 	l.mu.Unlock()
+	l.slots[1].lock()
+	defer l.freeSlot(1)
+	p.closeSecond()
 	return l.unlink(p)
 }
 
@@ -188,6 +191,9 @@ func (l *Log) sealPart(p *part) error {
 	if err := l.flushSideFiles(p, true); err != nil {
 		return err
 	}
+	l.slots[1].lock()
+	defer l.freeSlot(1)
+	p.closeSecond() // no sync of this part begins any more
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.sealed, p.sealedAt, p.snapshot = true, time.Now(), nil
@@ -229,7 +235,10 @@ func (l *Log) syncPart(p *part) error {
 			return l.fail("trim segment", err)
 		}
 	}
-	if err := f.Sync(); err != nil {
+	l.slots[0].lock()
+	err = f.Sync()
+	l.freeSlot(0)
+	if err != nil {
 		return l.failSync(fmt.Errorf("sync segment %d: %w", p.base, err))
 	}
 	l.mu.Lock()

@@ -6,10 +6,53 @@ import (
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
+// Two syncs of one file may run at the same time, but not on one descriptor:
+// Linux reports a failed write-back once to each open file, so of two fsyncs on
+// the same one only one would learn of it, and the other would lie. A slot is the
+// right to sync with one set of descriptors. Slot 0 is the part's log file, slot 1
+// a second opening of it, made when it is first needed.
+const syncSlots = 2
+
+// trySlot takes a free slot. False means that there is none; the log goes back on
+// the committer's list as soon as there is.
+func (l *Log) trySlot() (int, bool) {
+	for range 2 {
+		for i := range l.slots {
+			if l.slots[i].tryLock() {
+				return i, true
+			}
+		}
+		// Once more after the wish is known, or a slot freed in between is missed.
+		l.again.Store(true)
+	}
+	return 0, false
+}
+
+func (l *Log) freeSlot(i int) {
+	l.slots[i].unlock()
+	if l.again.Swap(false) {
+		l.RequestSync()
+	}
+}
+
+// lockSlots waits until no sync runs and lets none begin.
+func (l *Log) lockSlots() {
+	for i := range l.slots {
+		l.slots[i].lock()
+	}
+}
+
+func (l *Log) unlockSlots() {
+	for i := range l.slots {
+		l.freeSlot(i)
+	}
+}
+
 // syncJob is what must be synced to make a log durable up to end. It is made
-// under mu and carried out without any lock.
+// under mu and carried out without any lock but its slot.
 type syncJob struct {
 	log        *Log
+	slot       int
 	generation int64
 	end        int64
 	parts      []syncPart
@@ -18,16 +61,33 @@ type syncJob struct {
 
 type syncPart struct {
 	part *part
-	file vfs.File // pinned
+	file vfs.File // pinned, of slot 0
 	size int64
 }
 
-// beginSync returns the job that makes everything durable that is appended now,
-// or false if it is durable already.
+// syncSlot makes everything durable that is appended now, and returns how many
+// files it synced. A failed sync takes the directory offline. The slot must be
+// held; job is memory to work with.
+func (l *Log) syncSlot(slot int, job *syncJob) (files int, err error) {
+	job.slot = slot
+	todo, err := l.beginSync(job)
+	if err != nil || !todo {
+		return 0, err
+	}
+	defer job.release()
+	if err := job.run(); err != nil {
+		return 0, err
+	}
+	l.endSync(job)
+	return len(job.parts), nil
+}
+
+// beginSync fills in the job that makes everything durable that is appended now,
+// or returns false if it is durable already.
 func (l *Log) beginSync(job *syncJob) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	*job = syncJob{log: l, generation: l.generation, end: l.end.Load(), parts: job.parts[:0], names: job.names[:0]}
+	job.log, job.generation, job.end = l, l.generation, l.end.Load()
 	first := len(l.parts)
 	for first > 0 && !l.parts[first-1].sealed {
 		first--
@@ -56,14 +116,41 @@ func (l *Log) beginSync(job *syncJob) (bool, error) {
 // run does the job's I/O: the oldest part first, as recovery expects.
 func (j *syncJob) run() error {
 	for _, p := range j.parts {
-		if err := p.file.Sync(); err != nil {
-			return fmt.Errorf("sync segment %d: %w", p.part.base, err)
+		f, err := j.fileOf(p)
+		if err != nil {
+			return j.log.fail("open segment for a second sync", err)
+		}
+		if err := f.Sync(); err != nil {
+			return j.log.failSync(fmt.Errorf("sync segment %d: %w", p.part.base, err))
 		}
 	}
 	if len(j.names) > 0 {
-		return j.log.fs.SyncDir(j.log.path)
+		return j.log.syncNames()
 	}
 	return nil
+}
+
+// fileOf returns the descriptor to sync a part with.
+func (j *syncJob) fileOf(p syncPart) (vfs.File, error) {
+	if j.slot == 0 {
+		return p.file, nil
+	}
+	if p.part.second == nil {
+		f, err := j.log.fs.OpenReadWrite(p.part.log.name)
+		if err != nil {
+			return nil, err
+		}
+		p.part.second = f
+	}
+	return p.part.second, nil
+}
+
+// closeSecond closes the descriptor of slot 1, which must be held.
+func (p *part) closeSecond() {
+	if p.second != nil {
+		_ = p.second.Close() // what it synced is durable; nothing was written to it
+		p.second = nil
+	}
 }
 
 func (j *syncJob) release() {
@@ -78,7 +165,6 @@ func (j *syncJob) release() {
 // endSync moves the durable end after a job was run. A job that a truncation
 // overtook says nothing, and another one is needed.
 func (l *Log) endSync(j *syncJob) {
-	defer j.release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.generation != j.generation {
@@ -116,17 +202,11 @@ func (l *Log) Sync() error {
 }
 
 func (l *Log) syncData() error {
+	l.slots[0].lock()
+	defer l.freeSlot(0)
 	var job syncJob
-	todo, err := l.beginSync(&job)
-	if err != nil || !todo {
-		return err
-	}
-	if err := job.run(); err != nil {
-		job.release()
-		return l.failSync(err)
-	}
-	l.endSync(&job)
-	return nil
+	_, err := l.syncSlot(0, &job)
+	return err
 }
 
 // failSync takes the directory offline: a failed sync is final, whatever its

@@ -14,6 +14,8 @@ func (l *Log) TruncateTo(offset int64) error {
 	defer l.turn.unlock()
 	l.maint.lock()
 	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
 	if err := l.check(); err != nil {
 		return err
 	}
@@ -102,6 +104,7 @@ func (l *Log) dropParts(i int) error {
 	}
 	l.mu.Unlock()
 	for _, p := range slices.Backward(gone) {
+		p.closeSecond()
 		if err := l.unlink(p); err != nil {
 			return err
 		}
@@ -273,6 +276,8 @@ func (l *Log) TruncateFullyAndStartAt(offset, logStart int64) error {
 	defer l.turn.unlock()
 	l.maint.lock()
 	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
 	if err := l.check(); err != nil {
 		return err
 	}
@@ -282,7 +287,7 @@ func (l *Log) TruncateFullyAndStartAt(offset, logStart int64) error {
 // reset is resetLocked for a log that is being opened.
 func (l *Log) reset(offset int64) error { return l.resetLocked(offset, offset) }
 
-// resetLocked empties the log. turn and maint must be held.
+// resetLocked empties the log. turn, maint and the slots must be held.
 func (l *Log) resetLocked(offset, logStart int64) error {
 	// What a crash leaves of the old records halfway is found by a full scan.
 	if err := l.lowerRecovery(0); err != nil {
