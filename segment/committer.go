@@ -24,7 +24,8 @@ type committer struct {
 	soon chan struct{} // the relaxed logs changed
 
 	mu      sync.Mutex
-	list    []*Log
+	list    []*Log // list[first:] waits
+	first   int
 	relaxed map[*Log]time.Time // deadline of logs that declare records synced
 }
 
@@ -53,13 +54,13 @@ func (c *committer) add(l *Log) {
 func (c *committer) take() *Log {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.list) == 0 {
+	if c.first == len(c.list) {
 		return nil
 	}
-	l := c.list[0]
-	c.list[0] = nil
-	if c.list = c.list[1:]; len(c.list) == 0 {
-		c.list = c.list[:0]
+	l := c.list[c.first]
+	c.list[c.first] = nil
+	if c.first++; c.first == len(c.list) || c.first >= 1024 {
+		c.list, c.first = c.list[:copy(c.list, c.list[c.first:])], 0
 	}
 	return l
 }

@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	syncTime metric.Float64Histogram
 	attrs    metric.MeasurementOption
+	record   []metric.RecordOption // attrs, made once
 
 	rolls   atomic.Int64
 	offline atomic.Bool
@@ -20,6 +21,7 @@ type metrics struct {
 
 func newMetrics(m metric.Meter, path string) (*metrics, error) {
 	x := &metrics{attrs: metric.WithAttributeSet(attribute.NewSet(attribute.String("dir", path)))}
+	x.record = []metric.RecordOption{x.attrs}
 	var err error
 	if x.syncTime, err = m.Float64Histogram("coldbrook_log_flush_seconds",
 		metric.WithUnit("s"), metric.WithDescription("Time of one group commit: the sync of a log's active segment, for all appends that wait for it."),
@@ -48,5 +50,5 @@ func newMetrics(m metric.Meter, path string) (*metrics, error) {
 
 // synced notes a group commit.
 func (x *metrics) synced(ctx context.Context, took time.Duration) {
-	x.syncTime.Record(ctx, took.Seconds(), x.attrs)
+	x.syncTime.Record(ctx, took.Seconds(), x.record...)
 }

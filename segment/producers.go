@@ -84,11 +84,15 @@ func (l *Log) checkMarker(b record.Batch, o AppendOptions) error {
 }
 
 // endTxnOf reads the marker of a control batch; false means that the batch
-// controls something else.
-func endTxnOf(b record.Batch) (m record.EndTxnMarker, ok bool, err error) {
+// controls nothing, or something else.
+func endTxnOf(b record.Batch) (record.EndTxnMarker, bool, error) {
 	if !b.IsControl() || !b.HasProducerID() || b.Count() == 0 {
-		return m, false, nil
+		return record.EndTxnMarker{}, false, nil
 	}
+	return readMarker(b)
+}
+
+func readMarker(b record.Batch) (m record.EndTxnMarker, ok bool, err error) {
 	err = b.Each(nil, func(r record.Record) error {
 		t, err := record.ParseControlType(r.Key)
 		if err != nil || t != record.ControlAbort && t != record.ControlCommit {
