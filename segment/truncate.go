@@ -344,6 +344,7 @@ func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byt
 	l.mu.Lock()
 	l.setEpochsLocked(slices.Clone(epochs))
 	l.cutEpochsLocked(start)
+	l.startEpochsLocked(l.logStart.Load())
 	l.producers.SetEnd(start)
 	l.noteUnstableLocked()
 	l.mu.Unlock()
