@@ -58,6 +58,8 @@ func (f *fetchAnswer) take(a *API, version int16, r replica.FetchResult) {
 	switch {
 	case f.code == kerr.UnknownServerError.Code:
 		a.log.Error("fetch", "topic", f.topic, "partition", f.partition, "offset", f.offset, "err", r.Err)
+	case f.code == kerr.UnknownTopicID.Code && version < 13:
+		f.code = kerr.UnknownTopicOrPartition.Code
 	case f.code == kerr.KafkaStorageError.Code && version <= 5:
 		// Clients of that age do not know the code; this one makes them retry.
 		f.code = kerr.NotLeaderForPartition.Code
@@ -114,8 +116,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 			continue
 		}
 		fr.Partitions = append(fr.Partitions, replica.FetchPartition{
-			Name: metadata.TopicPartition{Topic: f.topic, Partition: t.partition},
-			ID:   metadata.TopicIDPartition{Topic: t.id, Partition: t.partition}, ByID: req.Version >= 13,
+			ID:     metadata.TopicIDPartition{Topic: topic.ID, Partition: t.partition},
 			Offset: t.offset, MaxBytes: int(t.maxBytes), CurrentEpoch: t.currentEpoch, FetchedEpoch: t.fetchedEpoch, Tag: i,
 		})
 	}

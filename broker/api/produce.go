@@ -75,26 +75,44 @@ func (a *API) transactionDenied(ctx context.Context, c *call, req *kmsg.ProduceR
 }
 
 func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, code int16, parts []produced) []produced {
-	name := t.Topic
-	if c.Version >= 13 && code == 0 {
-		if topic, ok := a.o.Metadata.Image().TopicByID(t.TopicID); ok {
-			name = topic.Name
-		} else {
-			code = kerr.UnknownTopicID.Code
-		}
-	}
+	var topic *metadata.Topic
 	if code == 0 {
-		code = a.topicAllowed(ctx, c, auth.Write, name)
+		topic, code = a.topicToWrite(ctx, c, t)
+	}
+	name := t.Topic
+	if topic != nil {
+		name = topic.Name
 	}
 	for j := range t.Partitions {
 		q := &t.Partitions[j]
 		p := produced{topic: name, partition: q.Partition, code: code, index: -1, appended: replica.NotAppended()}
 		if code == 0 {
-			a.produceOne(c, &p, t.TopicID, q.Records, replica.Acks(req.Acks))
+			a.produceOne(c, &p, topic.ID, q.Records, replica.Acks(req.Acks))
 		}
 		parts = append(parts, p)
 	}
 	return parts
+}
+
+// topicToWrite finds a topic by id or name and says whether it may be written.
+// From here on it is its id that counts: not another topic of that name.
+func (a *API) topicToWrite(ctx context.Context, c *call, t *kmsg.ProduceRequestTopic) (*metadata.Topic, int16) {
+	img := a.o.Metadata.Image()
+	if c.Version >= 13 {
+		topic, ok := img.TopicByID(t.TopicID)
+		if !ok {
+			return nil, kerr.UnknownTopicID.Code
+		}
+		return topic, a.topicAllowed(ctx, c, auth.Write, topic.Name)
+	}
+	if code := a.topicAllowed(ctx, c, auth.Write, t.Topic); code != 0 {
+		return nil, code
+	}
+	topic, ok := img.Topic(t.Topic)
+	if !ok {
+		return nil, kerr.UnknownTopicOrPartition.Code
+	}
+	return topic, 0
 }
 
 // adminClient may write to internal topics: Kafka checks for the same client id.
@@ -107,7 +125,7 @@ var (
 )
 
 func (a *API) produceOne(c *call, p *produced, id metadata.TopicID, records []byte, acks replica.Acks) {
-	partition, err := a.producePartition(c, p, id)
+	partition, err := a.o.Replicas.PartitionByID(metadata.TopicIDPartition{Topic: id, Partition: p.partition})
 	if err == nil {
 		err = checkProduce(c.Version, records)
 	}
@@ -127,13 +145,6 @@ func (a *API) produceOne(c *call, p *produced, id metadata.TopicID, records []by
 	if p.code == kerr.UnknownServerError.Code {
 		a.log.Error("append", "topic", p.topic, "partition", p.partition, "err", err)
 	}
-}
-
-func (a *API) producePartition(c *call, p *produced, id metadata.TopicID) (*replica.Partition, error) {
-	if c.Version >= 13 {
-		return a.o.Replicas.PartitionByID(metadata.TopicIDPartition{Topic: id, Partition: p.partition})
-	}
-	return a.o.Replicas.Partition(metadata.TopicPartition{Topic: p.topic, Partition: p.partition})
 }
 
 // checkProduce holds what a producer sends to ProduceRequest.validateRecords:
@@ -157,6 +168,9 @@ func checkProduce(version int16, records []byte) error {
 // broker's disks is not told to clients.
 func (p *produced) fail(err error) {
 	p.code, p.message = codeOf(err), ""
+	if p.code == kerr.UnknownTopicID.Code {
+		p.code = kerr.UnknownTopicOrPartition.Code // found a moment ago, by whatever name
+	}
 	var re *record.RecordError
 	if errors.As(err, &re) {
 		p.index = int32(re.Index)

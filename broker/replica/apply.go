@@ -54,15 +54,11 @@ func (m *Manager) apply(ctx context.Context, img *metadata.Image) {
 	old := m.view.Load()
 	m.stopMissing(img, old, want)
 	opened, failed := m.openMissing(ctx, old, want)
-	next := &view{
-		byName: make(map[metadata.TopicPartition]*Partition, len(want)),
-		byID:   make(map[metadata.TopicIDPartition]*Partition, len(want)),
-		failed: failed,
-	}
+	next := &view{byID: make(map[metadata.TopicIDPartition]*Partition, len(want)), failed: failed}
 	maps.Copy(opened, old.byID)
 	for id, p := range opened {
 		if _, ok := want[id]; ok {
-			next.byID[id], next.byName[p.tp] = p, p
+			next.byID[id] = p
 		}
 	}
 	if !maps.Equal(old.byID, next.byID) || len(old.failed) > 0 || len(failed) > 0 {

@@ -25,9 +25,7 @@ func (r *FetchRequest) follower() bool { return r.Replica >= 0 }
 
 // FetchPartition asks for one partition's batches from Offset.
 type FetchPartition struct {
-	Name         metadata.TopicPartition
-	ID           metadata.TopicIDPartition // looked up instead of Name when ByID is set
-	ByID         bool
+	ID           metadata.TopicIDPartition
 	Offset       int64
 	MaxBytes     int
 	CurrentEpoch int32 // the caller's leader epoch, -1 if none
@@ -134,14 +132,7 @@ func (f *fetch) find(i int) (*Partition, error) {
 	if f.parts[i] != nil {
 		return f.parts[i], nil
 	}
-	q := &f.req.Partitions[i]
-	var p *Partition
-	var err error
-	if q.ByID {
-		p, err = f.m.PartitionByID(q.ID)
-	} else {
-		p, err = f.m.Partition(q.Name)
-	}
+	p, err := f.m.PartitionByID(f.req.Partitions[i].ID)
 	f.parts[i] = p
 	return p, err
 }

@@ -66,7 +66,6 @@ type Manager struct {
 
 // view is an immutable index of the partitions on this broker.
 type view struct {
-	byName map[metadata.TopicPartition]*Partition
 	byID   map[metadata.TopicIDPartition]*Partition
 	failed map[metadata.TopicIDPartition]error // those whose log does not open
 }
@@ -120,27 +119,30 @@ func (m *Manager) DirOffline(path string, cause error) {
 	}
 }
 
-// Partition finds a replica on this broker by name. ErrNotLeader means that the
-// partition exists and is not here, ErrPartitionOffline that it should be.
+// Partition finds a replica on this broker by name: that of the topic which has
+// the name now. ErrNotLeader means that the partition exists and is not here,
+// ErrPartitionOffline that it should be.
 func (m *Manager) Partition(tp metadata.TopicPartition) (*Partition, error) {
-	if p := m.view.Load().byName[tp]; p != nil {
-		return p, nil
-	}
 	t, ok := m.o.Metadata.Image().Topic(tp.Topic)
 	if !ok {
 		return nil, ErrUnknownPartition
 	}
-	return nil, m.notHere(t, tp.Partition)
+	p, err := m.PartitionByID(metadata.TopicIDPartition{Topic: t.ID, Partition: tp.Partition})
+	if errors.Is(err, ErrUnknownTopicID) {
+		err = ErrUnknownPartition // deleted since
+	}
+	return p, err
 }
 
 // PartitionByID is Partition by topic id; ErrUnknownTopicID when no topic has it.
 func (m *Manager) PartitionByID(tip metadata.TopicIDPartition) (*Partition, error) {
-	if p := m.view.Load().byID[tip]; p != nil {
-		return p, nil
-	}
 	t, ok := m.o.Metadata.Image().TopicByID(tip.Topic)
 	if !ok {
+		// Deleted, though maybe not yet here.
 		return nil, ErrUnknownTopicID
+	}
+	if p := m.view.Load().byID[tip]; p != nil {
+		return p, nil
 	}
 	return nil, m.notHere(t, tip.Partition)
 }
