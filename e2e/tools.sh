@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what the tests need beside Go, where it is missing: a C compiler for
-# the race detector and librdkafka, and kcat.
+# the race detector and librdkafka, kcat, and curl for the README's commands.
 set -eu
 missing=
 command -v gcc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
 command -v kcat >/dev/null 2>&1 || missing="$missing kcat"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
 [ -n "$missing" ] || exit 0
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	apt-get update -qq
