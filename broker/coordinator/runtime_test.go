@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/coordinator"
 	"github.com/coldbrook/coldbrook/segment/record"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/internal/memlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -63,7 +66,7 @@ type runtime = coordinator.Runtime[*words]
 
 type fixture struct {
 	t        *testing.T
-	log      *memLog
+	log      *memlog.Log
 	r        *runtime
 	unloaded chan struct{}
 	logged   *strings.Builder
@@ -72,7 +75,7 @@ type fixture struct {
 // run runs fn in a bubble with a runtime that leads nothing yet.
 func run(t *testing.T, fn func(t *testing.T, f *fixture)) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fixture{t: t, log: newMemLog(), unloaded: make(chan struct{}, 10), logged: &strings.Builder{}}
+		f := &fixture{t: t, log: memlog.New(), unloaded: make(chan struct{}, 10), logged: &strings.Builder{}}
 		var err error
 		f.r, err = coordinator.New(coordinator.Options[*words]{
 			Name: "words", Log: f.log,
@@ -97,7 +100,7 @@ func run(t *testing.T, fn func(t *testing.T, f *fixture)) {
 }
 
 func (f *fixture) load(epoch int32) {
-	f.log.lead(0, epoch)
+	f.log.Lead(0, epoch)
 	f.r.Load(0, epoch)
 	synctest.Wait()
 }
@@ -143,16 +146,16 @@ func pending(done <-chan error) bool { return len(done) == 0 }
 func TestAnswersLeaveWhenCommittedAndHandlersGoOn(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(1)
-		f.log.hold(true)
+		f.log.Hold(true)
 		a, b := f.write("a", "1"), f.write("b", "2")
-		if end := f.log.end(0); end != 2 {
+		if end := f.log.End(0); end != 2 {
 			t.Fatalf("log end is %d: the second write waited for the first one's commit", end)
 		}
 		if !pending(a) || !pending(b) {
 			t.Fatal("answered before the commit")
 		}
 		wantKept(t, f.kept(), map[string]string{"a": "1", "b": "2"})
-		f.log.commit(0)
+		f.log.Commit(0)
 		if err := errors.Join(<-a, <-b); err != nil {
 			t.Error(err)
 		}
@@ -162,7 +165,7 @@ func TestAnswersLeaveWhenCommittedAndHandlersGoOn(t *testing.T) {
 func TestReadWaitsForWhatItSaw(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(1)
-		f.log.hold(true)
+		f.log.Hold(true)
 		write := f.write("a", "1")
 		read := make(chan error, 1)
 		go func() {
@@ -176,7 +179,7 @@ func TestReadWaitsForWhatItSaw(t *testing.T) {
 		if !pending(read) {
 			t.Fatal("the read showed what is not committed")
 		}
-		f.log.commit(0)
+		f.log.Commit(0)
 		if err := errors.Join(<-write, <-read); err != nil {
 			t.Error(err)
 		}
@@ -187,7 +190,7 @@ func TestFailedAppendChangesNothing(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(1)
 		full := errors.New("disk full")
-		f.log.failAppends(func(int32, record.Batch) error { return full })
+		f.log.FailAppends(func(int32, record.Batch) error { return full })
 		var told error
 		_, err := coordinator.Write(t.Context(), f.r, 0, func(w *words, u *coordinator.Update) (bool, error) {
 			w.put("a", "1", u)
@@ -198,7 +201,7 @@ func TestFailedAppendChangesNothing(t *testing.T) {
 			t.Errorf("Write = %v, OnCommitted got %v; want %v", err, told, full)
 		}
 		wantKept(t, f.kept(), map[string]string{})
-		f.log.failAppends(nil)
+		f.log.FailAppends(nil)
 		if err := <-f.write("a", "2"); err != nil {
 			t.Error(err)
 		}
@@ -212,9 +215,9 @@ func TestUncommittedStateDoesNotSurviveALostLeadership(t *testing.T) {
 		if err := <-f.write("a", "1"); err != nil {
 			t.Fatal(err)
 		}
-		f.log.hold(true)
+		f.log.Hold(true)
 		lost := f.write("a", "2")
-		f.log.lead(0, 2) // another broker led meanwhile and did not have the record
+		f.log.Lead(0, 2) // another broker led meanwhile and did not have the record
 		if err := <-lost; !errors.Is(err, coordinator.ErrNotCoordinator) {
 			t.Errorf("write = %v, want ErrNotCoordinator", err)
 		}
@@ -225,7 +228,7 @@ func TestUncommittedStateDoesNotSurviveALostLeadership(t *testing.T) {
 		if got := f.r.Partitions(); len(got) != 0 {
 			t.Errorf("Partitions = %v, want none", got)
 		}
-		f.log.hold(false)
+		f.log.Hold(false)
 		f.r.Load(0, 2)
 		synctest.Wait()
 		wantKept(t, f.kept(), map[string]string{"a": "1"})
@@ -235,11 +238,11 @@ func TestUncommittedStateDoesNotSurviveALostLeadership(t *testing.T) {
 func TestFormerEpochCannotWrite(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(1)
-		f.log.lead(0, 2) // nobody told the runtime yet
+		f.log.Lead(0, 2) // nobody told the runtime yet
 		if err := <-f.write("a", "1"); !errors.Is(err, coordinator.ErrNotCoordinator) {
 			t.Errorf("write = %v, want ErrNotCoordinator", err)
 		}
-		if end := f.log.end(0); end != 0 {
+		if end := f.log.End(0); end != 0 {
 			t.Errorf("log end = %d, want 0", end)
 		}
 	})
@@ -247,7 +250,7 @@ func TestFormerEpochCannotWrite(t *testing.T) {
 
 func TestFailedCommitLoadsAgain(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
-		broken := &brokenLog{memLog: f.log, err: errors.New("log directory offline")}
+		broken := &brokenLog{Log: f.log, err: errors.New("log directory offline")}
 		r, err := coordinator.New(coordinator.Options[*words]{Log: broken, NewMachine: func(p *coordinator.Partition) *words {
 			return &words{kept: make(map[string]string), unloaded: f.unloaded}
 		}})
@@ -284,11 +287,16 @@ func TestFailedCommitLoadsAgain(t *testing.T) {
 }
 
 type brokenLog struct {
-	*memLog
+	*memlog.Log
+	mu  sync.Mutex
 	err error
 }
 
-func (l *brokenLog) heal() { l.change(func() { l.err = nil }) }
+func (l *brokenLog) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = nil
+}
 
 func (l *brokenLog) WaitCommitted(ctx context.Context, id int32, offset int64) error {
 	l.mu.Lock()
@@ -297,23 +305,23 @@ func (l *brokenLog) WaitCommitted(ctx context.Context, id int32, offset int64) e
 	if err != nil {
 		return err
 	}
-	return l.memLog.WaitCommitted(ctx, id, offset)
+	return l.Log.WaitCommitted(ctx, id, offset)
 }
 
 func TestLoadReplaysTheWholeLog(t *testing.T) {
 	for _, c := range []record.Compression{record.None, record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
 		run(t, func(t *testing.T, f *fixture) {
-			f.log.lead(0, 7)
+			f.log.Lead(0, 7)
 			for i := range 50 {
 				b := record.NewBuilder(record.BuilderOptions{Compression: c})
 				b.Append(1, fmt.Append(nil, "k", i%7), fmt.Append(nil, i))
 				b.Append(1, []byte("?new"), []byte("of a later version"))
-				f.log.put(0, b.Build())
+				f.log.Put(0, b.Build())
 			}
 			b := record.NewBuilder(record.BuilderOptions{Compression: c})
 			b.Append(1, []byte("k3"), nil)
-			f.log.put(0, b.Build())
-			f.log.put(0, record.NewEndTxnBatch(9, 2, record.EndTxnMarker{Commit: true}, 1))
+			f.log.Put(0, b.Build())
+			f.log.Put(0, record.NewEndTxnBatch(9, 2, record.EndTxnMarker{Commit: true}, 1))
 			f.r.Load(0, 7)
 			synctest.Wait()
 			wantKept(t, f.kept(), map[string]string{"k0": "49", "k1": "43", "k2": "44", "k4": "46", "k5": "47", "k6": "48"})
@@ -333,12 +341,12 @@ func TestOperationsDuringLoadFailAtOnce(t *testing.T) {
 		if err := <-f.write("a", "1"); !errors.Is(err, coordinator.ErrNotCoordinator) {
 			t.Errorf("before Load: %v, want ErrNotCoordinator", err)
 		}
-		f.log.reads = func() error { return errors.New("disk is slow today") }
+		f.log.FailReads(errors.New("disk is slow today"))
 		f.load(1)
 		if err := <-f.write("a", "1"); !errors.Is(err, coordinator.ErrLoading) {
 			t.Errorf("while loading: %v, want ErrLoading", err)
 		}
-		f.log.change(func() { f.log.reads = nil })
+		f.log.FailReads(nil)
 		time.Sleep(2 * time.Second)
 		if err := <-f.write("a", "1"); err != nil {
 			t.Errorf("after the load: %v", err)
@@ -349,7 +357,7 @@ func TestOperationsDuringLoadFailAtOnce(t *testing.T) {
 func TestUnloadAnswersWhoWaits(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(3)
-		f.log.hold(true)
+		f.log.Hold(true)
 		waits := f.write("a", "1")
 		f.r.Unload(0, 2) // of a former epoch: ignored
 		synctest.Wait()
@@ -388,7 +396,7 @@ func TestLoadOfAHigherEpochStartsOver(t *testing.T) {
 func TestCallerThatGivesUpDoesNotStopTheWrite(t *testing.T) {
 	run(t, func(t *testing.T, f *fixture) {
 		f.load(1)
-		f.log.hold(true)
+		f.log.Hold(true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := coordinator.Write(ctx, f.r, 0, func(w *words, u *coordinator.Update) (bool, error) {
@@ -398,7 +406,7 @@ func TestCallerThatGivesUpDoesNotStopTheWrite(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Write = %v, want DeadlineExceeded", err)
 		}
-		f.log.commit(0)
+		f.log.Commit(0)
 		synctest.Wait()
 		wantKept(t, f.kept(), map[string]string{"a": "1"})
 	})
@@ -418,7 +426,7 @@ func TestSplitUpdateTakesSeveralBatches(t *testing.T) {
 			})
 			return err
 		}
-		f.log.failAppends(func(_ int32, b record.Batch) error {
+		f.log.FailAppends(func(_ int32, b record.Batch) error {
 			if b.Size() > 400 {
 				return record.ErrTooLarge
 			}

@@ -41,6 +41,8 @@ var imports = map[string][]string{
 
 	"broker/replica":     {"segment", "metadata"},
 	"broker/coordinator": {"segment/record"},
+	// An internal topic in memory, for the tests of both coordinators.
+	"broker/coordinator/internal/memlog": {"broker/coordinator", "segment/record"},
 
 	// Offsets are kept in record batches; Kafka's group messages are kmsg's.
 	"broker/coordinator/group": {"broker/coordinator", "segment/record"},

@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/internal/memlog"
 )
 
 // benchCoordinator runs over a log in memory, outside of a bubble.
 func benchCoordinator(b *testing.B) *Coordinator {
-	c, err := New(Options{Log: newMemLog(), Config: testConfig()})
+	c, err := New(Options{Log: memlog.New(), Config: testConfig()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/segment/record"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/internal/memlog"
 )
 
 // The golden log has keys of versions 0 to 3 and 8, offset values of all
@@ -22,7 +24,7 @@ func TestGoldenLogIsReadForEver(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig()
-		b := &bench{t: t, log: newMemLog(), config: config}
+		b := &bench{t: t, log: memlog.New(), config: config}
 		for rest := raw; len(rest) > 0; {
 			var batch record.Batch
 			if batch, rest, err = record.Next(rest); err != nil {
@@ -31,7 +33,7 @@ func TestGoldenLogIsReadForEver(t *testing.T) {
 			if err := batch.Verify(); err != nil {
 				t.Fatal(err)
 			}
-			b.log.put(0, batch)
+			b.log.Put(0, batch)
 		}
 		b.start()
 		defer b.stop()

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coldbrook/coldbrook/broker/coordinator"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/internal/memlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // synctest bubble.
 type bench struct {
 	t      *testing.T
-	log    *memLog
+	log    *memlog.Log
 	c      *Coordinator
 	epoch  int32
 	loaded time.Time
@@ -33,7 +35,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T, config Config) *bench {
-	b := &bench{t: t, log: newMemLog(), config: config, topics: make(map[string][16]byte)}
+	b := &bench{t: t, log: memlog.New(), config: config, topics: make(map[string][16]byte)}
 	b.start()
 	return b
 }
@@ -71,7 +73,7 @@ func (b *bench) start() {
 // lead loads the partition at a new epoch; what was not committed is lost.
 func (b *bench) lead() {
 	b.epoch++
-	b.log.lead(0, b.epoch)
+	b.log.Lead(0, b.epoch)
 	b.c.Load(0, b.epoch)
 	b.loaded = time.Now()
 	synctest.Wait()

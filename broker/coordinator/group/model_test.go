@@ -132,8 +132,8 @@ func wantCodes(resp *kmsg.OffsetCommitResponse, want int16) error {
 func drawFailedCommit(t *rapid.T) offsetStep {
 	group, tps := modelGroups.Draw(t, "group"), drawPartitions(t)
 	return offsetStep{fmt.Sprintf("commit that fails %q %v", group, tps), func(m *offsetModel) error {
-		m.b.log.failAppends(func(int32, record.Batch) error { return fmt.Errorf("full") })
-		defer m.b.log.failAppends(nil)
+		m.b.log.FailAppends(func(int32, record.Batch) error { return fmt.Errorf("full") })
+		defer m.b.log.FailAppends(nil)
 		return wantCodes(m.b.c.OffsetCommit(m.b.t.Context(), Client{}, m.request(group, tps, 5000)), codeCoordinatorNotAvail)
 	}}
 }
@@ -142,11 +142,11 @@ func drawFailedCommit(t *rapid.T) offsetStep {
 func drawLostCommit(t *rapid.T) offsetStep {
 	group, tps := modelGroups.Draw(t, "group"), drawPartitions(t)
 	return offsetStep{fmt.Sprintf("commit that is lost %q %v", group, tps), func(m *offsetModel) error {
-		m.b.log.hold(true)
+		m.b.log.Hold(true)
 		answer := make(chan *kmsg.OffsetCommitResponse, 1)
 		go func() { answer <- m.b.c.OffsetCommit(m.b.t.Context(), Client{}, m.request(group, tps, 6000)) }()
 		synctest.Wait()
-		m.b.log.hold(false)
+		m.b.log.Hold(false)
 		m.b.lead()
 		return wantCodes(<-answer, codeNotCoordinator)
 	}}
@@ -368,12 +368,12 @@ func drawFlaky(t *rapid.T) groupStep {
 	if rapid.Bool().Draw(t, "appends fail") {
 		fail = func(int32, record.Batch) error { return fmt.Errorf("full") }
 	}
-	return groupStep{fmt.Sprint("appends fail: ", fail != nil), func(m *groupModel) error { m.b.log.failAppends(fail); return nil }}
+	return groupStep{fmt.Sprint("appends fail: ", fail != nil), func(m *groupModel) error { m.b.log.FailAppends(fail); return nil }}
 }
 
 func drawGroupCrash(*rapid.T) groupStep {
 	return groupStep{"crash", func(m *groupModel) error {
-		m.b.log.failAppends(nil)
+		m.b.log.FailAppends(nil)
 		m.b.crash()
 		m.generation = -1 // one that was not stored is given again
 		return nil
@@ -401,7 +401,7 @@ func (m *groupModel) check() error {
 // who waited were answered, or the bubble would not end.
 func (m *groupModel) silence() error {
 	defer m.b.stop()
-	m.b.log.failAppends(nil)
+	m.b.log.FailAppends(nil)
 	time.Sleep(10*time.Minute + time.Second)
 	m.p.settle()
 	for _, g := range m.b.c.ListGroups(m.b.t.Context(), Client{}, kmsg.NewPtrListGroupsRequest()).Groups {

@@ -273,16 +273,16 @@ func (s *script) admin(d *datadriven.TestData, group, arg string) string {
 	ctx := s.t.Context()
 	switch d.Cmd {
 	case "hold":
-		s.b.log.hold(true)
+		s.b.log.Hold(true)
 	case "commit-log":
-		s.b.log.commit(0)
+		s.b.log.Commit(0)
 	case "fail-appends":
-		s.b.log.failAppends(nil)
+		s.b.log.FailAppends(nil)
 		if arg == "on" {
-			s.b.log.failAppends(func(int32, record.Batch) error { return errors.New("not enough replicas") })
+			s.b.log.FailAppends(func(int32, record.Batch) error { return errors.New("not enough replicas") })
 		}
 	case "restart":
-		s.b.log.hold(false)
+		s.b.log.Hold(false)
 		s.b.lead()
 	case "unload":
 		s.b.c.Unload(0, s.b.epoch)

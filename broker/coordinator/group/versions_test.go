@@ -14,6 +14,8 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/coordinator"
 	"github.com/coldbrook/coldbrook/segment/record"
+
+	"github.com/coldbrook/coldbrook/broker/coordinator/internal/memlog"
 )
 
 // onWire encodes a response as its version has it and reads it again.
@@ -229,12 +231,12 @@ func TestOffsetsOfAFormerTopicOfTheNameAreNotServed(t *testing.T) {
 func TestDeletedTopicsOffsetsGoEvenIfTheirPartitionIsLoading(t *testing.T) {
 	bubble(t, testConfig(), func(t *testing.T, b *bench) {
 		b.c.OffsetCommit(t.Context(), Client{}, commitRequest(9, "g", "t", [16]byte{}, 0, 5))
-		b.log.change(func() { b.log.reads = func() error { return errors.New("slow") } })
+		b.log.FailReads(errors.New("slow"))
 		b.lead()
 		done := make(chan error, 1)
 		go func() { done <- b.c.OnTopicsDeleted(t.Context(), []DeletedTopic{{Name: "t"}}) }()
 		synctest.Wait()
-		b.log.change(func() { b.log.reads = nil })
+		b.log.FailReads(nil)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -263,7 +265,7 @@ func TestCommitWithItsOwnRetentionExpiresByIt(t *testing.T) {
 
 func TestTooLargeCommitIsInvalidCommitOffsetSize(t *testing.T) {
 	bubble(t, testConfig(), func(t *testing.T, b *bench) {
-		b.log.failAppends(func(int32, record.Batch) error { return record.ErrTooLarge })
+		b.log.FailAppends(func(int32, record.Batch) error { return record.ErrTooLarge })
 		resp := b.c.OffsetCommit(t.Context(), Client{}, commitRequest(9, "g", "t", [16]byte{}, 0, 5))
 		if code := resp.Topics[0].Partitions[0].ErrorCode; code != kerr.InvalidCommitOffsetSize.Code {
 			t.Errorf("code %s, want INVALID_COMMIT_OFFSET_SIZE", codeName(code))
@@ -273,7 +275,7 @@ func TestTooLargeCommitIsInvalidCommitOffsetSize(t *testing.T) {
 
 func TestCommitThatIsNotReplicatedInTimeIsRetriable(t *testing.T) {
 	bubble(t, testConfig(), func(t *testing.T, b *bench) {
-		b.log.hold(true)
+		b.log.Hold(true)
 		began := time.Now()
 		resp := b.c.OffsetCommit(t.Context(), Client{}, commitRequest(9, "g", "t", [16]byte{}, 0, 5))
 		if code := resp.Topics[0].Partitions[0].ErrorCode; code != kerr.CoordinatorNotAvailable.Code || time.Since(began) != 5*time.Second {
@@ -293,10 +295,10 @@ func txnBatch(producer int64, key []byte, o offset) record.Batch {
 func TestOffsetsOfATransactionCountWhenItIsCommitted(t *testing.T) {
 	bubble(t, testConfig(), func(t *testing.T, b *bench) {
 		put := func(producer int64, partition int32, value int64) {
-			b.log.put(0, txnBatch(producer, offsetKey("g", "t", partition), offset{offset: value, expires: -1, committed: time.Now().UnixMilli()}))
+			b.log.Put(0, txnBatch(producer, offsetKey("g", "t", partition), offset{offset: value, expires: -1, committed: time.Now().UnixMilli()}))
 		}
 		end := func(producer int64, commit bool) {
-			b.log.put(0, record.NewEndTxnBatch(producer, 1, record.EndTxnMarker{Commit: commit}, 1))
+			b.log.Put(0, record.NewEndTxnBatch(producer, 1, record.EndTxnMarker{Commit: commit}, 1))
 		}
 		b.c.OffsetCommit(t.Context(), Client{}, commitRequest(9, "g", "t", [16]byte{}, 4, 40))
 		put(1, 0, 10) // committed
@@ -310,7 +312,7 @@ func TestOffsetsOfATransactionCountWhenItIsCommitted(t *testing.T) {
 		end(4, true)
 		tomb := record.NewBuilder(record.BuilderOptions{})
 		tomb.Append(1, offsetKey("g", "t", 4), nil)
-		b.log.put(0, tomb.Build())
+		b.log.Put(0, tomb.Build())
 		end(5, true)
 		b.crash()
 
@@ -410,16 +412,16 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	} {
 		config := DefaultConfig()
 		change(&config)
-		if _, err := New(Options{Log: newMemLog(), Config: config}); err == nil {
+		if _, err := New(Options{Log: memlog.New(), Config: config}); err == nil {
 			t.Errorf("New accepted %+v", config)
 		}
 	}
 	if _, err := New(Options{}); err == nil {
 		t.Error("New accepted no log")
 	}
-	if c, err := New(Options{Log: newMemLog()}); err != nil || c.PartitionOf("test") != 3556498%50 {
+	if c, err := New(Options{Log: memlog.New()}); err != nil || c.PartitionOf("test") != 3556498%50 {
 		t.Errorf("the zero Config is not Kafka's: %v", err)
 	}
 }
 
-var _ coordinator.Log = (*memLog)(nil)
+var _ coordinator.Log = (*memlog.Log)(nil)

@@ -1,4 +1,6 @@
-package coordinator_test
+// Package memlog is an internal topic in memory for the tests of the coordinators:
+// it commits, holds back and fails as it is told.
+package memlog
 
 import (
 	"bytes"
@@ -9,38 +11,39 @@ import (
 	"github.com/coldbrook/coldbrook/segment/record"
 )
 
-// memLog is an internal topic in memory. Batches are committed when appended,
+// Log is an internal topic in memory. Batches are committed when appended,
 // unless held; appends can be made to fail; leadership moves at will.
-type memLog struct {
+type Log struct {
 	mu         sync.Mutex
-	partitions map[int32]*memPartition
+	partitions map[int32]*partition
 	held       bool
 	fail       func(partition int32, batch record.Batch) error
-	reads      func() error
+	reads      error
 	moved      chan struct{} // closed and replaced when anything changes
 }
 
-type memPartition struct {
+type partition struct {
 	batches []record.Batch
 	epoch   int32 // that appends must have, -1 any
 	start   int64
 	end, hw int64
 }
 
-func newMemLog() *memLog {
-	return &memLog{partitions: make(map[int32]*memPartition), moved: make(chan struct{})}
+// New returns a log without batches that commits at once.
+func New() *Log {
+	return &Log{partitions: make(map[int32]*partition), moved: make(chan struct{})}
 }
 
-func (l *memLog) at(id int32) *memPartition {
+func (l *Log) at(id int32) *partition {
 	p := l.partitions[id]
 	if p == nil {
-		p = &memPartition{epoch: -1}
+		p = &partition{epoch: -1}
 		l.partitions[id] = p
 	}
 	return p
 }
 
-func (l *memLog) change(fn func()) {
+func (l *Log) change(fn func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fn()
@@ -48,17 +51,22 @@ func (l *memLog) change(fn func()) {
 	l.moved = make(chan struct{})
 }
 
-// commit moves the high watermark to the log's end.
-func (l *memLog) commit(id int32) { l.change(func() { p := l.at(id); p.hw = p.end }) }
+// Commit moves the high watermark to the log's end.
+func (l *Log) Commit(id int32) { l.change(func() { p := l.at(id); p.hw = p.end }) }
 
-func (l *memLog) hold(on bool) { l.change(func() { l.held = on }) }
+// Hold keeps appended batches from being committed.
+func (l *Log) Hold(on bool) { l.change(func() { l.held = on }) }
 
-func (l *memLog) failAppends(fn func(partition int32, batch record.Batch) error) {
+// FailAppends lets fn decide whether an append fails; nil lets all succeed.
+func (l *Log) FailAppends(fn func(partition int32, batch record.Batch) error) {
 	l.change(func() { l.fail = fn })
 }
 
-// lead makes this broker the leader at epoch; what was not committed is lost.
-func (l *memLog) lead(id, epoch int32) {
+// FailReads makes reads fail with err; nil lets them succeed.
+func (l *Log) FailReads(err error) { l.change(func() { l.reads = err }) }
+
+// Lead makes this broker the leader at epoch; what was not committed is lost.
+func (l *Log) Lead(id, epoch int32) {
 	l.change(func() {
 		p := l.at(id)
 		p.epoch = epoch
@@ -69,8 +77,8 @@ func (l *memLog) lead(id, epoch int32) {
 	})
 }
 
-// put appends a batch as it is.
-func (l *memLog) put(id int32, b record.Batch) {
+// Put appends a batch as it is.
+func (l *Log) Put(id int32, b record.Batch) {
 	l.change(func() {
 		p := l.at(id)
 		b.SetBaseOffset(p.end)
@@ -80,7 +88,8 @@ func (l *memLog) put(id int32, b record.Batch) {
 	})
 }
 
-func (l *memLog) Append(_ context.Context, id int32, batch []byte) (last int64, err error) {
+// Append is [coordinator.Log]'s.
+func (l *Log) Append(_ context.Context, id int32, batch []byte) (last int64, err error) {
 	b := record.Batch(bytes.Clone(batch))
 	l.change(func() {
 		p := l.at(id)
@@ -104,7 +113,8 @@ func (l *memLog) Append(_ context.Context, id int32, batch []byte) (last int64, 
 	return last, err
 }
 
-func (l *memLog) WaitCommitted(ctx context.Context, id int32, offset int64) error {
+// WaitCommitted is [coordinator.Log]'s.
+func (l *Log) WaitCommitted(ctx context.Context, id int32, offset int64) error {
 	l.mu.Lock()
 	epoch := l.at(id).epoch
 	l.mu.Unlock()
@@ -126,13 +136,12 @@ func (l *memLog) WaitCommitted(ctx context.Context, id int32, offset int64) erro
 	}
 }
 
-func (l *memLog) Read(_ context.Context, id int32, from int64, maxBytes int) (out []byte, next, end int64, err error) {
+// Read is [coordinator.Log]'s.
+func (l *Log) Read(_ context.Context, id int32, from int64, maxBytes int) (out []byte, next, end int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.reads != nil {
-		if err := l.reads(); err != nil {
-			return nil, 0, 0, err
-		}
+		return nil, 0, 0, l.reads
 	}
 	p := l.at(id)
 	next = from
@@ -152,13 +161,15 @@ func (l *memLog) Read(_ context.Context, id int32, from int64, maxBytes int) (ou
 	return out, next, p.end, nil
 }
 
-func (l *memLog) LogStart(_ context.Context, id int32) (int64, error) {
+// LogStart is [coordinator.Log]'s.
+func (l *Log) LogStart(_ context.Context, id int32) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at(id).start, nil
 }
 
-func (l *memLog) end(id int32) int64 {
+// End is the offset of the next record.
+func (l *Log) End(id int32) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at(id).end
