@@ -9,6 +9,7 @@ import (
 const (
 	deleteBatch = 500 // keys of one Delete
 	removeLimit = 10 * time.Second
+	stopLimit   = time.Second // removeLimit while stopping
 )
 
 // collect deletes the objects of the garbage items whose time has come. It returns the indexes of the items that
@@ -147,7 +148,11 @@ func (m *Manager) remove(ctx context.Context, keys []string) error {
 // removePairs deletes copies no manifest will ever name. It is best effort and bounded, also when ctx has ended:
 // what stays is an orphan for the collector.
 func (m *Manager) removePairs(ctx context.Context, dir string, stems []string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+	limit := removeLimit
+	if ctx.Err() != nil {
+		limit = stopLimit // somebody waits for the end of this broker
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	var keys []string
 	for _, s := range stems {
