@@ -113,6 +113,9 @@ func (c *cluster) start(settings map[string]string) *cluster {
 		c.t.Fatalf("broker ended at start: %v\n%s", c.err, c.log.String())
 	}
 	c.t.Cleanup(c.stop)
+	// The broker sees its own registration a moment after it made it.
+	for k := c.dial(); len(do[*kmsg.MetadataResponse](k, at(kmsg.NewPtrMetadataRequest(), 9)).Brokers) == 0; {
+	}
 	return c
 }
 
