@@ -26,9 +26,7 @@ import (
 func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 	c := b.settings.Load().Broker()
 	for _, path := range c.LogDirs {
-		if err := b.o.FS.MkdirAll(path); err != nil {
-			return err
-		}
+		// It makes the directory and its name durable: it must find none made by others.
 		d, err := segment.OpenDir(segment.DirOptions{
 			FS: b.o.FS, Path: path, Logger: b.log, Meter: b.o.Meter("segment"),
 			CheckpointInterval: c.CheckpointInterval, HighWatermarkInterval: c.WatermarkInterval,
