@@ -44,11 +44,6 @@ type AppendInfo struct {
 	Bytes         int
 }
 
-const (
-	reserveFrom = 1 << 20 // smaller segments reserve no space ahead
-	reserveStep = 8 << 20
-)
-
 // checked is a batch that passed validation.
 type checked struct {
 	batch record.Batch
@@ -249,18 +244,15 @@ func (l *Log) writable(p *part) (vfs.File, error) {
 	return f, nil
 }
 
-// reserve asks the file system for space ahead of large segments, in steps. The
-// size of the file does not change.
+// reserve asks the file system for the space of a whole segment, with
+// preallocate=true. The size of the file does not change, so that Kafka's tools
+// read it at any time.
 func (l *Log) reserve(p *part, f vfs.File, n int64, cfg *Config) {
 	end := p.size + n
-	if end <= p.reserved || end < reserveFrom && !cfg.Preallocate {
+	if !cfg.Preallocate || end <= p.reserved {
 		return
 	}
-	from := max(p.reserved, p.size)
-	to := min(end+reserveStep, max(cfg.SegmentBytes, end))
-	if cfg.Preallocate {
-		to = max(cfg.SegmentBytes, end)
-	}
+	from, to := max(p.reserved, p.size), max(cfg.SegmentBytes, end)
 	// Only a hint: whether there is space is the business of the write.
 	_ = f.Preallocate(from, to-from)
 	p.reserved = to

@@ -1,9 +1,11 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
@@ -21,6 +23,7 @@ type RemoteData interface {
 // before WriteTo or AppendTo. Release must be called once; the other methods not
 // after it.
 type Chunk struct {
+	dir     *Dir
 	regions []region
 	size    int64
 	first   int64
@@ -51,6 +54,10 @@ func (c *Chunk) WriteTo(w io.Writer) (int64, error) {
 	for _, r := range c.regions {
 		n, err := vfs.CopyTo(w, r.file, r.off, r.size)
 		total += n
+		if errors.Is(err, syscall.EIO) {
+			// Not the connection: the disk.
+			err = c.dir.fail(err)
+		}
 		if err != nil {
 			return total, fmt.Errorf("send %d bytes of %s at %d: %w", r.size, r.file.Name(), r.off, err)
 		}
@@ -69,7 +76,9 @@ func (c *Chunk) AppendTo(dst []byte) ([]byte, error) {
 			continue
 		}
 		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
+			err = io.ErrUnexpectedEOF // truncated meanwhile
+		} else {
+			err = c.dir.fail(err)
 		}
 		return dst[:at], fmt.Errorf("read %s at %d: %w", r.file.Name(), r.off, err)
 	}

@@ -1,5 +1,85 @@
 // Package segment stores the records of partitions on the local disk: a [Dir] is
 // one log directory, a [Log] one partition in it. It hides files, indexes, the
-// cache of leader epochs, producer state, group commit, recovery and Kafka's file
-// formats.
+// lineage of leader epochs, producer state, group commit, recovery and Kafka's
+// file formats.
+//
+// # Promises
+//
+//   - LogStart ≤ LocalLogStart ≤ LastStableOffset ≤ HighWatermark ≤ LogEnd, and
+//     RecoveryPoint ≤ SyncedOffset ≤ LogEnd.
+//   - What is below SyncedOffset survives a power loss (unless flush.messages > 1
+//     let it pass for durable); what is above may be lost, but only from the end.
+//   - A failed fsync is final and takes the log directory offline, like any I/O
+//     error. A full disk does not: the append fails, leaves nothing behind, and
+//     the next one may work.
+//   - Readers hold pinned regions of files. Nothing that happens to the log changes
+//     what they read below the high watermark.
+//   - An idle log costs no CPU, no descriptor beyond a bounded cache, and about a
+//     kilobyte.
+//
+// # Files
+//
+// All are Kafka's, byte for byte; integers are big endian.
+//
+//	<base>.log          batches as they were sent
+//	<base>.index        last offset of a batch − base (4), position of the batch (4);
+//	                    an entry for the first batch that starts more than
+//	                    index.interval.bytes behind the one with the last entry
+//	<base>.timeindex    largest timestamp so far (8), last offset of its batch − base (4);
+//	                    with each entry of .index if it grew, and at the close
+//	<base>.txnindex     version 0 (2), producer id, first, last, last stable offset (8 each)
+//	<offset>.snapshot   producer state when the log ended at offset (package producer)
+//	leader-epoch-checkpoint, *-offset-checkpoint, partition.metadata, meta.properties,
+//	.kafka_cleanshutdown
+//
+// Files other than .log and indexes change only by [vfs.WriteFileAtomic]. Files
+// that end with .torn are what a recovery cut off.
+//
+// # What is durable when
+//
+// An append is one write. The committer syncs the .log, and the directory if the
+// file is new, then SyncedOffset moves. Indexes, epochs and snapshots lag behind:
+// they are derived. RecoveryPoint is the offset up to which they are durable too;
+// it moves when a segment is sealed and once a minute, always after the files it
+// speaks of. Before records below it go away (truncation), it is lowered on disk.
+//
+// A restart after a crash reads what lies behind RecoveryPoint and checks its
+// CRCs. Bytes there that are no sound batch were never acked: the log is cut, a
+// copy put aside. Damage below RecoveryPoint is [ErrCorrupt] and fails the
+// partition. After a clean shutdown only the last index entry and what follows it
+// are read.
+//
+// Removal must be durable in an order. A sealed segment goes log file first, with
+// a sync of the directory, oldest segment first, after LogStart is on disk. A
+// truncation syncs everything before it returns, so that nothing old can ever
+// follow something new.
+//
+// # Choice of the group commit
+//
+// Measured on ext4 on a virtual disk, two cores shared with other load, each
+// figure the median of three runs (they vary by half): 20 appends outstanding on 6
+// logs, 5 on one, 200 on 100.
+//
+//	                                              64 KiB     1 KiB
+//	one loop: CRC32C, write, fdatasync            168 MB/s    5,000/s
+//	rounds over all dirty files, 6 logs           700        13,600
+//	  preallocated, size unchanged (KEEP_SIZE)    840        15,200
+//	  preallocated, size grown                    750        16,100
+//	  filled with zeros before                    430        21,600
+//	  files one after another                     600        16,200
+//	  one syncfs                                  890        18,000
+//	write with RWF_DSYNC by each append           820        21,900
+//	8 workers, file by file (this package)        710        19,500
+//	  preallocated, size unchanged                570        18,800
+//	rounds, 1 log / 100 logs                      360 / 600   2,700 / 13,100
+//	8 workers, 1 log / 100 logs                   330 / 1,000 6,200 / 31,800
+//
+// Workers win where it matters: a log never waits for the files of others, one log
+// overlaps two syncs, a hundred logs share the kernel's journal commits.
+// Preallocation brings nothing that shows; zeros help small appends and halve the
+// rest, because each byte is written twice. syncfs makes producers wait for
+// whatever else writes to the disk, RWF_DSYNC holds a thread per append and the
+// log's turn while the disk works; sync_file_range makes neither sizes nor the
+// disk's cache durable. io_uring was not tried: the time is the disk's, not the
+// calls'.
 package segment

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"syscall"
 
+	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
@@ -180,43 +181,80 @@ func (l *Log) loadIndex(p *part) error {
 	return l.rebuildIndex(p)
 }
 
-// indexSize returns the whole entries in an index file, -1 if it is missing.
+// indexSize returns the entries in an index file, -1 if it is missing or does not
+// hold whole entries.
 func indexSize(fsys vfs.FS, name string, width int64) (int, error) {
 	info, err := fsys.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size%width != 0 {
 		return -1, nil
 	}
 	return int(info.Size / width), err
 }
 
-// soundIndex checks the last entry against the log: Kafka's sanityCheck, and
-// whether the batch it points to is the one it names.
+// maxUncovered is how many bytes behind the last index entry are walked rather than
+// the index rebuilt.
+const maxUncovered = 16 << 20
+
+// soundIndex checks the last entries against the log: Kafka's sanityCheck, and
+// whether the batches they point to are those they name.
 func (l *Log) soundIndex(p *part, offsets, times int) bool {
 	if offsets < 0 || times < 0 || times == 0 && p.size > 0 {
 		return false
 	}
-	if offsets == 0 {
-		return true
+	var e offsetEntry
+	if offsets > 0 {
+		var b [offsetEntryLen]byte
+		if readEntry(p.idx, b[:], offsets-1) != nil {
+			return false
+		}
+		e = parseOffsetEntry(b[:], p.base)
+		if e.position == 0 || !l.batchAt(p, e.position, func(b record.Batch) bool { return b.LastOffset() == e.offset }) {
+			return false
+		}
 	}
-	idx, err := p.idx.pin()
+	if p.size-e.position > maxUncovered+int64(l.config.Load().IndexIntervalBytes) {
+		return false
+	}
+	return times == 0 || l.soundTime(p, offsets, times)
+}
+
+// soundTime checks the last entry of the time index.
+func (l *Log) soundTime(p *part, offsets, times int) bool {
+	var b [timeEntryLen]byte
+	if readEntry(p.tim, b[:], times-1) != nil {
+		return false
+	}
+	e := parseTimeEntry(b[:], p.base)
+	v := view{part: p, size: p.size, index: entryView{width: offsetEntryLen, first: offsets, count: offsets}}
+	var err error
+	if offsets > 0 {
+		if v.index.file, err = p.idx.pin(); err != nil {
+			return false
+		}
+		defer p.idx.unpin()
+	}
+	pos, err := v.locate(e.offset)
 	if err != nil {
 		return false
 	}
-	defer p.idx.unpin()
-	v := entryView{width: offsetEntryLen, first: offsets, count: offsets, file: idx}
-	var b [offsetEntryLen]byte
-	if v.at(b[:], offsets-1) != nil {
-		return false
-	}
-	e := parseOffsetEntry(b[:], p.base)
-	if e.offset <= p.base && e.position == 0 || e.position >= p.size {
-		return false
-	}
-	return l.batchAt(p, e.position, e.offset)
+	return l.batchAt(p, pos, func(b record.Batch) bool { return b.LastOffset() >= e.offset },
+		func(b record.Batch) bool { return b.LastOffset() == e.offset && b.MaxTimestamp() == e.timestamp })
 }
 
-// batchAt reports whether a batch that ends with last begins at pos.
-func (l *Log) batchAt(p *part, pos, last int64) bool {
+// readEntry reads one entry of an index file.
+func readEntry(s *segFile, dst []byte, i int) error {
+	f, err := s.pin()
+	if err != nil {
+		return err
+	}
+	defer s.unpin()
+	v := entryView{width: len(dst), first: i + 1, count: i + 1, file: f}
+	return v.at(dst, i)
+}
+
+// batchAt walks from a batch border at pos to the first batch for which the first
+// condition holds and reports whether all hold for it.
+func (l *Log) batchAt(p *part, pos int64, conditions ...func(record.Batch) bool) bool {
 	f, err := p.log.pin()
 	if err != nil {
 		return false
@@ -226,8 +264,19 @@ func (l *Log) batchAt(p *part, pos, last int64) bool {
 	buf := pageBuffers.Get().(*[pageBuffer]byte)
 	defer pageBuffers.Put(buf)
 	s.over(f, pos, p.size, buf[:])
-	b, err := s.step()
-	return err == nil && b.LastOffset() == last
+	for s.pos-pos <= maxUncovered {
+		b, err := s.step()
+		if err != nil {
+			return false
+		}
+		if len(conditions) == 1 {
+			return conditions[0](b)
+		}
+		if conditions[0](b) {
+			return conditions[1](b)
+		}
+	}
+	return false
 }
 
 // rebuildIndex makes the index of a sealed part from its records. maint must be

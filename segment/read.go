@@ -23,18 +23,34 @@ const maxRegions = 8
 // below o.UpTo, and ErrOffsetOutOfRange outside [LocalLogStart, LogEnd]. Safe for
 // concurrent use.
 func (l *Log) Read(offset int64, o ReadOptions) (*Chunk, error) {
+	for {
+		generation := l.truncations()
+		c, err := l.read(offset, o)
+		if err != nil && l.truncations() != generation {
+			continue // it fell into a truncation; now there is something else to read
+		}
+		return c, err
+	}
+}
+
+// truncations counts them.
+func (l *Log) truncations() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.generation
+}
+
+func (l *Log) read(offset int64, o ReadOptions) (*Chunk, error) {
 	start, end := l.LocalLogStart(), l.end.Load()
 	if offset < start || offset > end {
 		return nil, fmt.Errorf("%s: offset %d, have %d to %d: %w", l.tp, offset, start, end, ErrOffsetOutOfRange)
 	}
-	c := &Chunk{first: offset, next: offset}
-	upTo := min(o.UpTo, end)
 	if err := l.dir.Offline(); err != nil {
 		return nil, err
 	}
-	left := int64(max(o.MaxBytes, 0))
-	at := offset
-	for at < upTo && (left > 0 || c.size == 0 && o.MinOne) && len(c.regions) < maxRegions {
+	c := &Chunk{dir: l.dir, first: offset, next: offset}
+	upTo, left := min(o.UpTo, end), int64(max(o.MaxBytes, 0))
+	for at := offset; at < upTo && (left > 0 || c.size == 0 && o.MinOne) && len(c.regions) < maxRegions; {
 		v, err := l.viewAt(at)
 		if err != nil {
 			c.Release()

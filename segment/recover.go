@@ -67,7 +67,7 @@ func (l *Log) openClean(p *part, end int64) (bool, error) {
 	if err != nil {
 		return false, l.readError("open time index", p.tim.name, err)
 	}
-	if offsets > 0 && times <= 0 || offsets > 0 && !l.soundIndex(p, offsets, times) {
+	if p.size > 0 && (offsets > 0 || times > 0) && (offsets <= 0 || times <= 0 || !l.soundIndex(p, offsets, times)) {
 		return false, nil
 	}
 	p.offsets.reset(max(offsets, 0))
@@ -209,40 +209,11 @@ func (l *Log) recoverTail(point int64) error {
 	l.cutEpochsLocked(l.recovery.Load())
 	changed := false
 	for i := first; i < len(l.parts); i++ {
-		p := l.parts[i]
-		size, base := p.size, p.base
-		p.full, p.sealed, p.durable = i < len(l.parts)-1, false, 0
-		if err := l.loadTxns(p, point); err != nil {
+		cut, err := l.recoverPart(i, point)
+		if err != nil {
 			return err
 		}
-		if err := l.trustIndex(p, point); err != nil {
-			return err
-		}
-		err := l.rescan(p, size, true, point)
-		var d *damage
-		switch {
-		case errors.As(err, &d):
-		case err != nil:
-			return err
-		case i+1 == len(l.parts):
-			continue
-		default:
-			following := l.parts[i+1].base
-			if following == p.next || following > p.next && l.config.Load().Compact {
-				p.next = following
-				p.addTime() // as at the roll
-				p.sealed = p.next <= point && l.complete(p)
-				continue
-			}
-			d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", base, p.next-1, following)}
-		}
-		if p.next < point {
-			return l.readError(fmt.Sprintf("recover, records up to %d were durable", point), p.log.name, d)
-		}
-		if err := l.cutTail(i, size, d); err != nil {
-			return err
-		}
-		changed = true
+		changed = changed || cut
 	}
 	last := l.active()
 	if last.next < point {
@@ -258,6 +229,42 @@ func (l *Log) recoverTail(point int64) error {
 	}
 	l.endAt(last.next, last)
 	return nil
+}
+
+// recoverPart reads what of a part lies behind the recovery point. If it is torn
+// there, the log ends there: recoverPart reports true and no part follows.
+func (l *Log) recoverPart(i int, point int64) (cut bool, err error) {
+	p := l.parts[i]
+	size := p.size
+	p.full, p.sealed, p.durable = i < len(l.parts)-1, false, 0
+	if err := l.loadTxns(p, point); err != nil {
+		return false, err
+	}
+	if err := l.trustIndex(p, point); err != nil {
+		return false, err
+	}
+	err = l.rescan(p, size, true, point)
+	var d *damage
+	switch {
+	case errors.As(err, &d):
+	case err != nil:
+		return false, l.readError("recover", p.log.name, err)
+	case i+1 == len(l.parts):
+		return false, nil
+	default:
+		following := l.parts[i+1].base
+		if following == p.next || following > p.next && l.config.Load().Compact {
+			p.next = following
+			p.addTime() // as at the roll
+			p.sealed = p.next <= point && l.complete(p)
+			return false, nil
+		}
+		d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", p.base, p.next-1, following)}
+	}
+	if p.next < point {
+		return false, l.readError(fmt.Sprintf("recover, records up to %d were durable", point), p.log.name, d)
+	}
+	return true, l.cutTail(i, size, d)
 }
 
 // trustIndex keeps of the indexes of p what is about offsets below the recovery
@@ -276,14 +283,14 @@ func (l *Log) trustIndex(p *part, point int64) error {
 	if point > p.base {
 		var last offsetEntry
 		n, last = soundOffsets(offsets, p.base, point, p.size)
-		if n > 0 && !l.batchAt(p, last.position, last.offset) {
+		if n > 0 && !l.batchAt(p, last.position, func(b record.Batch) bool { return b.LastOffset() == last.offset }) {
 			n = 0
 		}
 		if n > 0 {
 			m = soundTimes(times, p.base, last.offset)
 		}
-		if m == 0 {
-			n = 0 // there is a time with the first offset
+		if m == 0 || !l.soundTime(p, n, m) {
+			n, m = 0, 0 // there is a time with the first offset
 		}
 	}
 	p.offsets.reset(n)
@@ -352,6 +359,9 @@ func (l *Log) syncTail(first int, point int64, changed bool) error {
 			}
 		}
 		p.durable = p.size
+		if l.config.Load().Preallocate {
+			p.reserved = p.size + 1 // perhaps: what was reserved is given back at the close
+		}
 	}
 	return nil
 }

@@ -227,13 +227,23 @@ func (l *Log) newestIn(p *part, start int64, best *TimestampOffset) error {
 		// The record with the largest timestamp may lie below the log start.
 		from = start
 	}
-	_, _, err := l.scanRecords(p, from, func(b record.Batch) bool { return b.MaxTimestamp() > best.Timestamp },
-		func(r record.Record, epoch int32) bool {
-			if r.Offset >= start && r.Timestamp > best.Timestamp {
-				*best = TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: epoch}
-			}
-			return best.Timestamp >= largest
-		})
+	scan := func(from int64) error {
+		_, _, err := l.scanRecords(p, from, func(b record.Batch) bool { return b.MaxTimestamp() > best.Timestamp },
+			func(r record.Record, epoch int32) bool {
+				if r.Offset >= start && r.Timestamp > best.Timestamp {
+					*best = TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: epoch}
+				}
+				return best.Timestamp >= largest
+			})
+		return err
+	}
+	before := *best
+	err := scan(from)
+	if err == nil && best.Timestamp < largest && from > max(p.base, start) {
+		// The largest timestamp is a marker's: among the records it is somewhere.
+		*best = before
+		err = scan(max(p.base, start))
+	}
 	return err
 }
 
