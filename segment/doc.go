@@ -14,8 +14,8 @@
 //     the next one may work.
 //   - Readers hold pinned regions of files. Nothing that happens to the log changes
 //     what they read below the high watermark.
-//   - An idle log costs no CPU, no descriptor beyond a bounded cache, and about a
-//     kilobyte.
+//   - An idle log costs no CPU, no descriptor beyond a bounded cache, and some three
+//     kilobytes.
 //
 // # Files
 //
