@@ -205,10 +205,13 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tp metadata.TopicPartit
 	if err != nil {
 		return -1, -1, p.remoteError(p.log.LogStart(), err)
 	}
-	if cold < 0 {
+	switch {
+	case cold < 0:
 		return epoch, p.log.LogStart(), nil
+	case cold == m.o.Remote.View(p.tip).HighestEpoch:
+		return cold, lineage[0].StartOffset, nil // it goes on behind the tier
 	}
-	return cold, min(coldEnd, lineage[0].StartOffset), nil
+	return cold, coldEnd, nil
 }
 
 // DeleteRecords moves LogStart to offset, -1 for the high watermark, and
