@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand"
+	"net"
 
 	"github.com/coldbrook/coldbrook/broker"
 	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/e2e/power"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
@@ -17,6 +19,7 @@ import (
 type inProcess struct {
 	disk   *vfs.Mem
 	kv     *kv.Mem
+	power  *power.Line
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error
@@ -34,8 +37,12 @@ func (p *inProcess) start(ctx context.Context, b *Broker) error {
 	if err != nil {
 		return err
 	}
+	p.power = &power.Line{}
+	listen := func(ctx context.Context, addr string) (net.Listener, error) {
+		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	}
 	br, err := broker.New(broker.Options{
-		Settings: settings, Logger: slog.New(slog.NewTextHandler(&b.log, nil)), FS: p.disk, KV: p.kv,
+		Settings: settings, Logger: slog.New(slog.NewTextHandler(&b.log, nil)), FS: p.disk, KV: p.kv.Client(p.power.KV), Listen: p.power.Listen(listen),
 	})
 	if err != nil {
 		return err
@@ -63,6 +70,7 @@ func (p *inProcess) kill() error {
 	if p.done == nil {
 		return nil
 	}
+	p.power.Cut()
 	after := p.disk.Crash(rand.New(rand.NewSource(rand.Int63())), 50)
 	p.cancel()
 	<-p.done

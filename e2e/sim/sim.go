@@ -30,6 +30,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker"
 	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/wire"
+	"github.com/coldbrook/coldbrook/e2e/power"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -52,6 +53,7 @@ type world struct {
 	log     *slog.Logger
 
 	disk   *vfs.Mem
+	power  *power.Line
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error
@@ -94,9 +96,10 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.power = &power.Line{}
 	b, err := broker.New(broker.Options{
-		Settings: settings, Logger: w.log, FS: w.disk, KV: w.kv.Client(nil), Objects: w.store,
-		Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
+		Settings: settings, Logger: w.log, FS: w.disk, KV: w.kv.Client(w.power.KV), Objects: object.WithFaults(w.store, w.power.Objects),
+		Listen: w.power.Listen(func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) }),
 	})
 	if err != nil {
 		return err
@@ -118,6 +121,7 @@ func (w *world) start(ctx context.Context) error {
 
 // crash loses power: what was not synced may be gone.
 func (w *world) crash() {
+	w.power.Cut()
 	after := w.disk.Crash(oldrand.New(oldrand.NewSource(w.rng.Int64())), []int{0, 50, 100}[w.rng.IntN(3)])
 	w.cancel()
 	<-w.done
