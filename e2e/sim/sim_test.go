@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 5, "number of seeds to run")
+	seeds = flag.Int("seeds", 3, "number of seeds to run")
 	first = flag.Uint64("first", 1, "first seed")
 )
 
