@@ -40,6 +40,9 @@ func NewDir(path string) (*Dir, error) {
 	}
 	d := &Dir{root: root}
 	d.bufs.New = func() any { b := make([]byte, copyBytes); return &b }
+	if err := makeRoot(root); err != nil {
+		return nil, d.fail("open", "", err)
+	}
 	temp := filepath.Join(root, tempFolder)
 	if err := os.MkdirAll(temp, 0o755); err != nil {
 		return nil, d.fail("open", "", err)
@@ -210,6 +213,22 @@ func (d *Dir) mkdirs(folder string) error {
 	}
 	d.durable.Store(folder, struct{}{})
 	return nil
+}
+
+// makeRoot creates root and what is missing above it, each name durable, so that a power loss
+// does not take the whole store with one of them.
+func makeRoot(root string) error {
+	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(root)
+	if err := makeRoot(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(root, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFolder(parent)
 }
 
 func syncFolder(name string) error {
