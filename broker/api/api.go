@@ -126,10 +126,23 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 			return respond(c, e.waits(a, ctx, c)), nil
 		}
 	default:
+		if e.decides {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeoutOf(c.req))
+			defer cancel()
+		}
 		resp := e.now(a, ctx, c)
 		c.throttle = max(c.throttle, a.spent(c, began))
 		return respond(c, resp), nil
 	}
+}
+
+// timeoutOf is how long a request may wait for a decision of the cluster.
+func timeoutOf(req kmsg.Request) time.Duration {
+	if t, ok := req.(kmsg.TimeoutRequest); ok && t.Timeout() > 0 {
+		return time.Duration(t.Timeout()) * time.Millisecond
+	}
+	return decideWait
 }
 
 // spent charges the time of the ordered part to the client's request quota.

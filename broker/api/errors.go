@@ -28,6 +28,7 @@ var codes = []struct {
 	{replica.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{replica.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
 	{replica.ErrNotEnoughReplicasAfterAppend, kerr.NotEnoughReplicasAfterAppend},
+	{replica.ErrTimedOut, kerr.RequestTimedOut},
 	{replica.ErrPartitionOffline, kerr.KafkaStorageError},
 	{replica.ErrMovedToTier, kerr.OffsetMovedToTieredStorage},
 	// The store is away or an object is damaged: a client retries, and does not

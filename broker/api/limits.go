@@ -24,6 +24,7 @@ type limits struct {
 	of              *config.Settings
 	requestMaxBytes int32
 	fetchMaxBytes   int32
+	autoCreate      bool // auto.create.topics.enable
 }
 
 type currentLimits = atomic.Pointer[limits]
@@ -34,7 +35,7 @@ func (a *API) limits() *limits {
 		return l
 	}
 	b := s.Broker()
-	l := &limits{of: s, requestMaxBytes: b.RequestMaxBytes, fetchMaxBytes: b.FetchMaxBytes}
+	l := &limits{of: s, requestMaxBytes: b.RequestMaxBytes, fetchMaxBytes: b.FetchMaxBytes, autoCreate: b.AutoCreateTopics}
 	a.current.Store(l)
 	return l
 }

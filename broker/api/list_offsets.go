@@ -46,7 +46,9 @@ func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 			named[metadata.TopicPartition{Topic: req.Topics[i].Topic, Partition: req.Topics[i].Partitions[j].Partition}]++
 		}
 	}
-	var remote []func(context.Context)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var remote []func()
 	resp.Topics = make([]kmsg.ListOffsetsResponseTopic, len(req.Topics))
 	for i := range req.Topics {
 		t, rt := &req.Topics[i], &resp.Topics[i]
@@ -66,29 +68,20 @@ func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 			case named[q.TopicPartition] > 1:
 				rp.ErrorCode = kerr.InvalidRequest.Code
 			case a.o.Replicas.LooksRemote(q):
-				remote = append(remote, func(ctx context.Context) { a.listOffset(ctx, req, q, rp) })
+				remote = append(remote, func() { a.listOffset(ctx, req, q, rp) })
 			default:
 				a.listOffset(ctx, req, q, rp)
 			}
 		}
 	}
-	together(ctx, wait, remote)
-	return resp
-}
-
-// together runs look-ups in the tier side by side, for so long.
-func together(ctx context.Context, wait time.Duration, lookups []func(context.Context)) {
-	if len(lookups) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+	// Look-ups in the tier run side by side.
 	var g errgroup.Group
 	g.SetLimit(remoteLookups)
-	for _, lookup := range lookups {
-		g.Go(func() error { lookup(ctx); return nil })
+	for _, lookup := range remote {
+		g.Go(func() error { lookup(); return nil })
 	}
 	_ = g.Wait() // the errors are in the answers
+	return resp
 }
 
 func offsetQuery(req *kmsg.ListOffsetsRequest, t *kmsg.ListOffsetsRequestTopic, p *kmsg.ListOffsetsRequestTopicPartition) replica.OffsetQuery {

@@ -163,7 +163,7 @@ func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequ
 // autoCreate creates missing topics where client and broker both want it. denied
 // are those that the client may see but not create.
 func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest, asked []*kmsg.MetadataRequestTopic) (denied map[string]bool) {
-	if req.Version >= 4 && !req.AllowAutoTopicCreation || !a.o.Settings().Broker().AutoCreateTopics {
+	if req.Version >= 4 && !req.AllowAutoTopicCreation || !a.limits().autoCreate {
 		return nil
 	}
 	img := a.o.Metadata.Image()

@@ -14,6 +14,8 @@ import (
 func (a *API) offsetForLeaderEpoch(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.OffsetForLeaderEpochRequest)
 	resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+	ctx, cancel := context.WithTimeout(ctx, remoteListOffsetsWait)
+	defer cancel()
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()

@@ -186,17 +186,25 @@ func (p *produced) fail(err error) {
 
 // awaitAcks waits for all partitions within the request's timeout.
 func (a *API) awaitAcks(ctx context.Context, req *kmsg.ProduceRequest, parts []produced) {
-	var cancel context.CancelFunc
+	var timer *time.Timer
+	var late error
 	for i := range parts {
 		p := &parts[i]
 		if p.code != 0 || p.appended.Done() {
 			continue
 		}
-		if cancel == nil {
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(req.TimeoutMillis)*time.Millisecond)
-			defer cancel()
+		if late != nil {
+			p.fail(late)
+			continue
 		}
-		if err := p.appended.Wait(ctx); err != nil {
+		if timer == nil {
+			timer = time.NewTimer(time.Duration(req.TimeoutMillis) * time.Millisecond)
+			defer timer.Stop()
+		}
+		if err := p.appended.WaitOr(ctx, timer.C); err != nil {
+			if errors.Is(err, replica.ErrTimedOut) {
+				late = err
+			}
 			p.fail(err)
 		}
 	}

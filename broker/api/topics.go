@@ -98,8 +98,12 @@ func checkAssignments(img *metadata.Image, assignments [][]metadata.BrokerID) er
 	return nil
 }
 
-// topicReady bounds the wait for this broker to open a new topic's logs.
-const topicReady = 10 * time.Second
+const (
+	// topicReady bounds the wait for this broker to open a new topic's logs.
+	topicReady = 10 * time.Second
+	// decideWait bounds what waits for etcd where the request names no time.
+	decideWait = 30 * time.Second
+)
 
 // createTopic creates the topic and returns when this broker serves its
 // partitions, so that the client's next request finds them.
@@ -155,6 +159,8 @@ func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, err
 
 func (a *API) createMine(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
 	defer a.creating.end(s.name)
+	ctx, cancel := context.WithTimeout(ctx, topicReady)
+	defer cancel()
 	return a.createTopic(ctx, s)
 }
 

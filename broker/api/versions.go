@@ -20,6 +20,8 @@ type entry struct {
 	waits func(*API, context.Context, *call) kmsg.Response
 	// raw builds its own response or waits only in part.
 	raw func(*API, context.Context, *call) (wire.Response, wire.Pending)
+	// decides says that now may wait for etcd, for as long as the request says.
+	decides bool
 	// maxBytes is the largest request, anyBytes or 0 for smallRequest.
 	maxBytes int32
 }
@@ -50,16 +52,16 @@ func versionTable() map[int16]entry {
 		{key: kmsg.DescribeGroups, min: 0, max: 6, waits: (*API).describeGroups},
 		{key: kmsg.ListGroups, min: 0, max: 5, waits: (*API).listGroups},
 		{key: kmsg.ApiVersions, min: 0, max: 4, now: (*API).apiVersions},
-		{key: kmsg.CreateTopics, min: 2, max: 7, now: (*API).createTopics},
-		{key: kmsg.DeleteTopics, min: 1, max: 6, now: (*API).deleteTopics},
+		{key: kmsg.CreateTopics, min: 2, max: 7, now: (*API).createTopics, decides: true},
+		{key: kmsg.DeleteTopics, min: 1, max: 6, now: (*API).deleteTopics, decides: true},
 		{key: kmsg.DeleteRecords, min: 0, max: 2, now: (*API).deleteRecords},
-		{key: kmsg.InitProducerID, min: 0, max: 5, now: (*API).initProducerID},
+		{key: kmsg.InitProducerID, min: 0, max: 5, now: (*API).initProducerID, decides: true},
 		{key: kmsg.OffsetForLeaderEpoch, min: 2, max: 4, waits: (*API).offsetForLeaderEpoch},
 		{key: kmsg.DescribeConfigs, min: 1, max: 4, now: (*API).describeConfigs},
-		{key: kmsg.AlterConfigs, min: 0, max: 2, now: (*API).alterConfigs},
-		{key: kmsg.CreatePartitions, min: 0, max: 3, now: (*API).createPartitions},
+		{key: kmsg.AlterConfigs, min: 0, max: 2, now: (*API).alterConfigs, decides: true},
+		{key: kmsg.CreatePartitions, min: 0, max: 3, now: (*API).createPartitions, decides: true},
 		{key: kmsg.DeleteGroups, min: 0, max: 2, waits: (*API).deleteGroups},
-		{key: kmsg.IncrementalAlterConfigs, min: 0, max: 1, now: (*API).incrementalAlterConfigs},
+		{key: kmsg.IncrementalAlterConfigs, min: 0, max: 1, now: (*API).incrementalAlterConfigs, decides: true},
 		{key: kmsg.OffsetDelete, min: 0, max: 0, waits: (*API).offsetDelete},
 		{key: kmsg.DescribeCluster, min: 0, max: 2, now: (*API).describeCluster},
 		{key: kmsg.DescribeTopicPartitions, min: 0, max: 0, now: (*API).describeTopicPartitions},

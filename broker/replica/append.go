@@ -67,7 +67,11 @@ func notAppended(logStart int64) Appended {
 // Wait returns when the append is acknowledged as its acks asked: synced on
 // the leader for 1, committed for all. A lost leadership is ErrNotLeader: the
 // records may or may not survive, as in Kafka.
-func (a Appended) Wait(ctx context.Context) error {
+func (a Appended) Wait(ctx context.Context) error { return a.WaitOr(ctx, nil) }
+
+// WaitOr is Wait that gives up with ErrTimedOut when expired delivers. It costs
+// less than a context of its own for each of many appends.
+func (a Appended) WaitOr(ctx context.Context, expired <-chan time.Time) error {
 	if done, err := a.settled(); done || err != nil {
 		return err
 	}
@@ -79,6 +83,8 @@ func (a Appended) Wait(ctx context.Context) error {
 		}
 		select {
 		case <-moved:
+		case <-expired:
+			return fmt.Errorf("%w: acks of %s at offset %d", ErrTimedOut, p.tp, a.LastOffset)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for acks of %s at offset %d: %w", p.tp, a.LastOffset, ctx.Err())
 		}

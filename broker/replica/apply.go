@@ -28,6 +28,7 @@ func (m *Manager) followImage(ctx context.Context) error {
 	for {
 		select {
 		case <-changed:
+		case <-m.reconfigured:
 		case <-retry.C:
 			if len(m.view.Load().failed) == 0 {
 				continue

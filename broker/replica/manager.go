@@ -107,6 +107,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Reconfigure has TopicConfig asked again for every partition: what topics
+// inherit from the broker has changed. It never blocks.
+func (m *Manager) Reconfigure() {
+	select {
+	case m.reconfigured <- struct{}{}:
+	default: // a pass is due anyway
+	}
+}
+
 // Ready is closed once the partitions of the first Image are open.
 func (m *Manager) Ready() <-chan struct{} { return m.ready }
 

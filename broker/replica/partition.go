@@ -26,6 +26,8 @@ var (
 	ErrNotEnoughReplicas = errors.New("not enough in-sync replicas")
 	// ErrNotEnoughReplicasAfterAppend means the same of records that are committed already.
 	ErrNotEnoughReplicasAfterAppend = errors.New("appended, but not enough in-sync replicas are left")
+	// ErrTimedOut means that acks did not come in the time the producer gave.
+	ErrTimedOut = errors.New("timed out")
 	// ErrPartitionOffline means the partition is this broker's but its log could not be opened.
 	ErrPartitionOffline = errors.New("partition is offline")
 	// ErrMovedToTier tells a follower that its offset is in the remote log only (KIP-405).
