@@ -100,29 +100,51 @@ func (l *Log) ExpireLocal(now time.Time, highestRemote int64, remoteLoaded bool)
 			if p.last() > highestRemote {
 				return false, nil
 			}
-			return l.expired(p, now, cfg.LocalRetentionAge, cfg.LocalRetentionBytes)
+			return l.expired(p, l.localBytes.Load(), now, cfg.LocalRetentionAge, cfg.LocalRetentionBytes)
 		})
 	}
-	return l.removeFront(func(p *part) (bool, error) {
-		if p.next <= l.logStart.Load() {
-			return true, nil
+	// The start moves first, durably: a restart must not find it lower.
+	if cfg.Delete {
+		start, err := l.expiredUpTo(now, cfg)
+		if err == nil {
+			err = l.moveLogStart(start)
 		}
-		if !cfg.Delete {
-			return false, nil
+		if err != nil {
+			return 0, err
 		}
-		ok, err := l.expired(p, now, cfg.RetentionAge, cfg.RetentionBytes)
-		if err != nil || !ok {
-			return false, err
-		}
-		// The start moves first, durably: a restart must not find it lower.
-		return true, l.moveLogStart(p.next)
-	})
+	}
+	return l.removeFront(func(p *part) (bool, error) { return p.next <= l.logStart.Load(), nil })
 }
 
-// expired reports whether retention by age or by size lets a segment go. Without
-// it, at least keep bytes must be left.
-func (l *Log) expired(p *part, now time.Time, age time.Duration, keep int64) (bool, error) {
-	if keep >= 0 && l.localBytes.Load()-p.size >= keep {
+// expiredUpTo returns the end of the segments at the front that retention lets go.
+func (l *Log) expiredUpTo(now time.Time, cfg *Config) (int64, error) {
+	l.mu.Lock()
+	parts, start := l.parts, l.logStart.Load()
+	l.mu.Unlock()
+	left := l.localBytes.Load()
+	for _, p := range parts[:len(parts)-1] {
+		l.mu.Lock()
+		ready := p.sealed && p.next <= l.hw.Load()
+		l.mu.Unlock()
+		if !ready {
+			break
+		}
+		if p.next > start {
+			ok, err := l.expired(p, left, now, cfg.RetentionAge, cfg.RetentionBytes)
+			if err != nil || !ok {
+				return start, err
+			}
+			start = p.next
+		}
+		left -= p.size
+	}
+	return start, nil
+}
+
+// expired reports whether retention by age or by size lets the first of left bytes'
+// segments go. Without it, at least keep bytes must be left.
+func (l *Log) expired(p *part, left int64, now time.Time, age time.Duration, keep int64) (bool, error) {
+	if keep >= 0 && left-p.size >= keep {
 		return true, nil
 	}
 	if age < 0 {
