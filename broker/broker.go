@@ -77,6 +77,7 @@ type Broker struct {
 	o        Options
 	log      *slog.Logger
 	settings atomic.Pointer[config.Settings]
+	dynamic  struct{ cluster, own map[string]string } // what settings hold of the Image
 
 	dirs       []*segment.Dir
 	kv         kv.KV

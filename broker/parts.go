@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"time"
 
@@ -90,7 +91,8 @@ func (b *Broker) openMetadata(ctx context.Context, parts *layers) error {
 		}
 	}
 	parts.start(ctx, "metadata", store.Run)
-	return b.followConfigs(ctx, parts)
+	b.applySettings()
+	return nil
 }
 
 // claim writes meta.properties into a new log directory and refuses one that
@@ -109,36 +111,44 @@ func claim(d *segment.Dir, cluster string, node metadata.BrokerID) error {
 	return nil
 }
 
-// followConfigs applies dynamic broker settings now and at every change.
-func (b *Broker) followConfigs(ctx context.Context, parts *layers) error {
-	changed, stop := b.metadata.Watch()
-	apply := func() {
-		img := b.metadata.Image()
-		old := b.settings.Load()
-		next, err := old.With(img.DefaultBrokerConfig(), img.BrokerConfig(metadata.BrokerID(old.Broker().NodeID)))
-		if err != nil {
-			b.log.Warn("dynamic broker settings ignored", "err", err)
-		}
-		b.settings.Store(next)
-		if level := next.Broker().LogLevel; b.o.SetLogLevel != nil && level != old.Broker().LogLevel {
-			if err := b.o.SetLogLevel(level); err != nil {
-				b.log.Warn("log level", "err", err)
-			}
+// applySettings takes over the dynamic broker settings of the Image, if they
+// are others than before.
+func (b *Broker) applySettings() (changed bool) {
+	img := b.metadata.Image()
+	old := b.settings.Load()
+	cluster, own := img.DefaultBrokerConfig(), img.BrokerConfig(metadata.BrokerID(old.Broker().NodeID))
+	if maps.Equal(cluster, b.dynamic.cluster) && maps.Equal(own, b.dynamic.own) {
+		return false
+	}
+	b.dynamic.cluster, b.dynamic.own = cluster, own
+	next, err := old.With(cluster, own)
+	if err != nil {
+		b.log.Warn("dynamic broker settings ignored", "err", err)
+	}
+	b.settings.Store(next)
+	if level := next.Broker().LogLevel; b.o.SetLogLevel != nil && level != old.Broker().LogLevel {
+		if err := b.o.SetLogLevel(level); err != nil {
+			b.log.Warn("log level", "err", err)
 		}
 	}
-	apply()
-	parts.start(ctx, "dynamic settings", func(ctx context.Context) error {
-		defer stop()
-		for {
-			select {
-			case <-changed:
-				apply()
-			case <-ctx.Done():
-				return nil
-			}
+	return true
+}
+
+// followSettings applies dynamic broker settings at every change until ctx
+// ends. Topics inherit from them, so the replicas look again.
+func (b *Broker) followSettings(ctx context.Context) error {
+	changed, stop := b.metadata.Watch()
+	defer stop()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
 		}
-	})
-	return nil
+		if b.applySettings() {
+			b.replicas.Reconfigure()
+		}
+	}
 }
 
 // openObjects opens the object store and checks it. One that is wrong (no such
@@ -262,6 +272,7 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 	if err != nil {
 		return err
 	}
+	parts.start(ctx, "dynamic settings", b.followSettings)
 	// The directories work only now: what they report goes to the replica manager.
 	for _, d := range b.dirs {
 		parts.start(ctx, "log directory "+d.Path(), d.Run)

@@ -140,8 +140,8 @@ func TestIncrementalAlter(t *testing.T) {
 func TestAlterBroker(t *testing.T) {
 	text := func(s string) *string { return &s }
 	s := load(t, map[string]string{"remote.cache.bytes": "67108864"})
-	got, err := s.AlterBroker(settings("max.connections=5"), false, []Op{{"log.retention.ms", OpSet, text("1000")}})
-	if err != nil || !cmp.Equal(got, settings("max.connections=5 log.retention.ms=1000")) {
+	got, err := s.AlterBroker(settings("log.index.interval.bytes=5"), false, []Op{{"log.retention.ms", OpSet, text("1000")}})
+	if err != nil || !cmp.Equal(got, settings("log.index.interval.bytes=5 log.retention.ms=1000")) {
 		t.Errorf("%v %v", got, err)
 	}
 	for name, want := range map[string]string{
@@ -152,7 +152,7 @@ func TestAlterBroker(t *testing.T) {
 		}
 	}
 	// What an older version stored is kept as long as nobody touches it.
-	if got, err := s.ReplaceBroker(settings("gone=1"), settings("gone=1 max.connections=7"), false); err != nil || got["gone"] != "1" {
+	if got, err := s.ReplaceBroker(settings("gone=1"), settings("gone=1 log.index.interval.bytes=7"), false); err != nil || got["gone"] != "1" {
 		t.Errorf("%v %v", got, err)
 	}
 }

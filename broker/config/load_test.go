@@ -26,14 +26,14 @@ func TestValueKnowsWhereItCameFrom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err = s.With(map[string]string{"message.max.bytes": "5"}, map[string]string{"max.connections": "6"})
+	s, err = s.With(map[string]string{"message.max.bytes": "5"}, map[string]string{"log.index.interval.bytes": "6"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string][2]string{
 		"node.id": {"7", file + ":3"}, "log.retention.hours": {"24", file + ":4"}, "log.segment.bytes": {"2097152", file + ":6"},
 		"num.partitions": {"4", "environment COLDBROOK_NUM_PARTITIONS"}, "log.level": {"warn", "flag --set log.level"}, "listeners": {"10.0.0.1:9092", "flag --listen"},
-		"message.max.bytes": {"5", "dynamic, cluster-wide"}, "max.connections": {"6", "dynamic, this broker"}, "max.connections.per.ip": {"2147483647", "default"},
+		"message.max.bytes": {"5", "dynamic, cluster-wide"}, "log.index.interval.bytes": {"6", "dynamic, this broker"}, "max.connections.per.ip": {"2147483647", "default"},
 	}
 	for _, v := range s.Values() {
 		if w, ok := want[v.Def.Name]; ok {

@@ -62,6 +62,8 @@ type Manager struct {
 	applied signal               // an Image has been applied
 	ready   chan struct{}        // closed when the first Image has been applied
 	dirty   chan struct{}        // retention is wanted before its interval ends
+
+	reconfigured chan struct{} // TopicConfig has other answers
 }
 
 // view is an immutable index of the partitions on this broker.
@@ -87,7 +89,7 @@ func New(o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), stopped: make(map[metadata.TopicIDPartition]*Partition)}
+	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), stopped: make(map[metadata.TopicIDPartition]*Partition)}
 	m.view.Store(&view{})
 	mm, err := newMetrics(m, o.Meter)
 	if err != nil {
