@@ -172,7 +172,11 @@ func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest
 			continue
 		}
 		name := *q.Topic
-		if _, ok := img.Topic(name); ok || a.topicAllowed(ctx, c, auth.Describe, name) != 0 {
+		if _, ok := img.Topic(name); ok {
+			a.creating.settle(ctx, name)
+			continue
+		}
+		if a.topicAllowed(ctx, c, auth.Describe, name) != 0 {
 			continue
 		}
 		if !a.clusterAllowed(ctx, c, auth.Create) && a.topicAllowed(ctx, c, auth.Create, name) != 0 {

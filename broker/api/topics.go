@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
@@ -130,8 +131,26 @@ func (a *API) createTopic(ctx context.Context, s topicSpec) (*metadata.Topic, er
 
 // singleCreate makes concurrent automatic creations of one topic into one.
 type singleCreate struct {
+	count   atomic.Int32 // of running
 	mu      sync.Mutex
 	running map[string]chan struct{}
+}
+
+// settle waits for a creation under way: the topic is known before it is served.
+func (sc *singleCreate) settle(ctx context.Context, name string) {
+	if sc.count.Load() == 0 {
+		return
+	}
+	sc.mu.Lock()
+	busy := sc.running[name]
+	sc.mu.Unlock()
+	if busy == nil {
+		return
+	}
+	select {
+	case <-busy:
+	case <-ctx.Done():
+	}
 }
 
 // createOnce creates the topic unless it exists or somebody is creating it, in
@@ -139,6 +158,7 @@ type singleCreate struct {
 func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, error) {
 	for {
 		if t, ok := a.o.Metadata.Image().Topic(s.name); ok {
+			a.creating.settle(ctx, s.name)
 			return t, nil
 		}
 		busy, mine := a.creating.begin(s.name)
@@ -177,6 +197,7 @@ func (sc *singleCreate) begin(name string) (busy <-chan struct{}, mine bool) {
 	}
 	ch := make(chan struct{})
 	sc.running[name] = ch
+	sc.count.Add(1)
 	return ch, true
 }
 
@@ -185,6 +206,7 @@ func (sc *singleCreate) end(name string) {
 	defer sc.mu.Unlock()
 	close(sc.running[name])
 	delete(sc.running, name)
+	sc.count.Add(-1)
 }
 
 // minSegmentBytes is the least that segment.bytes of a topic may be.
