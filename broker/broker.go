@@ -27,7 +27,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
-	nooptrace "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
 	"github.com/coldbrook/coldbrook/broker/config"
@@ -47,7 +46,8 @@ import (
 type Options struct {
 	Settings *config.Settings
 	Logger   *slog.Logger
-	// Meter and Tracer give a package its own; nil measures and traces nothing.
+	// Meter and Tracer give a package its own; nil measures and traces nothing,
+	// which costs nothing.
 	Meter  func(pkg string) metric.Meter
 	Tracer func(pkg string) trace.Tracer
 	// Metrics serves /metrics; nil serves none.
@@ -114,9 +114,6 @@ func New(o Options) (*Broker, error) {
 	}
 	if o.Meter == nil {
 		o.Meter = func(pkg string) metric.Meter { return noopmetric.NewMeterProvider().Meter(pkg) }
-	}
-	if o.Tracer == nil {
-		o.Tracer = func(pkg string) trace.Tracer { return nooptrace.NewTracerProvider().Tracer(pkg) }
 	}
 	b := &Broker{o: o, log: o.Logger, deletedWake: make(chan struct{}, 1)}
 	b.settings.Store(o.Settings)

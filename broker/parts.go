@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/broker/api"
 	"github.com/coldbrook/coldbrook/broker/auth"
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/broker/replica"
+	"github.com/coldbrook/coldbrook/broker/wire"
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/controller"
 	"github.com/coldbrook/coldbrook/metadata/kv"
@@ -195,13 +197,21 @@ func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 		Interval: r.TaskInterval, Uploads: r.Copiers, Grace: r.DeleteGrace, RetryMin: r.RetryBackoff, RetryMax: r.RetryBackoffMax,
 		CopyRate: byteRate(r.CopyBytesPerSecond), FetchRate: byteRate(r.FetchBytesPerSecond),
 		ReadAhead: r.ReadAheadBytes, MetaBytes: r.IndexCacheBytes,
-		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.o.Tracer("tiering"),
+		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.tracer("tiering"),
 	})
 	if err != nil {
 		return err
 	}
 	parts.start(ctx, "tiering", b.tier.Run)
 	return nil
+}
+
+// tracer is a package's, or nil when nothing is traced.
+func (b *Broker) tracer(pkg string) trace.Tracer {
+	if b.o.Tracer == nil {
+		return nil
+	}
+	return b.o.Tracer(pkg)
 }
 
 // byteRate is a quota in the tiering manager's words, where 0 is unlimited.
@@ -393,7 +403,7 @@ func (b *Broker) forgetOffsets(ctx context.Context) error {
 }
 
 // newAPI is the Kafka protocol over the parts.
-func (b *Broker) newAPI() (*api.API, error) {
+func (b *Broker) newAPI() (wire.Handler, error) {
 	c := b.settings.Load().Broker()
 	supers, err := auth.ParsePrincipals(joinSemicolons(c.SuperUsers))
 	if err != nil {
@@ -401,8 +411,15 @@ func (b *Broker) newAPI() (*api.API, error) {
 	}
 	b.authorizer = auth.New(auth.Options{Enabled: c.Authorizer, SuperUsers: supers, AllowIfNoRule: c.AllowWithoutACL})
 	b.quotas = quota.New(quota.Options{Window: c.QuotaWindow, Samples: c.QuotaWindows})
-	return api.New(api.Options{
+	handler, err := api.New(api.Options{
 		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Replicas: b.replicas, Groups: b.groups,
 		Settings: b.settings.Load, Authorizer: b.authorizer, Quotas: b.quotas, Logger: b.log, Meter: b.o.Meter("api"),
 	})
+	if err != nil {
+		return nil, err
+	}
+	if b.o.Tracer != nil {
+		return api.Traced(handler, b.o.Tracer("api")), nil
+	}
+	return handler, nil
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/broker"
 	"github.com/coldbrook/coldbrook/broker/config"
@@ -60,8 +62,12 @@ func (a *app) serve(ctx context.Context, s *config.Settings) (err error) {
 			tel.Logger.Warn("telemetry not delivered", "err", serr)
 		}
 	}()
+	var tracer func(pkg string) trace.Tracer
+	if slices.Contains(tel.Exports(), "traces") {
+		tracer = tel.Tracer
+	}
 	b, err := broker.New(broker.Options{
-		Settings: s, Logger: tel.Logger, Meter: tel.Meter, Tracer: tel.Tracer, Metrics: tel.MetricsHandler(), SetLogLevel: tel.SetLevel,
+		Settings: s, Logger: tel.Logger, Tracer: tracer, Meter: tel.Meter, Metrics: tel.MetricsHandler(), SetLogLevel: tel.SetLevel,
 		Version: console.Version{Version: info.Version, Commit: info.Commit, Built: info.Built, Go: info.Go, Platform: info.Platform, NodeID: c.NodeID},
 	})
 	if err != nil {
