@@ -14,7 +14,18 @@
 // while the acks of earlier requests are still awaited.
 //
 // Handlers marked as waiting in the version table run wholly in the pending
-// part, with their own copy of the request body.
+// part, with their own copy of the request body. Those marked as deciding may
+// wait for etcd, for as long as the request says.
+//
+// Responses are encoded by kmsg into buffers of wire, but those of Produce and
+// Fetch, which are encoded here: see encoder. An answer is bounded by its
+// request: what is named a thousand times is answered once.
+//
+// # Fetch sessions
+//
+// A request works on copies of its session's partitions, so requests of one
+// session cannot disturb each other; when another came in between, the answer
+// is INVALID_FETCH_SESSION_EPOCH. Lock order: a session, then the cache.
 //
 // # Security
 //
