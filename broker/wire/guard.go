@@ -19,28 +19,32 @@ const (
 	tagCost, firstTagCost = 128, 384
 )
 
-// Guard walks the body of a request before it is decoded. It refuses a body that is not exactly a request of this
-// key and version (ErrMalformed) and one whose decoded form would take more than budget bytes beside the body
+// Guard walks the body of a request before it is decoded. It refuses a body that does not begin with a request of this
+// key and version (ErrMalformed; bytes behind the request are let pass, as Kafka does: librdkafka 2.11 leaves three
+// behind a Metadata request for all topics) and one whose decoded form would take more than budget bytes beside the body
 // itself (ErrBudget), without allocating anything: a decoder that believes an array's length takes 64 times the
 // size of the frame. It must be passed before kmsg decodes what came from outside; kmsg also counts down from any
 // number of tagged fields, of which Guard lets pass what is there and at most 10,000.
 func Guard(key, version int16, body []byte, budget int64) error {
+	_, err := guard(key, version, body, budget)
+	return err
+}
+
+// guard returns what is behind the request, too.
+func guard(key, version int16, body []byte, budget int64) (behind []byte, err error) {
 	p := programFor(key, version)
 	if p == nil {
-		return fmt.Errorf("%w: no schema for key %d version %d", ErrMalformed, key, version)
+		return nil, fmt.Errorf("%w: no schema for key %d version %d", ErrMalformed, key, version)
 	}
 	w := walker{rest: body, budget: budget, elements: maxElements, tags: maxTags}
 	switch w.walk(p) {
 	case walkMalformed:
-		return fmt.Errorf("%w: key %d version %d at byte %d of %d", ErrMalformed, key, version, len(body)-len(w.rest), len(body))
+		return nil, fmt.Errorf("%w: key %d version %d at byte %d of %d", ErrMalformed, key, version, len(body)-len(w.rest), len(body))
 	case walkBudget:
-		return fmt.Errorf("%w: key %d version %d: more than %d bytes, %d elements or %d tagged fields",
+		return nil, fmt.Errorf("%w: key %d version %d: more than %d bytes, %d elements or %d tagged fields",
 			ErrBudget, key, version, budget, maxElements, maxTags)
 	}
-	if len(w.rest) > 0 {
-		return fmt.Errorf("%w: key %d version %d has %d bytes too many", ErrMalformed, key, version, len(w.rest))
-	}
-	return nil
+	return w.rest, nil
 }
 
 type walkResult uint8
