@@ -87,7 +87,7 @@ func startBroker(t *testing.T) *cluster.Broker {
 	return b
 }
 
-func createTopic(t *testing.T, addr, topic string) {
+func createTopic(t *testing.T, addr, topic string, partitions int) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
@@ -95,7 +95,7 @@ func createTopic(t *testing.T, addr, topic string) {
 	}
 	defer cl.Close()
 	segment, one := "16384", "1"
-	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, 1, map[string]*string{"internal.segment.bytes": &segment, "local.retention.bytes": &one}, topic); err != nil {
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), int32(partitions), 1, map[string]*string{"internal.segment.bytes": &segment, "local.retention.bytes": &one}, topic); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -152,7 +152,7 @@ const perCodec = 600
 func write(ctx context.Context, t *testing.T, b *cluster.Broker, name string, c client) (topic string, want []rec) {
 	t.Helper()
 	topic = "from-" + name
-	createTopic(t, b.Kafka(), topic)
+	createTopic(t, b.Kafka(), topic, partitions)
 	for _, codec := range codecs {
 		list := sent(codec, perCodec)
 		if name == "kcat" { // cannot give each record its own header
