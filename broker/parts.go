@@ -323,6 +323,10 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 			return nil
 		}
 	})
+	// Clients are told of this broker from the first answer on.
+	if err := b.metadata.WaitRevision(ctx, session.Epoch); err != nil {
+		return err
+	}
 	balance := c.LeaderRebalanceInterval
 	if !c.LeaderRebalance {
 		balance = -1
