@@ -22,7 +22,7 @@ type Store interface {
 func StoreDown(ctx context.Context, t testing.TB, b Broker, s Store, away time.Duration) {
 	const topic = "store-down"
 	CreateTopic(ctx, t, b.Kafka(), topic, 3, "internal.segment.bytes", "262144", "local.retention.bytes", "1")
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.DefaultProduceTopic(topic))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka()), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,8 +31,9 @@ func StoreDown(ctx context.Context, t testing.TB, b Broker, s Store, away time.D
 		t.Fatal(err)
 	}
 	sent, slowest := 0, time.Duration(0)
-	value := make([]byte, 4096)
-	for end := time.Now().Add(away); time.Now().Before(end); sent++ {
+	const enough = 3000 // for a sealed segment in each partition, on a slow machine too
+	value := make([]byte, 1024)
+	for end := time.Now().Add(away); sent < enough || time.Now().Before(end); sent++ {
 		begin := time.Now()
 		if err := cl.ProduceSync(ctx, &kgo.Record{Key: fmt.Append(nil, sent), Value: value}).FirstErr(); err != nil {
 			t.Fatalf("produce while the store is down: %v", err)
