@@ -39,7 +39,7 @@ var imports = map[string][]string{
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 
-	"broker/replica":     {"segment", "metadata"},
+	"broker/replica":     {"broker/wire", "segment", "metadata"},
 	"broker/coordinator": {"segment/record"},
 	// An internal topic in memory, for the tests of both coordinators.
 	"broker/coordinator/internal/memlog": {"broker/coordinator", "segment/record"},
