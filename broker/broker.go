@@ -60,6 +60,7 @@ type Options struct {
 	Objects object.Store
 	KV      kv.KV
 	Listen  func(ctx context.Context, addr string) (net.Listener, error)
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // to other brokers
 }
 
 // Addresses say where a running broker can be found.
@@ -111,6 +112,9 @@ func New(o Options) (*Broker, error) {
 		o.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 			return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		}
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
 	}
 	if o.Meter == nil {
 		o.Meter = func(pkg string) metric.Meter { return noopmetric.NewMeterProvider().Meter(pkg) }
