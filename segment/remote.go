@@ -16,4 +16,12 @@ type RemoteView struct {
 	OldestUnuploaded time.Time // when the oldest of them was sealed, zero = none
 }
 
+// AuxState is what a replica needs to go on from the tier's end (KIP-405's
+// remote log auxiliary state).
+type AuxState struct {
+	LogStart, EndOffset int64        // EndOffset is exclusive
+	Epochs              []EpochEntry // lineage up to EndOffset
+	ProducerSnapshot    []byte       // Kafka's .snapshot at EndOffset
+}
+
 var _ RemoteData = (*Chunk)(nil)

@@ -162,15 +162,8 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPar
 	return e, end, nil
 }
 
-// AuxState is what a replica needs to go on from the tier's end (KIP-405's remote log auxiliary state).
-type AuxState struct {
-	LogStart, EndOffset int64                // EndOffset is exclusive
-	Epochs              []segment.EpochEntry // lineage up to EndOffset
-	ProducerSnapshot    []byte               // Kafka's .snapshot at EndOffset
-}
-
 // AuxState reads the state at the end of the tier from the last segment's index object; false for an empty tier.
-func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (AuxState, bool, error) {
+func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
 	m.metrics.auxRequests.Add(ctx, 1)
 	state, ok, err := m.auxState(ctx, tip)
 	if err != nil {
@@ -179,24 +172,24 @@ func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (
 	return state, ok, err
 }
 
-func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (AuxState, bool, error) {
+func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
 	man, err := m.current(ctx, m.partition(tip), true)
 	if err != nil || man.root == nil || man.root.Segments == 0 {
-		return AuxState{}, false, err
+		return segment.AuxState{}, false, err
 	}
 	entry, err := man.find(ctx, man.root.HighestOffset())
 	if err != nil {
-		return AuxState{}, false, err
+		return segment.AuxState{}, false, err
 	}
 	seg, err := m.segment(ctx, man.dir, entry)
 	if err != nil {
-		return AuxState{}, false, err
+		return segment.AuxState{}, false, err
 	}
 	snapshot, err := m.section(ctx, man.dir, seg, SectionSnapshot)
 	if err != nil {
-		return AuxState{}, false, err
+		return segment.AuxState{}, false, err
 	}
-	return AuxState{
+	return segment.AuxState{
 		LogStart: max(man.root.StartOffset, man.root.LogStartOffset), EndOffset: man.root.EndOffset,
 		Epochs: seg.head.epochs, ProducerSnapshot: snapshot,
 	}, true, nil

@@ -14,6 +14,10 @@ import (
 // FetchRequest asks for batches of several partitions.
 type FetchRequest struct {
 	Replica       metadata.BrokerID // of a follower; negative for a consumer
+	ReplicaEpoch  int64             // the follower's broker epoch, -1 none (KIP-903)
+	Rack          string            // the consumer's
+	ClientID      string
+	AnyReplica    bool // the caller takes PreferredReplica for an answer: version 11 and above (KIP-392)
 	MaxWait       time.Duration
 	MinBytes      int
 	MaxBytes      int
@@ -46,11 +50,14 @@ type FetchResult struct {
 	// the log (KIP-595); DivergingEpoch is -1 otherwise.
 	DivergingEpoch int32
 	DivergingEnd   int64
+	// PreferredReplica is where the caller should fetch instead; NoBroker: here.
+	// There is no Data then.
+	PreferredReplica metadata.BrokerID
 }
 
 // NoFetchResult is the answer of a partition that was not read.
 func NoFetchResult(err error) FetchResult {
-	return FetchResult{Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, DivergingEpoch: -1, DivergingEnd: -1}
+	return FetchResult{Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, DivergingEpoch: -1, DivergingEnd: -1, PreferredReplica: metadata.NoBroker}
 }
 
 // Size is the bytes of Data.

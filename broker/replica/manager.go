@@ -1,10 +1,13 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +22,9 @@ import (
 type TopicConfig struct {
 	Log               segment.Config
 	MinInSyncReplicas int
+	// LeaderThrottled and FollowerThrottled say whether a partition's replica on
+	// a broker is under the replication throttle (KIP-73); nil: none is.
+	LeaderThrottled, FollowerThrottled func(partition int32, broker metadata.BrokerID) bool
 }
 
 // Options of a Manager. Broker, Metadata, Dirs and TopicConfig are required.
@@ -42,8 +48,34 @@ type Options struct {
 	// RemoteWait bounds how long a fetch waits for the remote log:
 	// remote.fetch.max.wait.ms; default 500 ms.
 	RemoteWait time.Duration
-	Logger     *slog.Logger
-	Meter      metric.Meter
+
+	// Session is this broker's registration in force, nil before there is one.
+	// It may change. Without it the one that the Image shows counts.
+	Session func() *metadata.Session
+	// Dial reaches other brokers' InterBrokerListener.
+	Dial                func(ctx context.Context, network, addr string) (net.Conn, error)
+	InterBrokerListener string
+	// LagMax is how long a follower may be behind and stay in sync:
+	// replica.lag.time.max.ms; default 30 s.
+	LagMax time.Duration
+	// FetchWait, FetchMinBytes, FetchBytes (a partition) and FetchResponseBytes
+	// are replica.fetch.{wait.max.ms,min.bytes,max.bytes,response.max.bytes}
+	// with Kafka's defaults; FetchBackoff is the pause after an error, 1 s;
+	// Fetchers is num.replica.fetchers, 1.
+	FetchWait, FetchBackoff                       time.Duration
+	FetchMinBytes, FetchBytes, FetchResponseBytes int32
+	Fetchers                                      int
+	// RackAware sends consumers to a replica in their rack (KIP-392).
+	RackAware bool
+	// ReplayClient says which clients' cold reads go to replay brokers whatever
+	// their rack; nil: nobody's.
+	ReplayClient func(clientID string) bool
+	// LeaderThrottle and FollowerThrottle are the bytes a second that throttled
+	// replicas may take, math.MaxInt64 for no limit; nil: none.
+	LeaderThrottle, FollowerThrottle func() int64
+
+	Logger *slog.Logger
+	Meter  metric.Meter
 }
 
 // Manager is Kafka's ReplicaManager: all partitions of this broker. Its
@@ -77,18 +109,7 @@ func New(o Options) (*Manager, error) {
 	if o.Metadata == nil || len(o.Dirs) == 0 || o.TopicConfig == nil || o.Remote == nil {
 		return nil, errors.New("replica: Metadata, Dirs, Remote and TopicConfig are required")
 	}
-	if o.RetentionInterval == 0 {
-		o.RetentionInterval = 5 * time.Minute
-	}
-	if o.RetryInterval == 0 {
-		o.RetryInterval = 10 * time.Second
-	}
-	if o.RemoteWait == 0 {
-		o.RemoteWait = 500 * time.Millisecond
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o = o.withDefaults()
 	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), stopped: make(map[metadata.TopicIDPartition]*Partition)}
 	m.view.Store(&view{})
 	mm, err := newMetrics(m, o.Meter)
@@ -97,6 +118,33 @@ func New(o Options) (*Manager, error) {
 	}
 	m.metrics = mm
 	return m, nil
+}
+
+func (o Options) withDefaults() Options {
+	o.RetentionInterval = cmp.Or(o.RetentionInterval, 5*time.Minute)
+	o.RetryInterval = cmp.Or(o.RetryInterval, 10*time.Second)
+	o.RemoteWait = cmp.Or(o.RemoteWait, 500*time.Millisecond)
+	o.LagMax = cmp.Or(o.LagMax, 30*time.Second)
+	o.FetchWait = cmp.Or(o.FetchWait, 500*time.Millisecond)
+	o.FetchBackoff = cmp.Or(o.FetchBackoff, time.Second)
+	o.FetchMinBytes = cmp.Or(o.FetchMinBytes, 1)
+	o.FetchBytes = cmp.Or(o.FetchBytes, 1<<20)
+	o.FetchResponseBytes = cmp.Or(o.FetchResponseBytes, 10<<20)
+	o.Fetchers = cmp.Or(o.Fetchers, 1)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ReplayClient == nil {
+		o.ReplayClient = func(string) bool { return false }
+	}
+	unlimited := func() int64 { return math.MaxInt64 }
+	if o.LeaderThrottle == nil {
+		o.LeaderThrottle = unlimited
+	}
+	if o.FollowerThrottle == nil {
+		o.FollowerThrottle = unlimited
+	}
+	return o
 }
 
 // Run follows the Image and keeps retention until ctx ends. It must begin before

@@ -28,6 +28,9 @@ type RemoteLog interface {
 	// EndOffsetForEpoch is the largest remote epoch at or below epoch and where
 	// it ended, -1 and -1 when epoch is older than the tier.
 	EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (int32, int64, error)
+	// AuxState is what a replica needs to go on from the tier's end; false for an
+	// empty tier. It asks the store, not what is known here.
+	AuxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error)
 	// AbortedTransactions are those that touch offsets in [from, to), as far as
 	// the tier knows.
 	AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error)
