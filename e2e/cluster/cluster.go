@@ -48,8 +48,18 @@ type Options struct {
 	// StoreURL is the object store as the broker reaches it; empty is a
 	// directory in Dir.
 	StoreURL string
-	// Settings are name to value.
-	Settings map[string]string
+	// Settings are name to value. Where listeners is among them, it is up to
+	// them where the broker listens, and Kafka and HTTP say how it is reached.
+	Settings    map[string]string
+	Kafka, HTTP string
+	// Namespace is the network namespace of a Subprocess; empty: this one.
+	Namespace string
+	// Alias is a Container's name on Network; Front is a second network, which
+	// publishes its ports and stays when Network is cut.
+	Alias string
+	Front *Network
+	// EtcdVolume is a volume for the embedded etcd of a Container.
+	EtcdVolume string
 	// Env is for credentials, as NAME=value.
 	Env []string
 }
@@ -58,6 +68,7 @@ type Options struct {
 // but for Tier and Log.
 type Broker struct {
 	o     Options
+	id    int32
 	kafka string
 	http  string
 	log   lockedBuffer
@@ -69,6 +80,9 @@ type runner interface {
 	start(ctx context.Context, b *Broker) error
 	kill() error
 	stop(ctx context.Context) error
+	pause() error
+	resume() error
+	loseDisk(ctx context.Context, b *Broker) error // of a broker that was killed or stopped
 	pid() int
 	ended() error // not nil once the broker has ended by itself
 }
@@ -80,13 +94,14 @@ const readyWithin = 60 * time.Second
 
 // New prepares a broker with addresses of its own; Start starts it.
 func New(o Options) (*Broker, error) {
-	b := &Broker{o: o}
-	var err error
-	if b.kafka, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	if b.http, err = freeAddress(); err != nil {
-		return nil, err
+	b := &Broker{o: o, kafka: o.Kafka, http: o.HTTP}
+	for _, addr := range []*string{&b.kafka, &b.http} {
+		if *addr == "" {
+			var err error
+			if *addr, err = freeAddress(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	switch o.Kind {
 	case InProcess:
@@ -132,6 +147,16 @@ func (b *Broker) Kill() error { return b.run.kill() }
 // Stop ends the broker cleanly.
 func (b *Broker) Stop(ctx context.Context) error { return b.run.stop(ctx) }
 
+// Pause stops the broker's process as SIGSTOP does, and Resume lets it go on
+// as if no time had passed. Brokers in this process cannot be paused.
+func (b *Broker) Pause() error { return b.run.pause() }
+
+// Resume ends a Pause.
+func (b *Broker) Resume() error { return b.run.resume() }
+
+// LoseDisk empties the data directory of a broker that does not run.
+func (b *Broker) LoseDisk(ctx context.Context) error { return b.run.loseDisk(ctx, b) }
+
 // Set changes a setting for the next Start.
 func (b *Broker) Set(name, value string) {
 	b.o.Settings = maps.Clone(b.o.Settings)
@@ -143,6 +168,9 @@ func (b *Broker) Set(name, value string) {
 
 // Kafka is the bootstrap address.
 func (b *Broker) Kafka() string { return b.kafka }
+
+// ID is the broker's node.id, 0 where Settings do not say it.
+func (b *Broker) ID() int32 { return b.id }
 
 // HTTP is the console's address.
 func (b *Broker) HTTP() string { return b.http }
@@ -183,6 +211,18 @@ func (b *Broker) getJSON(ctx context.Context, path string, into any) error {
 	return json.NewDecoder(resp.Body).Decode(into)
 }
 
+// arguments are the command line that every kind shares.
+func (b *Broker) arguments(dataDir string) []string {
+	args := []string{"serve", "--data-dir", dataDir}
+	if b.o.StoreURL != "" {
+		args = append(args, "--store", b.o.StoreURL)
+	}
+	return args
+}
+
+// listens reports whether the settings say where the broker listens.
+func (b *Broker) listens() bool { return b.o.Settings["listeners"] != "" }
+
 // environment is the settings as the broker reads them from its environment.
 func (b *Broker) environment() []string {
 	env := slices.Clone(b.o.Env)
@@ -193,8 +233,10 @@ func (b *Broker) environment() []string {
 }
 
 // freeAddress finds a loopback port nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress() (string, error) { return freePort("127.0.0.1") }
+
+func freePort(host string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", err
 	}

@@ -3,14 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,67 +15,12 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/network"
-
-	"github.com/coldbrook/coldbrook/e2e/servers"
 )
 
 // Engine says whether a container engine answers.
 func Engine(ctx context.Context) error {
 	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
 		_, err := cli.Ping(ctx, client.PingOptions{})
-		return err
-	})
-}
-
-// Image is a container image that was built here.
-type Image struct{ ref string }
-
-// ImageOptions say what an image is built from: a Dockerfile, and the files it
-// copies by their paths in the build context.
-type ImageOptions struct {
-	Name       string
-	Dockerfile string
-	Files      map[string]string // path in the context to path on disk
-}
-
-// BuildImage builds an image under a tag of its own. The caller removes it.
-func BuildImage(ctx context.Context, o ImageOptions) (Image, error) {
-	dir, err := os.MkdirTemp("", "coldbrook-image-")
-	if err != nil {
-		return Image{}, err
-	}
-	defer os.RemoveAll(dir)
-	for to, from := range o.Files {
-		if err := linkOrCopy(from, filepath.Join(dir, to)); err != nil {
-			return Image{}, err
-		}
-	}
-	dockerfile, err := os.ReadFile(o.Dockerfile)
-	if err != nil {
-		return Image{}, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), dockerfile, 0o644); err != nil {
-		return Image{}, err
-	}
-	p, err := testcontainers.NewDockerProvider(testcontainers.WithLogger(log.NewNoopLogger()))
-	if err != nil {
-		return Image{}, err
-	}
-	defer p.Close()
-	var said bytes.Buffer
-	ref, err := p.BuildImage(ctx, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
-		Context: dir, Repo: o.Name, Tag: strings.ToLower(rand.Text()), BuildLogWriter: &said,
-	}})
-	if err != nil {
-		return Image{}, fmt.Errorf("image %s: %w\n%s", o.Name, err, said.String())
-	}
-	return Image{ref}, nil
-}
-
-// Remove removes the image; its containers must be gone.
-func (i Image) Remove(ctx context.Context) error {
-	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
-		_, err := cli.ImageRemove(ctx, i.ref, client.ImageRemoveOptions{PruneChildren: true})
 		return err
 	})
 }
@@ -92,26 +32,6 @@ func withEngine(ctx context.Context, do func(*testcontainers.DockerClient) error
 	}
 	defer cli.Close()
 	return do(cli)
-}
-
-func linkOrCopy(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	if os.Link(from, to) == nil {
-		return nil
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }
 
 // Network is a container network of its own.
@@ -139,7 +59,9 @@ type Box struct {
 type BoxOptions struct {
 	Image   Image
 	Network *Network
-	Alias   string
+	Alias   string            // on Network
+	Front   *Network          // a second network; it publishes the ports
+	Volumes map[string]string // name to directory
 	Cmd     []string
 	Env     []string
 	Ports   map[string]string // container port to loopback address
@@ -154,6 +76,12 @@ func NewBox(ctx context.Context, o BoxOptions) (*Box, error) {
 	}
 	req.Networks = []string{o.Network.n.Name}
 	req.NetworkAliases = map[string][]string{o.Network.n.Name: {o.Alias}}
+	if o.Front != nil {
+		req.Networks = append([]string{o.Front.n.Name}, req.Networks...)
+	}
+	for name, dir := range o.Volumes {
+		req.Mounts = append(req.Mounts, testcontainers.VolumeMount(name, testcontainers.ContainerMountTarget(dir)))
+	}
 	bound := dockernet.PortMap{}
 	for inside, addr := range o.Ports {
 		req.ExposedPorts = append(req.ExposedPorts, inside+"/tcp")
@@ -181,6 +109,40 @@ func (b *Box) Kill(ctx context.Context) error {
 		case err := <-ended.Error:
 			return err
 		}
+	})
+}
+
+// Pause freezes the container's processes.
+func (b *Box) Pause(ctx context.Context) error {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.ContainerPause(ctx, b.c.GetContainerID(), client.ContainerPauseOptions{})
+		return err
+	})
+}
+
+// Resume ends a Pause.
+func (b *Box) Resume(ctx context.Context) error {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.ContainerUnpause(ctx, b.c.GetContainerID(), client.ContainerUnpauseOptions{})
+		return err
+	})
+}
+
+// Disconnect takes the container off a network.
+func (b *Box) Disconnect(ctx context.Context, n *Network) error {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.NetworkDisconnect(ctx, n.n.ID, client.NetworkDisconnectOptions{Container: b.c.GetContainerID(), Force: true})
+		return err
+	})
+}
+
+// Connect puts the container on a network, where it has a name.
+func (b *Box) Connect(ctx context.Context, n *Network, alias string) error {
+	return withEngine(ctx, func(cli *testcontainers.DockerClient) error {
+		_, err := cli.NetworkConnect(ctx, n.n.ID, client.NetworkConnectOptions{
+			Container: b.c.GetContainerID(), EndpointConfig: &dockernet.EndpointSettings{Aliases: []string{alias}},
+		})
+		return err
 	})
 }
 
@@ -225,16 +187,44 @@ func (d *dockerContainer) start(ctx context.Context, b *Broker) error {
 		return d.box.Start(ctx)
 	}
 	inside := portOf(b.kafka)
-	cmd := []string{"serve", "--data-dir", "/data", "--listen", "0.0.0.0:" + inside, "--advertise", b.kafka, "--http", "0.0.0.0:9644"}
-	if b.o.StoreURL != "" {
-		cmd = append(cmd, "--store", b.o.StoreURL)
+	cmd, alias := b.arguments("/data"), "coldbrook"
+	if b.listens() {
+		alias = b.o.Alias
+	} else {
+		cmd = append(cmd, "--listen", "0.0.0.0:"+inside, "--advertise", b.kafka, "--http", "0.0.0.0:9644")
+	}
+	volumes := map[string]string{}
+	if b.o.EtcdVolume != "" {
+		volumes[b.o.EtcdVolume] = containerEtcd
 	}
 	var err error
 	d.box, err = NewBox(ctx, BoxOptions{
-		Image: b.o.Image, Network: b.o.Network, Alias: "coldbrook", Cmd: cmd, Env: slices.Clone(b.environment()),
+		Image: b.o.Image, Network: b.o.Network, Alias: alias, Front: b.o.Front, Volumes: volumes, Cmd: cmd, Env: b.environment(),
 		Ports: map[string]string{inside: b.kafka, "9644": b.http},
 	})
 	return err
+}
+
+// containerEtcd is where containers keep an embedded etcd that shall outlive their disk.
+const containerEtcd = "/etcd"
+
+func (d *dockerContainer) pause() error {
+	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
+	defer cancel()
+	return d.box.Pause(ctx)
+}
+
+func (d *dockerContainer) resume() error {
+	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
+	defer cancel()
+	return d.box.Resume(ctx)
+}
+
+// loseDisk takes the container away with its volume; start makes another.
+func (d *dockerContainer) loseDisk(ctx context.Context, _ *Broker) error {
+	box := d.box
+	d.box = nil
+	return box.Remove(ctx)
 }
 
 func (d *dockerContainer) kill() error {
@@ -271,44 +261,13 @@ func (d *dockerContainer) pid() int { return 0 }
 
 // Remove takes a container away for good; other kinds have nothing to take.
 func (b *Broker) Remove(ctx context.Context) error {
-	if d, ok := b.run.(*dockerContainer); ok && d.box != nil {
-		return d.box.Remove(ctx)
+	d, ok := b.run.(*dockerContainer)
+	if !ok || d.box == nil {
+		return nil
 	}
-	return nil
-}
-
-// MinIO is a MinIO in a container; it can be taken away and brought back.
-type MinIO struct {
-	*Box
-	URL string   // of the bucket, as brokers on the network reach it
-	Env []string // credentials
-}
-
-// Credentials of the MinIO in a container.
-const minioUser, minioPassword = "coldbrook", "coldbrook-secret"
-
-// BuildMinIOImage builds the image of a MinIO with one bucket.
-func BuildMinIOImage(ctx context.Context, dockerfile string) (Image, error) {
-	binary, err := servers.Binary(ctx, servers.MinIOTool())
-	if err != nil {
-		return Image{}, err
+	var volumes []string
+	if b.o.EtcdVolume != "" {
+		volumes = append(volumes, b.o.EtcdVolume)
 	}
-	return BuildImage(ctx, ImageOptions{Name: "coldbrook-test-minio", Dockerfile: dockerfile, Files: map[string]string{"minio": binary}})
-}
-
-// StartMinIO starts a MinIO of that image on the network.
-func StartMinIO(ctx context.Context, n *Network, image Image) (*MinIO, error) {
-	env := []string{"MINIO_ROOT_USER=" + minioUser, "MINIO_ROOT_PASSWORD=" + minioPassword}
-	box, err := NewBox(ctx, BoxOptions{Image: image, Network: n, Alias: "minio", Env: env})
-	if err != nil {
-		return nil, err
-	}
-	return &MinIO{Box: box, URL: "minio://minio:9000/coldbrook?secure=false", Env: env}, nil
-}
-
-// Stop takes the store away at once.
-func (m *MinIO) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
-	defer cancel()
-	return m.Kill(ctx)
+	return d.box.c.Terminate(ctx, testcontainers.RemoveVolumes(volumes...))
 }

@@ -84,6 +84,17 @@ func (p *inProcess) stop(context.Context) error {
 	return p.err
 }
 
+var errInProcess = errors.New("a broker in this process cannot do that")
+
+func (p *inProcess) pause() error { return errInProcess }
+
+func (p *inProcess) resume() error { return errInProcess }
+
+func (p *inProcess) loseDisk(context.Context, *Broker) error {
+	p.disk = vfs.NewMem()
+	return nil
+}
+
 func (p *inProcess) ended() error { return nil } // start has waited for it
 
 func (p *inProcess) pid() int { return 0 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // subprocess runs the broker's binary.
@@ -20,11 +21,14 @@ func (s *subprocess) start(_ context.Context, b *Broker) error {
 	if err := os.MkdirAll(b.o.Dir, 0o755); err != nil {
 		return err
 	}
-	args := []string{"serve", "--data-dir", b.o.Dir, "--listen", b.kafka, "--http", b.http}
-	if b.o.StoreURL != "" {
-		args = append(args, "--store", b.o.StoreURL)
+	args := append([]string{b.o.Binary}, b.arguments(b.o.Dir)...)
+	if !b.listens() {
+		args = append(args, "--listen", b.kafka, "--http", b.http)
 	}
-	s.cmd = exec.Command(b.o.Binary, args...) // lives as long as the test wants, not as long as a context
+	if b.o.Namespace != "" { // ip becomes the broker: same process
+		args = append([]string{"ip", "netns", "exec", b.o.Namespace}, args...)
+	}
+	s.cmd = exec.Command(args[0], args[1:]...) // lives as long as the test wants, not as long as a context
 	// The tests' own variables are no settings of the broker's.
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "COLDBROOK_") })
 	s.cmd.Env = append(s.cmd.Env, b.environment()...)
@@ -62,6 +66,12 @@ func (s *subprocess) stop(ctx context.Context) error {
 		return errors.Join(ctx.Err(), s.kill())
 	}
 }
+
+func (s *subprocess) pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+func (s *subprocess) resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+
+func (s *subprocess) loseDisk(_ context.Context, b *Broker) error { return os.RemoveAll(b.o.Dir) }
 
 func (s *subprocess) ended() error {
 	select {
