@@ -8,10 +8,17 @@ import (
 	"time"
 )
 
+// The values of broker.role.
+const (
+	RoleBroker = "broker"
+	RoleReplay = "replay"
+)
+
 // Broker is what the broker itself is configured with, defaults filled in. Settings that are the
 // defaults of topics are in Topic.
 type Broker struct {
 	NodeID      int32
+	Role        string // RoleBroker or RoleReplay
 	Rack        string // empty: none
 	ClusterName string
 
@@ -46,7 +53,15 @@ type Broker struct {
 	ReplicaFetchBytes         int32
 	ReplicaFetchResponseBytes int32
 	ReplicaFetchWait          time.Duration
+	ReplicaFetchMinBytes      int32
+	ReplicaFetchBackoff       time.Duration
+	ReplicaSocketTimeout      time.Duration
 	ReplicaFetchers           int
+	RackAwareSelector         bool     // replica.selector.class is the rack-aware one
+	ReplayClients             []string // client ids; '*' at the end: those that begin so
+	LeaderThrottle            int64    // bytes per second; math.MaxInt64: no limit
+	FollowerThrottle          int64
+	ControlledShutdown        bool
 	WatermarkInterval         time.Duration
 	FetchMaxBytes             int32
 	FetchSessions             int
@@ -107,19 +122,6 @@ type Remote struct {
 	FollowerFromTier    bool // follower.fetch.last.tiered.offset.enable
 }
 
-// Etcd says where the metadata is.
-type Etcd struct {
-	Endpoints      []string // empty: embedded
-	DataDir        string   // of the embedded one, absolute
-	Username       string
-	Password       string
-	CAFile         string
-	CertFile       string
-	KeyFile        string
-	ServerName     string
-	RequestTimeout time.Duration
-}
-
 func (s *Settings) resolveBroker() (Broker, error) {
 	r := &reader{get: func(name string) (string, bool) {
 		d, ok := find(ScopeBroker, name)
@@ -131,6 +133,7 @@ func (s *Settings) resolveBroker() (Broker, error) {
 	}}
 	b := Broker{
 		NodeID:              r.int("node.id"),
+		Role:                r.text("broker.role"),
 		Rack:                r.text("broker.rack"),
 		ClusterName:         r.text("cluster.name"),
 		InterBrokerListener: r.text("inter.broker.listener.name"),
@@ -172,6 +175,9 @@ func (s *Settings) resolveBroker() (Broker, error) {
 	}
 	resolveReplication(r, &b)
 	resolveDirs(r, &b)
+	if err := s.resolveEtcd(r, &b); err != nil {
+		return Broker{}, err
+	}
 	if err := s.resolveListeners(r, &b); err != nil {
 		return Broker{}, err
 	}
@@ -188,6 +194,14 @@ func resolveReplication(r *reader, b *Broker) {
 	b.ReplicaFetchBytes = r.int("replica.fetch.max.bytes")
 	b.ReplicaFetchResponseBytes = r.int("replica.fetch.response.max.bytes")
 	b.ReplicaFetchWait = r.ms("replica.fetch.wait.max.ms")
+	b.ReplicaFetchMinBytes = r.int("replica.fetch.min.bytes")
+	b.ReplicaFetchBackoff = r.ms("replica.fetch.backoff.ms")
+	b.ReplicaSocketTimeout = r.ms("replica.socket.timeout.ms")
+	b.RackAwareSelector = r.text("replica.selector.class") == RackAwareSelector
+	b.ReplayClients = r.list("replay.client.ids")
+	b.LeaderThrottle = r.long("leader.replication.throttled.rate")
+	b.FollowerThrottle = r.long("follower.replication.throttled.rate")
+	b.ControlledShutdown = r.flag("controlled.shutdown.enable")
 	b.ReplicaFetchers = int(r.int("num.replica.fetchers"))
 	b.WatermarkInterval = r.ms("replica.high.watermark.checkpoint.interval.ms")
 	b.FetchMaxBytes = r.int("fetch.max.bytes")
@@ -209,21 +223,6 @@ func resolveDirs(r *reader, b *Broker) {
 	}
 	if b.Remote.StoreURL == "" {
 		b.Remote.StoreURL = "file://" + filepath.ToSlash(filepath.Join(b.DataDir, "objects"))
-	}
-	dir := filepath.Join(b.DataDir, "etcd")
-	if v := r.text("etcd.data.dir"); v != "" {
-		dir = absolute(v)
-	}
-	b.Etcd = Etcd{
-		Endpoints:      r.list("etcd.endpoints"),
-		DataDir:        dir,
-		Username:       r.text("etcd.username"),
-		Password:       r.text("etcd.password"),
-		CAFile:         r.text("etcd.tls.ca.file"),
-		CertFile:       r.text("etcd.tls.cert.file"),
-		KeyFile:        r.text("etcd.tls.key.file"),
-		ServerName:     r.text("etcd.tls.server.name"),
-		RequestTimeout: r.ms("etcd.request.timeout.ms"),
 	}
 }
 
@@ -335,12 +334,10 @@ func (s *Settings) checkTogether(b *Broker) error {
 		return s.at("log.dirs", "log.dirs has %d directories, and one is all that is supported so far", len(b.LogDirs))
 	case b.Remote.ReadAheadBytes > b.Remote.CacheBytes:
 		return s.at("remote.read.ahead.bytes", "remote.read.ahead.bytes is more than remote.cache.bytes, which it is a part of")
-	case (b.Etcd.CertFile == "") != (b.Etcd.KeyFile == ""):
-		return s.at("etcd.tls.cert.file", "etcd.tls.cert.file and etcd.tls.key.file go together")
-	case len(b.Etcd.Endpoints) == 0 && b.Etcd.Username != "":
-		return s.at("etcd.username", "etcd.username needs etcd.endpoints: the embedded etcd has no users")
 	case b.ReplicaFetchWait > b.ReplicaLagMax:
 		return s.at("replica.fetch.wait.max.ms", "replica.fetch.wait.max.ms should always be less than or equal to replica.lag.time.max.ms to prevent frequent changes in ISR")
+	case b.ReplicaFetchWait > b.ReplicaSocketTimeout:
+		return s.at("replica.socket.timeout.ms", "replica.socket.timeout.ms should always be at least replica.fetch.wait.max.ms to prevent unnecessary socket timeouts")
 	}
 	return nil
 }

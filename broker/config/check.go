@@ -154,26 +154,6 @@ func checkStoreURL(v string) error {
 	return nil
 }
 
-func checkEndpoints(v string) error {
-	for _, part := range splitList(v) {
-		u, err := url.Parse(part)
-		if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
-			continue
-		}
-		if err == nil && (u.Scheme == "unix" || u.Scheme == "unixs") {
-			continue
-		}
-		_, port, err := net.SplitHostPort(part)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: want http://HOST:PORT, https://HOST:PORT or HOST:PORT", part)
-		}
-	}
-	return nil
-}
-
 var clusterName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,100}$`)
 
 func checkClusterName(v string) error {
@@ -190,6 +170,16 @@ func checkAuthorizer(v string) error {
 	return nil
 }
 
+// RackAwareSelector is the class name Kafka users write to let consumers read from their own rack.
+const RackAwareSelector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
+func checkSelector(v string) error {
+	if v != "" && v != RackAwareSelector {
+		return errors.New("the only selector is " + RackAwareSelector)
+	}
+	return nil
+}
+
 func checkSuperUsers(v string) error {
 	for p := range strings.SplitSeq(v, ";") {
 		if p = strings.TrimSpace(p); p == "" {
@@ -200,17 +190,4 @@ func checkSuperUsers(v string) error {
 		}
 	}
 	return nil
-}
-
-var throttled = regexp.MustCompile(`^(\*|\d+:\d+)$`)
-
-func throttledReplicas() Check {
-	return words("[partitionId]:[brokerId],[partitionId]:[brokerId],… or *", func(v string) error {
-		for _, p := range splitList(v) {
-			if !throttled.MatchString(p) {
-				return errors.New("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
-			}
-		}
-		return nil
-	})
 }

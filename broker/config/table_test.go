@@ -65,7 +65,7 @@ func TestEverySettingIsDescribedAndItsDefaultIsValid(t *testing.T) {
 // the default of a topic's.
 func TestEverySettingIsRead(t *testing.T) {
 	read := map[string]bool{}
-	for _, file := range []string{"broker.go", "topic.go"} {
+	for _, file := range []string{"broker.go", "etcd.go", "topic.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -98,10 +98,10 @@ func TestEverySettingIsRead(t *testing.T) {
 var (
 	kafka = map[string]string{
 		"auto.create.topics.enable": "true", "auto.leader.rebalance.enable": "true", "broker.session.timeout.ms": "9000", "compression.gzip.level": "-1",
-		"compression.lz4.level": "9", "compression.type": "producer", "compression.zstd.level": "3", "connections.max.idle.ms": "600000",
+		"compression.lz4.level": "9", "compression.type": "producer", "compression.zstd.level": "3", "connections.max.idle.ms": "600000", "controlled.shutdown.enable": "true",
 		"default.replication.factor": "1", "delete.topic.enable": "true", "fetch.max.bytes": "57671680",
-		"follower.fetch.last.tiered.offset.enable": "false", "group.initial.rebalance.delay.ms": "3000", "group.max.session.timeout.ms": "1800000",
-		"group.max.size": "2147483647", "group.min.session.timeout.ms": "6000", "leader.imbalance.check.interval.seconds": "300",
+		"follower.fetch.last.tiered.offset.enable": "false", "follower.replication.throttled.rate": "9223372036854775807", "group.initial.rebalance.delay.ms": "3000", "group.max.session.timeout.ms": "1800000",
+		"group.max.size": "2147483647", "group.min.session.timeout.ms": "6000", "leader.imbalance.check.interval.seconds": "300", "leader.replication.throttled.rate": "9223372036854775807",
 		"log.cleaner.delete.retention.ms": "86400000", "log.cleaner.max.compaction.lag.ms": "9223372036854775807", "log.cleaner.min.cleanable.ratio": "0.5",
 		"log.cleaner.min.compaction.lag.ms": "0", "log.cleanup.policy": "delete", "log.flush.interval.messages": "9223372036854775807",
 		"log.flush.offset.checkpoint.interval.ms": "60000", "log.flush.scheduler.interval.ms": "9223372036854775807", "log.index.interval.bytes": "4096",
@@ -118,19 +118,20 @@ var (
 		"remote.log.manager.copier.thread.pool.size": "10", "remote.log.manager.copy.max.bytes.per.second": "9223372036854775807",
 		"remote.log.manager.expiration.thread.pool.size": "10", "remote.log.manager.fetch.max.bytes.per.second": "9223372036854775807",
 		"remote.log.manager.task.interval.ms": "30000", "remote.log.manager.task.retry.backoff.max.ms": "30000", "remote.log.manager.task.retry.backoff.ms": "500",
-		"remote.log.reader.threads": "10", "remote.log.storage.system.enable": "false", "replica.fetch.max.bytes": "1048576",
+		"remote.log.reader.threads": "10", "remote.log.storage.system.enable": "false", "replica.fetch.max.bytes": "1048576", "replica.fetch.min.bytes": "1", "replica.fetch.backoff.ms": "1000", "replica.socket.timeout.ms": "30000",
 		"replica.fetch.response.max.bytes": "10485760", "replica.fetch.wait.max.ms": "500", "replica.high.watermark.checkpoint.interval.ms": "5000",
 		"replica.lag.time.max.ms": "30000", "socket.request.max.bytes": "104857600", "super.users": "", "transaction.max.timeout.ms": "900000",
 		"unclean.leader.election.enable": "false", "authorizer.class.name": "", "allow.everyone.if.no.acl.found": "false",
 	}
 	departures = map[string]string{
+		"broker.session.timeout.ms":                    "3000",
 		"log.flush.interval.messages":                  "1",
 		"queued.max.request.bytes":                     "134217728",
 		"remote.log.storage.system.enable":             "true",
 		"remote.log.index.file.cache.total.size.bytes": "67108864",
 	}
 	// Kafka has no default for these, or one that depends on the machine or on KRaft.
-	noDefault = []string{"node.id", "broker.rack", "listeners", "advertised.listeners", "listener.security.protocol.map", "inter.broker.listener.name", "log.dirs"}
+	noDefault = []string{"node.id", "broker.rack", "listeners", "advertised.listeners", "listener.security.protocol.map", "inter.broker.listener.name", "log.dirs", "replica.selector.class"}
 )
 
 func TestDefaultsAreKafkasOrAreNamed(t *testing.T) {

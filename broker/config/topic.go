@@ -48,10 +48,10 @@ type Topic struct {
 	RemoteCopyLagBytes    int64         // -1 already replaced by LocalRetentionBytes
 	RemoteCopyMaxAge      time.Duration
 
-	UncleanLeaderElection     bool
-	DeleteProtection          bool
-	LeaderThrottledReplicas   []string
-	FollowerThrottledReplicas []string
+	UncleanLeaderElection bool
+	DeleteProtection      bool
+	LeaderThrottled       ThrottledReplicas
+	FollowerThrottled     ThrottledReplicas
 }
 
 // ResolveTopic returns the settings of a topic with the given overrides. The error joins a
@@ -97,10 +97,10 @@ func (s *Settings) ResolveTopic(overrides map[string]string) (Topic, error) {
 		RemoteDeleteOnDisable: r.flag("remote.log.delete.on.disable"),
 		RemoteCopyMaxAge:      r.ms("remote.copy.max.age.ms"),
 
-		UncleanLeaderElection:     r.flag("unclean.leader.election.enable"),
-		DeleteProtection:          r.flag("delete.protection"),
-		LeaderThrottledReplicas:   r.list("leader.replication.throttled.replicas"),
-		FollowerThrottledReplicas: r.list("follower.replication.throttled.replicas"),
+		UncleanLeaderElection: r.flag("unclean.leader.election.enable"),
+		DeleteProtection:      r.flag("delete.protection"),
+		LeaderThrottled:       parseThrottled(r.list("leader.replication.throttled.replicas")),
+		FollowerThrottled:     parseThrottled(r.list("follower.replication.throttled.replicas")),
 	}
 	policy := r.list("cleanup.policy")
 	t.Compact, t.Delete = slices.Contains(policy, "compact"), slices.Contains(policy, "delete")

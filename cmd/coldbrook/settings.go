@@ -22,9 +22,13 @@ func (a *app) settingsFlags(c *cobra.Command) func() (*config.Settings, error) {
 		"http":      "`HOST:PORT` for health, metrics and the JSON API; empty for none",
 		"data-dir":  "`DIR` for everything",
 		"node-id":   "`N`, the number of this broker",
+		"role":      "`ROLE`: broker, or replay for one that only serves old records",
 		"rack":      "`NAME` of the rack or zone",
 		"store":     "`URL` of the object store: file:///dir, s3://bucket/prefix, minio://host:port/bucket",
 		"etcd":      "`URL,URL` of an etcd cluster; without it etcd runs inside",
+
+		"etcd-embedded": "run a member of the etcd cluster inside",
+		"etcd-peers":    "`N=URL,N=URL`: brokers with an etcd member inside, this one too",
 	}
 	values := map[string]*string{}
 	for _, d := range config.Brokers() {
@@ -36,6 +40,9 @@ func (a *app) settingsFlags(c *cobra.Command) func() (*config.Settings, error) {
 			text += " (default " + strings.TrimPrefix(v, "PLAINTEXT://") + ")"
 		}
 		values[d.Flag] = f.String(d.Flag, "", text)
+		if d.Type == config.Boolean {
+			f.Lookup(d.Flag).NoOptDefVal = "true"
+		}
 	}
 	set := f.StringArrayP("set", "s", nil, "any other setting, `name=value`; repeatable")
 	return func() (*config.Settings, error) {
