@@ -72,6 +72,7 @@ type call struct {
 	principal auth.Principal
 	host      string
 	throttle  time.Duration // what the client owes already, whatever this request costs
+	exempt    bool          // of client quotas: it is another broker's
 }
 
 // peer is what the API keeps of a connection.
@@ -117,7 +118,9 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 	case e.raw != nil:
 		c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, began)
 		resp, pending := e.raw(a, ctx, c)
-		a.spent(c, began)
+		if !c.exempt {
+			a.spent(c, began)
+		}
 		return resp, pending
 	case e.waits != nil:
 		return wire.Response{}, func(ctx context.Context) (wire.Response, error) {

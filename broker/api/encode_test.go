@@ -48,9 +48,9 @@ func TestFetchResponseIsWhatKmsgEncodes(t *testing.T) {
 	for version := int16(4); version <= 18; version++ {
 		for _, committed := range []bool{false, true} {
 			answers := []fetchAnswer{
-				{fetchTarget: target("a", 0), FetchResult: replica.FetchResult{HighWatermark: 10, LastStable: 9, LogStart: 1, DivergingEpoch: -1, Data: bytesData("first records")}},
+				{fetchTarget: target("a", 0), FetchResult: replica.FetchResult{HighWatermark: 10, LastStable: 9, LogStart: 1, DivergingEpoch: -1, PreferredReplica: -1, Data: bytesData("first records")}},
 				{fetchTarget: target("a", 1), code: 1, FetchResult: replica.NoFetchResult(nil)},
-				{fetchTarget: target("a", 2), FetchResult: replica.FetchResult{HighWatermark: 7, DivergingEpoch: 3, DivergingEnd: 5, Data: bytesData("more")}},
+				{fetchTarget: target("a", 2), FetchResult: replica.FetchResult{HighWatermark: 7, DivergingEpoch: 3, DivergingEnd: 5, PreferredReplica: 6, Data: bytesData("more")}},
 				{fetchTarget: fetchTarget{topic: "b"}, code: 6, FetchResult: replica.NoFetchResult(nil)},
 			}
 			if committed {
@@ -102,6 +102,7 @@ func kmsgFetch(version int16, committed bool, answers []fetchAnswer, nodes []nod
 			ra.ProducerID, ra.FirstOffset = a.ProducerID, a.FirstOffset
 			p.AbortedTransactions = append(p.AbortedTransactions, ra)
 		}
+		p.PreferredReadReplica = int32(f.PreferredReplica)
 		if f.DivergingEpoch >= 0 {
 			p.DivergingEpoch.Epoch, p.DivergingEpoch.EndOffset = f.DivergingEpoch, f.DivergingEnd
 		}

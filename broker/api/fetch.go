@@ -15,16 +15,21 @@ import (
 )
 
 // fetch is Fetch (key 1), versions 4–18. v7: sessions (KIP-227). v9: current
-// leader epoch (KIP-320). v12: diverging epoch (KIP-595). v13: topic ids
-// (KIP-516). v15: replica state (KIP-903). v16: node endpoints (KIP-951).
-// v17 and v18 concern the quorum and follower high watermarks only.
-func (a *API) fetch(_ context.Context, c *call) (wire.Response, wire.Pending) {
+// leader epoch (KIP-320). v11: preferred read replicas (KIP-392). v12: diverging
+// epoch (KIP-595). v13: topic ids (KIP-516). v15: replica state with the broker
+// epoch (KIP-903). v16: node endpoints (KIP-951). v17 and v18 concern the quorum
+// of controllers only.
+//
+// Followers replicate under a quota of their own (KIP-73), so nothing that
+// clients are held to counts their fetches.
+func (a *API) fetch(ctx context.Context, c *call) (wire.Response, wire.Pending) {
 	req := c.req.(*kmsg.FetchRequest)
 	fc, code := a.openFetch(req, c.Received)
 	if code != 0 {
 		e := fetchEncoder{version: req.Version, code: code}
 		return e.response(), nil
 	}
+	c.exempt = isFollower(req) && a.clusterAllowed(ctx, c, auth.ClusterAction)
 	return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
 		return a.runFetch(ctx, c, req, fc), nil
 	}
@@ -48,7 +53,9 @@ func (a *API) runFetch(ctx context.Context, c *call, req *kmsg.FetchRequest, fc 
 			f.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: f.topic, Partition: f.partition}, e.nodes)
 		}
 	}
-	e.throttle = max(c.throttle, a.o.Quotas.Record(quota.Fetch, c.principal.Name, c.ClientID, float64(size), now))
+	if !c.exempt {
+		e.throttle = max(c.throttle, a.o.Quotas.Record(quota.Fetch, c.principal.Name, c.ClientID, float64(size), now))
+	}
 	return e.response()
 }
 
@@ -74,6 +81,14 @@ func replicaOf(req *kmsg.FetchRequest) metadata.BrokerID {
 	return metadata.BrokerID(req.ReplicaID)
 }
 
+// replicaEpochOf is the follower's broker epoch, -1 where it did not say one.
+func replicaEpochOf(req *kmsg.FetchRequest) int64 {
+	if req.Version >= 15 {
+		return req.ReplicaState.Epoch
+	}
+	return -1
+}
+
 // fetchPlan turns targets into what the replica manager reads; those that may
 // not be read or do not exist have their answer already. As in Kafka those do
 // not end the wait for the others: a client that asks again and again for a
@@ -82,6 +97,10 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 	maxBytes := min(int(req.MaxBytes), int(a.limits().fetchMaxBytes))
 	fr := &replica.FetchRequest{
 		Replica:       replicaOf(req),
+		ReplicaEpoch:  replicaEpochOf(req),
+		Rack:          req.Rack,
+		ClientID:      c.ClientID,
+		AnyReplica:    req.Version >= 11,
 		MaxWait:       time.Duration(req.MaxWaitMillis) * time.Millisecond,
 		MinBytes:      min(int(req.MinBytes), maxBytes),
 		MaxBytes:      maxBytes,
@@ -89,7 +108,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		Partitions:    make([]replica.FetchPartition, 0, len(fc.targets)),
 	}
 	denied := int16(0)
-	if fr.Replica >= 0 && !a.clusterAllowed(ctx, c, auth.ClusterAction) {
+	if fr.Replica >= 0 && !c.exempt {
 		denied = kerr.TopicAuthorizationFailed.Code
 	}
 	answers := make([]fetchAnswer, len(fc.targets))

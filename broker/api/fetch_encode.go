@@ -119,7 +119,7 @@ func (e *fetchEncoder) answer(f *fetchAnswer) {
 		e.tags()
 	}
 	if e.version >= 11 {
-		e.i32(-1) // preferred read replica: none
+		e.i32(int32(f.PreferredReplica))
 	}
 	if size := f.Size(); e.flexible {
 		e.uvarint(size + 1)

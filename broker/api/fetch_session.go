@@ -145,7 +145,7 @@ func (s *fetchSession) told(f *fetchAnswer) bool {
 	if p == nil {
 		return true
 	}
-	say := f.code != 0 || f.Data != nil || f.DivergingEpoch >= 0 || f.HighWatermark != p.highWatermark || f.LogStart != p.logStart
+	say := f.code != 0 || f.Data != nil || f.DivergingEpoch >= 0 || f.PreferredReplica >= 0 || f.HighWatermark != p.highWatermark || f.LogStart != p.logStart
 	p.highWatermark, p.logStart, p.gave = f.HighWatermark, f.LogStart, f.Data != nil
 	if f.code != 0 {
 		p.highWatermark = -1 // when the error goes away, the partition is named again
