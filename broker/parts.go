@@ -332,7 +332,7 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 		balance = -1
 	}
 	ctl, err := controller.New(controller.Options{
-		Store: b.metadata, Session: session, Purge: b.tier.Purge, BalanceInterval: balance, Logger: b.log, Meter: b.o.Meter("controller"),
+		Store: b.metadata, Sessions: func() *metadata.Session { return session }, Purge: b.tier.Purge, BalanceInterval: balance, Logger: b.log, Meter: b.o.Meter("controller"),
 	})
 	if err != nil {
 		return err

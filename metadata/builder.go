@@ -21,6 +21,7 @@ type builder struct {
 	remote        *tableEdit[TopicIDPartition, RemotePointer]
 	owned         map[TopicID]*topicState // states copied by this builder; their topic is made by build
 	ownBrokers    bool
+	ownNodes      bool
 	ownConfigs    bool
 	ownTombstones bool
 	ownNames      bool
@@ -29,7 +30,7 @@ type builder struct {
 func newBuilder(keys keyspace, from *Image) *builder {
 	im := &Image{
 		revision: from.revision, clusterID: from.clusterID, controller: from.controller, controllerEpoch: from.controllerEpoch,
-		brokers: from.brokers, names: from.names, brokerConfigs: from.brokerConfigs, tombstones: from.tombstones,
+		brokers: from.brokers, nodes: from.nodes, names: from.names, brokerConfigs: from.brokerConfigs, tombstones: from.tombstones,
 	}
 	return &builder{
 		keys: keys, im: im, owned: map[TopicID]*topicState{},
@@ -59,6 +60,8 @@ func (b *builder) applyTo(kind, name string, e kv.Event) error {
 		return b.applyController(e)
 	case "brokers":
 		return b.applyBroker(name, e)
+	case "nodes":
+		return b.applyNode(name, e)
 	case "topics":
 		return b.applyTopic(name, e)
 	case "partitions":
@@ -139,6 +142,34 @@ func (b *builder) applyBroker(name string, e kv.Event) error {
 		b.im.brokers[i] = broker
 	default:
 		b.im.brokers = slices.Insert(b.im.brokers, i, broker)
+	}
+	return nil
+}
+
+func (b *builder) applyNode(name string, e kv.Event) error {
+	id, err := parseBroker(name)
+	if err != nil {
+		return err
+	}
+	var node Node
+	if !e.Deleted {
+		if node, err = decode[Node](e); err != nil {
+			return err
+		}
+		node.ID, node.Epoch = id, e.KV.ModRevision // written with each registration
+	}
+	if !b.ownNodes {
+		b.im.nodes, b.ownNodes = slices.Clone(b.im.nodes), true
+	}
+	i, had := b.im.nodeIndex(id)
+	switch {
+	case e.Deleted && had:
+		b.im.nodes = slices.Delete(b.im.nodes, i, i+1)
+	case e.Deleted:
+	case had:
+		b.im.nodes[i] = node
+	default:
+		b.im.nodes = slices.Insert(b.im.nodes, i, node)
 	}
 	return nil
 }
@@ -353,6 +384,9 @@ func (b *builder) revisions() map[string]int64 {
 	}
 	for _, broker := range b.im.brokers {
 		revs[b.keys.broker(broker.ID)] = 0
+	}
+	for _, node := range b.im.nodes {
+		revs[b.keys.node(node.ID)] = node.Epoch
 	}
 	for id, s := range b.topics.all() {
 		if s.name != "" {

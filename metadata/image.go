@@ -16,6 +16,7 @@ type Image struct {
 	controller      BrokerID
 	controllerEpoch int64
 	brokers         []Broker // by id
+	nodes           []Node   // by id
 	topicIDs        table[string, TopicID]
 	topics          table[TopicID, *topicState]
 	names           []string // of visible topics, in order
@@ -91,6 +92,23 @@ func (im *Image) brokerIndex(id BrokerID) (int, bool) {
 
 // Brokers returns the live brokers by id.
 func (im *Image) Brokers() []Broker { return im.brokers }
+
+// Node returns a broker that registered once, live or not.
+func (im *Image) Node(id BrokerID) (Node, bool) {
+	i, ok := im.nodeIndex(id)
+	if !ok {
+		return Node{}, false
+	}
+	return im.nodes[i], true
+}
+
+func (im *Image) nodeIndex(id BrokerID) (int, bool) {
+	return slices.BinarySearchFunc(im.nodes, id, func(n Node, id BrokerID) int { return cmp.Compare(n.ID, id) })
+}
+
+// Nodes returns all brokers that ever registered and were not unregistered, live
+// or not, by id.
+func (im *Image) Nodes() []Node { return im.nodes }
 
 // Topic returns a topic by name.
 func (im *Image) Topic(name string) (*Topic, bool) {

@@ -17,6 +17,7 @@ func (k keyspace) controller() string        { return string(k) + "controller" }
 func (k keyspace) producerIDs() string       { return string(k) + "producer-ids" }
 func (k keyspace) topic(name string) string  { return string(k) + "topics/" + name }
 func (k keyspace) broker(id BrokerID) string { return string(k) + "brokers/" + brokerText(id) }
+func (k keyspace) node(id BrokerID) string   { return string(k) + "nodes/" + brokerText(id) }
 func (k keyspace) tombstone(id TopicID) string {
 	return string(k) + "tombstones/" + id.String()
 }

@@ -86,7 +86,7 @@ func (s *Store) alterChunk(ctx context.Context, changes []PartitionChange, batch
 			continue
 		}
 		p, err := decode[Partition](kv.Event{KV: have})
-		if err != nil || !p.equal(c.next()) { // equal: it was made, but its answer was lost
+		if err != nil || !p.Equal(c.next()) { // equal: it was made, but its answer was lost
 			errs[i] = fmt.Errorf("alter partition %s: %w", c.TopicIDPartition, ErrConflict)
 		}
 	}
@@ -103,9 +103,10 @@ func (c PartitionChange) next() Partition {
 	return p
 }
 
-// equal compares all but ModRevision.
-func (p Partition) equal(q Partition) bool {
+// Equal compares all but ModRevision.
+func (p Partition) Equal(q Partition) bool {
 	return p.Leader == q.Leader && p.LeaderEpoch == q.LeaderEpoch && p.Epoch == q.Epoch && p.LeaderBrokerEpoch == q.LeaderBrokerEpoch &&
+		p.Recovering == q.Recovering &&
 		slices.Equal(p.Replicas, q.Replicas) && slices.Equal(p.ISR, q.ISR) &&
 		slices.Equal(p.Adding, q.Adding) && slices.Equal(p.Removing, q.Removing)
 }

@@ -154,7 +154,31 @@ type Broker struct {
 	Incarnation string     `json:"incarnation"`        // one process run
 	DirectoryID string     `json:"directory_id"`       // the data directory it runs on
 	Draining    bool       `json:"draining,omitempty"` // asked to give its leaderships away
+	Role        string     `json:"role,omitempty"`     // "" holds partitions, or RoleReplay
 	Epoch       int64      `json:"-"`                  // Kafka's broker epoch: the revision that made this registration
+}
+
+// RoleReplay is the role of a broker that holds no partitions and is no
+// candidate for controller: it serves what is in the tier.
+const RoleReplay = "replay"
+
+// Holds says whether partitions may be placed on a broker of this role.
+func (b Broker) Holds() bool { return b.Role != RoleReplay }
+
+// Node is a broker that registered once and was not unregistered since, live or
+// not. Its DirectoryID is how a broker that comes back without its data is told
+// from one that has it.
+type Node struct {
+	ID          BrokerID `json:"id"`
+	DirectoryID string   `json:"directory_id"`
+	Host        string   `json:"host,omitempty"` // of its first listener
+	Port        int32    `json:"port,omitempty"`
+	Rack        string   `json:"rack,omitempty"`
+	Role        string   `json:"role,omitempty"`
+	// Since is when the directory was first registered: what the broker held
+	// before that, if it was here before, is gone.
+	Since time.Time `json:"since"`
+	Epoch int64     `json:"-"` // of its last registration
 }
 
 // Topic is one topic as all brokers see it. It is immutable.
@@ -180,10 +204,16 @@ type Partition struct {
 	// A broker leads only under the registration that was: after a restart it
 	// waits for the controller to bump LeaderEpoch.
 	LeaderBrokerEpoch int64 `json:"leader_broker_epoch"`
+	// Recovering marks a leader that was elected though it was not in sync
+	// (KIP-704): it takes what the tier has before it serves, and then clears this.
+	Recovering bool `json:"recovering,omitempty"`
 	// ModRevision is the revision of the last change, compared by
 	// [Store.AlterPartitions].
 	ModRevision int64 `json:"-"`
 }
+
+// Reassigning says whether replicas are being added or removed (KIP-455).
+func (p Partition) Reassigning() bool { return len(p.Adding) > 0 || len(p.Removing) > 0 }
 
 // RemotePointer says which manifest is a partition's current one. It is all
 // that the cluster keeps about a partition's tier.

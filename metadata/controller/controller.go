@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,14 @@ import (
 
 // Options are what a Controller needs.
 type Options struct {
-	Store   *metadata.Store
-	Session *metadata.Session // under which the broker campaigns
+	Store *metadata.Store
+	// Sessions returns the registration in force under which the broker
+	// campaigns. It may change; with none, or one that ended, it waits.
+	Sessions func() *metadata.Session
+	// Unclean says whether a replica that is not in sync may lead a partition of
+	// the topic if no in-sync one lives (unclean.leader.election.enable). It is
+	// asked about a topic of an Image that is at least as old as the Store's. Nil: never.
+	Unclean func(topic string) bool
 	// Purge removes the data of a deleted topic. It may say that it is not yet
 	// time, or that not all is gone; it is then asked again. It must be safe to
 	// be called twice, also by two brokers at once. Nil: there is no data.
@@ -45,8 +52,8 @@ type Controller struct {
 
 // New checks the options. Run does the work.
 func New(o Options) (*Controller, error) {
-	if o.Store == nil || o.Session == nil {
-		return nil, errors.New("controller: a store and a session are required")
+	if o.Store == nil || o.Sessions == nil {
+		return nil, errors.New("controller: a store and its sessions are required")
 	}
 	if o.Purge == nil {
 		o.Purge = func(context.Context, metadata.Tombstone) (bool, error) { return true, nil }
@@ -74,56 +81,92 @@ func New(o Options) (*Controller, error) {
 // Active says whether this broker believes to be the controller.
 func (c *Controller) Active() bool { return c.active.Load() }
 
-// retryAfter is the pause after a write that failed or came too late.
-const retryAfter = 100 * time.Millisecond
+const (
+	// retryAfter is the pause after a write that failed or came too late, and
+	// between looks at whether there is a session.
+	retryAfter = 100 * time.Millisecond
+	// reviewInterval is how often all is planned for and not only what changed:
+	// what Unclean says may change without a change of the image.
+	reviewInterval = 10 * time.Second
+)
 
-// Run campaigns and decides until ctx ends. It needs Store.Run. After the end of
-// the session it only waits for ctx.
+// Run campaigns and decides until ctx ends, one term after the other. It needs
+// Store.Run. A term ends with the session it was won under; the broker campaigns
+// again under the next.
 func (c *Controller) Run(ctx context.Context) error {
 	wake, stop := c.o.Store.Watch()
 	defer stop()
 	for ctx.Err() == nil {
-		term, err := c.campaign(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.o.Logger.Warn("no campaign for controller", "err", err)
-		}
-		if term != nil {
-			c.serve(ctx, term)
-			continue
+		session := c.session()
+		if session != nil {
+			term, err := c.campaign(ctx, session)
+			if err != nil && ctx.Err() == nil {
+				c.o.Logger.Warn("no campaign for controller", "err", err)
+			}
+			if term != nil {
+				c.serve(ctx, session, term)
+				continue
+			}
 		}
 		var again <-chan time.Time
-		if c.o.Store.Image().Controller() == metadata.NoBroker {
+		if session == nil || c.o.Store.Image().Controller() == metadata.NoBroker {
 			again = time.After(retryAfter)
+		}
+		var ended <-chan struct{}
+		if session != nil {
+			ended = session.Done()
 		}
 		select {
 		case <-wake:
 		case <-again:
-		case <-c.o.Session.Done():
-			<-ctx.Done()
+		case <-ended:
 		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
+// session is the one to campaign under: nil if there is none that lasts, or if
+// the broker is no candidate.
+func (c *Controller) session() *metadata.Session {
+	s := c.o.Sessions()
+	if s == nil || !s.Broker().Holds() {
+		return nil
+	}
+	select {
+	case <-s.Done():
+		return nil
+	default:
+		return s
+	}
+}
+
 // campaign asks only if there is no controller, or if it is this session's
 // broker, whose election was answered too late.
-func (c *Controller) campaign(ctx context.Context) (*metadata.Term, error) {
+func (c *Controller) campaign(ctx context.Context, session *metadata.Session) (*metadata.Term, error) {
 	im := c.o.Store.Image()
-	if now := im.Controller(); now != metadata.NoBroker && now != c.o.Session.Broker().ID {
+	if now := im.Controller(); now != metadata.NoBroker && now != session.Broker().ID {
 		return nil, nil
 	}
-	return c.o.Store.Campaign(ctx, c.o.Session)
+	return c.o.Store.Campaign(ctx, session)
 }
 
 // serve is one term.
-func (c *Controller) serve(ctx context.Context, term *metadata.Term) {
-	c.o.Logger.Info("elected controller", "broker", c.o.Session.Broker().ID, "epoch", term.Epoch)
+func (c *Controller) serve(ctx context.Context, session *metadata.Session, term *metadata.Term) {
+	c.o.Logger.Info("elected controller", "broker", session.Broker().ID, "epoch", term.Epoch)
 	c.active.Store(true)
 	defer c.active.Store(false)
 	g, termCtx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.decideLoop(termCtx, term) })
 	g.Go(func() error { return c.purgeLoop(termCtx, term) })
+	g.Go(func() error {
+		select {
+		case <-session.Done():
+			return errSessionEnded
+		case <-termCtx.Done():
+			return termCtx.Err()
+		}
+	})
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		c.o.Logger.Info("controller term ended", "epoch", term.Epoch, "err", err)
 		return
@@ -135,8 +178,11 @@ func (c *Controller) serve(ctx context.Context, term *metadata.Term) {
 	}
 }
 
-// errDeposed ends a term.
-var errDeposed = errors.New("no longer the controller")
+// What ends a term.
+var (
+	errDeposed      = errors.New("no longer the controller")
+	errSessionEnded = errors.New("the session ended")
+)
 
 // current returns the image while the term lasts.
 func (c *Controller) current(term *metadata.Term) (*metadata.Image, error) {
@@ -152,8 +198,9 @@ func (c *Controller) current(term *metadata.Term) (*metadata.Image, error) {
 func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error {
 	wake, stop := c.o.Store.Watch()
 	defer stop()
-	balance := newTicker(c.o.BalanceInterval)
+	balance, review := newTicker(c.o.BalanceInterval), newTicker(reviewInterval)
 	defer balance.stop()
+	defer review.stop()
 	if err := c.o.Store.WaitRevision(ctx, term.Epoch); err != nil {
 		return err
 	}
@@ -163,7 +210,7 @@ func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error 
 		if err != nil {
 			return err
 		}
-		err = c.write(ctx, term, planSince(im, done))
+		err = c.write(ctx, term, planSince(im, done, c.o.Unclean))
 		var again <-chan time.Time
 		switch {
 		case err == nil:
@@ -179,6 +226,8 @@ func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error 
 		select {
 		case <-wake:
 		case <-again:
+		case <-review.c:
+			done = nil
 		case <-balance.c:
 			if err := c.write(ctx, term, Prefer(c.o.Store.Image())); err != nil && ctx.Err() == nil {
 				c.o.Logger.Warn("preferred leaders not elected", "err", err)
@@ -190,9 +239,9 @@ func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error 
 }
 
 // planSince plans for what differs from an image for which all was decided.
-func planSince(im, done *metadata.Image) []metadata.PartitionChange {
-	if done == nil || !sameBrokers(im.Brokers(), done.Brokers()) {
-		return Plan(im, im.Topics()...)
+func planSince(im, done *metadata.Image, unclean func(topic string) bool) []metadata.PartitionChange {
+	if done == nil || !sameBrokers(im.Brokers(), done.Brokers()) || !maps.Equal(im.DefaultBrokerConfig(), done.DefaultBrokerConfig()) {
+		return Plan(im, unclean, im.Topics()...)
 	}
 	var topics []*metadata.Topic
 	for c := range im.ChangedTopics(done) {
@@ -200,7 +249,12 @@ func planSince(im, done *metadata.Image) []metadata.PartitionChange {
 			topics = append(topics, c.New)
 		}
 	}
-	return Plan(im, topics...)
+	for name := range im.ChangedTopicConfigs(done) { // unclean may be allowed now
+		if t, ok := im.Topic(name); ok && !slices.Contains(topics, t) {
+			topics = append(topics, t)
+		}
+	}
+	return Plan(im, unclean, topics...)
 }
 
 func sameBrokers(a, b []metadata.Broker) bool {

@@ -19,7 +19,7 @@ import (
 // the test ends.
 func (c *cluster) start(session *metadata.Session, o Options) (ctl *Controller, stop func()) {
 	c.t.Helper()
-	o.Session = session
+	o.Sessions = func() *metadata.Session { return session }
 	if o.Store == nil {
 		o.Store = c.store
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 )
@@ -9,18 +10,27 @@ import (
 // Plan returns the changes that the live brokers of the image ask for in the
 // given topics: dead and draining brokers lose leadership and leave the in-sync
 // replicas while others remain, a broker that registered anew gets a new leader
-// epoch, and partitions without a leader get one as soon as an in-sync replica
-// lives.
-func Plan(im *metadata.Image, topics ...*metadata.Topic) []metadata.PartitionChange {
-	var out []metadata.PartitionChange
+// epoch, partitions without a leader get one as soon as an in-sync replica
+// lives, or, where unclean allows it for the topic, any replica, and a
+// reassignment ends when all of its target is in sync. The changes that move a
+// leader come first: clients wait for them.
+func Plan(im *metadata.Image, unclean func(topic string) bool, topics ...*metadata.Topic) []metadata.PartitionChange {
+	var elections, others []metadata.PartitionChange
 	for _, t := range topics {
+		d := decider{im: im, created: t.Created}
+		if unclean != nil {
+			d.unclean = func() bool { return unclean(t.Name) }
+		}
 		for n, p := range t.Partitions {
-			if to, changed := decide(p, im.Broker); changed {
-				out = append(out, change(t, n, to))
+			switch to := d.decide(p, p); {
+			case to.Leader != p.Leader || to.LeaderBrokerEpoch != p.LeaderBrokerEpoch:
+				elections = append(elections, change(t, n, to))
+			case !to.Equal(p):
+				others = append(others, change(t, n, to))
 			}
 		}
 	}
-	return out
+	return append(elections, others...)
 }
 
 func change(t *metadata.Topic, n int, to metadata.Partition) metadata.PartitionChange {
@@ -30,51 +40,110 @@ func change(t *metadata.Topic, n int, to metadata.Partition) metadata.PartitionC
 	}
 }
 
-// lookup finds a live broker.
-type lookup func(metadata.BrokerID) (metadata.Broker, bool)
+// decider decides for the partitions of one topic.
+type decider struct {
+	im      *metadata.Image
+	created time.Time   // of the topic
+	unclean func() bool // may a replica lead that is not in sync; nil: it may not
+}
 
-func decide(p metadata.Partition, broker lookup) (to metadata.Partition, changed bool) {
-	if len(p.Replicas) == 0 {
-		return p, false
+// live returns a broker that may hold partitions.
+func (d decider) live(id metadata.BrokerID) (metadata.Broker, bool) {
+	b, ok := d.im.Broker(id)
+	return b, ok && b.Holds()
+}
+
+func (d decider) isLive(id metadata.BrokerID) bool { _, ok := d.live(id); return ok }
+
+func (d decider) isActive(id metadata.BrokerID) bool {
+	b, ok := d.live(id)
+	return ok && !b.Draining
+}
+
+// decide returns what is to become of a partition: of p as it is recorded, or of
+// to, what somebody wants to make of it.
+func (d decider) decide(p, to metadata.Partition) metadata.Partition {
+	if len(to.Replicas) == 0 {
+		return to
 	}
-	to = p
-	to.ISR = inSync(p.ISR, broker)
+	to.ISR = d.inSync(to.ISR)
+	d.complete(&to)
+	if !d.elect(&to) && d.unclean != nil && d.unclean() {
+		d.electUnclean(&to)
+	}
+	// A replica that is none any more must not go on as a follower: its fetches
+	// are fenced by the epoch (PartitionChangeBuilder.triggerLeaderEpochBumpForReplicaReassignmentIfNeeded).
+	removed := slices.ContainsFunc(p.Replicas, func(id metadata.BrokerID) bool { return !slices.Contains(to.Replicas, id) })
+	if removed || to.Leader != p.Leader || to.LeaderBrokerEpoch != p.LeaderBrokerEpoch {
+		to.LeaderEpoch = p.LeaderEpoch + 1
+	}
+	return to
+}
+
+// inSync returns the in-sync replicas that are to stay: those that live and are
+// not about to go, or those that live, or, since they hold what was committed,
+// all of them.
+func (d decider) inSync(isr []metadata.BrokerID) []metadata.BrokerID {
+	if active := keep(isr, d.isActive); len(active) > 0 {
+		return active
+	}
+	if live := keep(isr, d.isLive); len(live) > 0 {
+		return live
+	}
+	return isr
+}
+
+// complete ends a reassignment when all of its target lives and is in sync, so
+// that no replica is given up before another one has its place.
+func (d decider) complete(to *metadata.Partition) {
+	target := without(to.Replicas, to.Removing)
+	ready := func(id metadata.BrokerID) bool { return slices.Contains(to.ISR, id) && d.isLive(id) }
+	if !to.Reassigning() || len(target) == 0 || len(keep(target, ready)) < len(target) {
+		return
+	}
+	to.ISR = without(to.ISR, to.Removing)
+	to.Replicas, to.Adding, to.Removing = target, nil, nil
+}
+
+// elect chooses a leader among the in-sync replicas: who leads goes on leading,
+// else it is the first in the replicas' order.
+func (d decider) elect(to *metadata.Partition) bool {
 	leads := func(id metadata.BrokerID) bool {
-		b, live := broker(id)
+		b, live := d.live(id)
 		if !live || !slices.Contains(to.ISR, id) {
 			return false
 		}
 		to.Leader, to.LeaderBrokerEpoch = id, b.Epoch
 		return true
 	}
-	// Who leads goes on leading, else the first in the replicas' order.
-	if !leads(p.Leader) && !slices.ContainsFunc(p.Replicas, leads) {
-		to.Leader, to.LeaderBrokerEpoch = metadata.NoBroker, 0
+	if leads(to.Leader) || slices.ContainsFunc(to.Replicas, leads) {
+		return true
 	}
-	elected := to.Leader != p.Leader || to.LeaderBrokerEpoch != p.LeaderBrokerEpoch
-	if elected {
-		to.LeaderEpoch++
-	}
-	return to, elected || len(to.ISR) != len(p.ISR)
+	to.Leader, to.LeaderBrokerEpoch = metadata.NoBroker, 0
+	return false
 }
 
-// inSync returns the in-sync replicas that are to stay: those that live and are
-// not about to go, or those that live, or, since they hold what was committed,
-// all of them.
-func inSync(isr []metadata.BrokerID, broker lookup) []metadata.BrokerID {
-	isLive := func(id metadata.BrokerID) bool { _, ok := broker(id); return ok }
-	isActive := func(id metadata.BrokerID) bool { b, ok := broker(id); return ok && !b.Draining }
-	active, live := keep(isr, isActive), isr
-	if len(active) == 0 {
-		live = keep(isr, isLive)
+// electUnclean makes a live replica leader and the only in-sync one. It prefers
+// one that stays, and one whose disk is older than the topic: a disk that was
+// replaced meanwhile has less.
+func (d decider) electUnclean(to *metadata.Partition) bool {
+	hadAll := func(id metadata.BrokerID) bool {
+		n, ok := d.im.Node(id)
+		return ok && !n.Since.After(d.created)
 	}
-	switch {
-	case len(active) > 0:
-		return active
-	case len(live) > 0:
-		return live
+	candidates := keep(to.Replicas, d.isLive)
+	for _, better := range []func(metadata.BrokerID) bool{hadAll, d.isActive} {
+		if some := keep(candidates, better); len(some) > 0 {
+			candidates = some
+		}
 	}
-	return isr
+	if len(candidates) == 0 {
+		return false
+	}
+	b, _ := d.live(candidates[0])
+	to.Leader, to.LeaderBrokerEpoch = b.ID, b.Epoch
+	to.ISR, to.Recovering = []metadata.BrokerID{b.ID}, true
+	return true
 }
 
 // keep returns the ids for which ok holds: ids itself if they all do.
@@ -86,51 +155,7 @@ func keep(ids []metadata.BrokerID, ok func(metadata.BrokerID) bool) []metadata.B
 	return slices.DeleteFunc(slices.Clone(ids), bad)
 }
 
-// imbalancePercent is Kafka's leader.imbalance.per.broker.percentage: a broker
-// gets its leaderships back when it lacks more than this part of them.
-const imbalancePercent = 10
-
-// Prefer returns the elections that give leadership back to the partitions'
-// preferred leaders, for those brokers that lack more than a tenth of theirs.
-func Prefer(im *metadata.Image) []metadata.PartitionChange {
-	type share struct {
-		preferred int
-		changes   []metadata.PartitionChange
-	}
-	shares := map[metadata.BrokerID]*share{}
-	for _, t := range im.Topics() {
-		for n, p := range t.Partitions {
-			if len(p.Replicas) == 0 {
-				continue
-			}
-			id := p.Replicas[0]
-			s := shares[id]
-			if s == nil {
-				s = &share{}
-				shares[id] = s
-			}
-			s.preferred++
-			if to, ok := prefer(p, im.Broker); ok {
-				s.changes = append(s.changes, change(t, n, to))
-			}
-		}
-	}
-	var out []metadata.PartitionChange
-	for _, b := range im.Brokers() { // in order of ids, so that a plan is reproducible
-		if s := shares[b.ID]; s != nil && len(s.changes)*100 > s.preferred*imbalancePercent {
-			out = append(out, s.changes...)
-		}
-	}
-	return out
-}
-
-func prefer(p metadata.Partition, broker lookup) (metadata.Partition, bool) {
-	id := p.Replicas[0]
-	b, live := broker(id)
-	if p.Leader == id || p.Leader == metadata.NoBroker || !live || b.Draining || !slices.Contains(p.ISR, id) {
-		return p, false
-	}
-	p.Leader, p.LeaderBrokerEpoch = id, b.Epoch
-	p.LeaderEpoch++
-	return p, true
+// without returns the ids that are not among the others.
+func without(ids, others []metadata.BrokerID) []metadata.BrokerID {
+	return keep(ids, func(id metadata.BrokerID) bool { return !slices.Contains(others, id) })
 }

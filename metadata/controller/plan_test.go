@@ -142,7 +142,7 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) string {
 		return c.alter([]metadata.PartitionChange{change(topic, int(n), to)})
 	case "plan":
 		im := c.store.Image()
-		return c.alter(Plan(im, im.Topics()...))
+		return c.alter(Plan(im, nil, im.Topics()...))
 	case "prefer":
 		return c.alter(Prefer(c.store.Image()))
 	case "place":
