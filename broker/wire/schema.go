@@ -178,7 +178,7 @@ func (c *compiler) structure(fields []node, t reflect.Type) *program {
 	for i := range fields {
 		n := &fields[i]
 		var ft reflect.Type
-		if n.tag < 0 {
+		if n.tag < 0 || n.kind == '[' {
 			ft = types.next(n.kind)
 		}
 		if c.version < n.from || c.version > n.to {
@@ -186,7 +186,7 @@ func (c *compiler) structure(fields []node, t reflect.Type) *program {
 		}
 		if n.tag >= 0 {
 			value := &program{}
-			c.emit(value, n, nil)
+			c.emit(value, n, ft)
 			value.finish()
 			tags[uint32(n.tag)] = value
 			continue
