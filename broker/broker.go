@@ -89,6 +89,7 @@ type Broker struct {
 	replicas   *replica.Manager
 	authorizer *auth.Authorizer
 	quotas     *quota.Manager
+	session    atomic.Pointer[metadata.Session] // the registration in force
 	addresses  Addresses
 	ready      atomic.Bool
 
@@ -151,6 +152,8 @@ func (b *Broker) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		return cause
 	}
 	b.log.Info("broker stopping")
+	b.ready.Store(false)
+	b.handOver(ctx)
 	return nil
 }
 

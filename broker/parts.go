@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -18,7 +17,6 @@ import (
 	"github.com/coldbrook/coldbrook/broker/replica"
 	"github.com/coldbrook/coldbrook/broker/wire"
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/metadata/controller"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering"
@@ -277,7 +275,14 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 		OnDeleted:         b.topicsDeleted,
 		RetentionInterval: c.RetentionCheckInterval,
 		RemoteWait:        c.Remote.FetchMaxWait,
-		Logger:            b.log, Meter: b.o.Meter("replica"),
+		Session:           b.session.Load,
+		Dial:              b.o.Dial, InterBrokerListener: c.InterBrokerListener,
+		LagMax: c.ReplicaLagMax, FetchWait: c.ReplicaFetchWait, FetchBackoff: c.ReplicaFetchBackoff, Fetchers: c.ReplicaFetchers,
+		FetchMinBytes: c.ReplicaFetchMinBytes, FetchBytes: c.ReplicaFetchBytes, FetchResponseBytes: c.ReplicaFetchResponseBytes,
+		RackAware: c.RackAwareSelector, ReplayClient: b.replayClient,
+		LeaderThrottle:   func() int64 { return b.settings.Load().Broker().LeaderThrottle },
+		FollowerThrottle: func() int64 { return b.settings.Load().Broker().FollowerThrottle },
+		Logger:           b.log, Meter: b.o.Meter("replica"),
 	})
 	if err != nil {
 		return err
@@ -294,67 +299,6 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 	case <-b.replicas.Ready():
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// register makes the broker known, starts the controller and waits for the
-// leaderships that are this broker's.
-func (b *Broker) register(ctx context.Context, parts *layers, listeners []metadata.Listener) error {
-	c := b.settings.Load().Broker()
-	meta, _ := b.dirs[0].Meta()
-	session, err := b.metadata.RegisterBroker(ctx, metadata.Registration{
-		ID: metadata.BrokerID(c.NodeID), Rack: c.Rack, Listeners: listeners,
-		DirectoryID: meta.DirectoryID, Incarnation: uuid.NewString(), LeaseTTL: c.SessionTimeout,
-	})
-	if err != nil {
-		return err
-	}
-	parts.onStop("registration", func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		return session.Close(ctx)
-	})
-	parts.start(ctx, "registration", func(ctx context.Context) error {
-		select {
-		case <-session.Done():
-			return errors.New("etcd ended this broker's registration: another process took it over, or the lease ran out")
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	// Clients are told of this broker from the first answer on.
-	if err := b.metadata.WaitRevision(ctx, session.Epoch); err != nil {
-		return err
-	}
-	balance := c.LeaderRebalanceInterval
-	if !c.LeaderRebalance {
-		balance = -1
-	}
-	ctl, err := controller.New(controller.Options{
-		Store: b.metadata, Sessions: func() *metadata.Session { return session }, Purge: b.tier.Purge, BalanceInterval: balance, Logger: b.log, Meter: b.o.Meter("controller"),
-	})
-	if err != nil {
-		return err
-	}
-	parts.start(ctx, "controller", ctl.Run)
-	return b.awaitLeadership(ctx)
-}
-
-// leaderWait bounds how long the start waits to lead its partitions; what is
-// not led by then comes later, as clients see it in the metadata.
-const leaderWait = 10 * time.Second
-
-// awaitLeadership returns when every partition that this broker can lead alone
-// has been given to its new registration and is served.
-func (b *Broker) awaitLeadership(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for _, t := range b.metadata.Image().Topics() {
-		if err := b.replicas.WaitTopic(ctx, t.ID); err != nil {
-			b.log.Warn("not all partitions have a leader yet", "topic", t.Name, "err", err)
-			return nil
-		}
 	}
 	return nil
 }

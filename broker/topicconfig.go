@@ -6,6 +6,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/replica"
+	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 )
@@ -40,5 +41,16 @@ func topicConfig(s *config.Settings, overrides map[string]string) (replica.Topic
 	if t.LogAppendTime {
 		c.TimestampType = record.LogAppendTime
 	}
-	return replica.TopicConfig{Log: c, MinInSyncReplicas: int(t.MinInSyncReplicas)}, nil
+	return replica.TopicConfig{
+		Log: c, MinInSyncReplicas: int(t.MinInSyncReplicas),
+		LeaderThrottled: throttled(t.LeaderThrottled), FollowerThrottled: throttled(t.FollowerThrottled),
+	}, nil
+}
+
+// throttled is nil where no replica is.
+func throttled(t config.ThrottledReplicas) func(partition int32, broker metadata.BrokerID) bool {
+	if !t.All && len(t.Replicas) == 0 {
+		return nil
+	}
+	return func(partition int32, broker metadata.BrokerID) bool { return t.Has(partition, int32(broker)) }
 }
