@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -104,9 +103,17 @@ func (s *Session) Drain(ctx context.Context) error {
 	return nil
 }
 
-// RegisterBroker makes the broker known and live. If its id is taken by another
-// data directory it returns a *BrokerConflictError. If the same data directory is
-// registered, that is what is left of a crashed run: it is ended and replaced.
+// RegisterBroker makes the broker known and live. A process whose Session ended
+// calls it again, with the same incarnation.
+//
+// If the id is taken by another data directory it returns a *BrokerConflictError.
+// If the same data directory is registered, that is what is left of a crashed run,
+// or of this run: it is ended and replaced. But a run that was registered before
+// does not fight with another one over the directory: it is refused.
+//
+// If the id was last registered with another data directory, what it held is
+// lost: it is taken out of all in-sync replicas, which may leave none, before it
+// is registered. A crash meanwhile leaves nothing that the next try does not mend.
 func (s *Store) RegisterBroker(ctx context.Context, r Registration) (*Session, error) {
 	session, err := s.register(ctx, r)
 	if err != nil {
@@ -121,11 +128,13 @@ func (s *Store) register(ctx context.Context, r Registration) (*Session, error) 
 		return nil, fmt.Errorf("broker id %d is negative", r.ID)
 	case r.DirectoryID == "" || r.Incarnation == "":
 		return nil, errors.New("directory id and incarnation are required")
+	case r.Role != "" && r.Role != RoleReplay:
+		return nil, fmt.Errorf("role %q: want none or %q", r.Role, RoleReplay)
 	}
 	if r.LeaseTTL == 0 {
 		r.LeaseTTL = DefaultLeaseTTL
 	}
-	lease, err := kv.StartLease(ctx, s.kv, r.LeaseTTL, s.log)
+	lease, err := s.grant(ctx, r.LeaseTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -139,18 +148,58 @@ func (s *Store) register(ctx context.Context, r Registration) (*Session, error) 
 		}
 		return nil, err
 	}
+	s.mu.Lock()
+	s.registered[b.ID] = b.Incarnation
+	s.mu.Unlock()
 	s.settle(ctx, b.Epoch)
 	return &Session{Epoch: b.Epoch, store: s, lease: lease, broker: b}, nil
 }
 
+func (s *Store) grant(ctx context.Context, ttl time.Duration) (*kv.Lease, error) {
+	start := time.Now()
+	lease, err := kv.StartLease(ctx, s.kv, ttl, s.log)
+	s.metrics.observe(ctx, "grant-lease", start, err)
+	s.metrics.wrote(ctx, "grant-lease", err == nil)
+	return lease, err
+}
+
 // putBroker creates the broker's key and returns its create revision.
 func (s *Store) putBroker(ctx context.Context, b Broker, lease kv.LeaseID) (int64, error) {
-	key := s.keys.broker(b.ID)
+	broker, node := s.keys.broker(b.ID), s.keys.node(b.ID)
+	look := []kv.Op{kv.Get(broker, ""), kv.Get(node, "")}
 	for {
-		resp, err := s.txn(ctx, "register-broker", kv.Txn{
-			If:   []kv.Cmp{kv.Absent(key)},
-			Then: []kv.Op{kv.Put(key, encode(b), lease)},
-			Else: []kv.Op{kv.Get(key, "")},
+		resp, err := s.txn(ctx, "read-broker", kv.Txn{Then: look})
+		if err != nil {
+			return 0, err
+		}
+		if len(resp.Gets[0]) > 0 {
+			epoch, err := s.replaceBroker(ctx, resp.Gets[0][0], b, lease)
+			if epoch != 0 || err != nil {
+				return epoch, err
+			}
+			continue
+		}
+		next := b.node(time.Now())
+		held := []kv.Cmp{kv.Absent(broker), kv.Absent(node)}
+		if len(resp.Gets[1]) > 0 {
+			held[1] = kv.Unchanged(node, resp.Gets[1][0].ModRevision)
+			last, err := decode[Node](kv.Event{KV: resp.Gets[1][0]})
+			if err != nil {
+				return 0, fmt.Errorf("key %q: %w", node, err)
+			}
+			if last.DirectoryID == b.DirectoryID {
+				next.Since = last.Since
+			} else if err := s.loseReplicas(ctx, b.ID, held); errors.Is(err, ErrFenced) {
+				continue // somebody registers the id at the same time
+			} else if err != nil {
+				return 0, err
+			}
+		}
+		// The node's key is written each time, so that no registration in between
+		// goes unseen by held.
+		resp, err = s.txn(ctx, "register-broker", kv.Txn{
+			If:   held,
+			Then: []kv.Op{kv.Put(broker, encode(b), lease), kv.Put(node, encode(next), 0)},
 		})
 		if err != nil {
 			return 0, err
@@ -158,22 +207,40 @@ func (s *Store) putBroker(ctx context.Context, b Broker, lease kv.LeaseID) (int6
 		if resp.Succeeded {
 			return resp.Revision, nil
 		}
-		old := resp.Gets[0][0]
-		var registered Broker
-		if err := json.Unmarshal(old.Value, &registered); err != nil {
-			return 0, fmt.Errorf("key %q: %w", key, err)
-		}
-		if registered.DirectoryID != b.DirectoryID {
-			return 0, &BrokerConflictError{Registered: registered, Refused: b}
-		}
-		if registered.Incarnation == b.Incarnation && old.Lease == lease {
-			return old.CreateRevision, nil // ours: an answer was lost
-		}
-		if err := s.takeOver(ctx, old); err != nil {
-			return 0, err
-		}
-		s.log.Info("took over the registration of a former run", "broker", b.ID, "incarnation", registered.Incarnation)
 	}
+}
+
+// node is what is remembered of the broker.
+func (b Broker) node(now time.Time) Node {
+	n := Node{ID: b.ID, DirectoryID: b.DirectoryID, Rack: b.Rack, Role: b.Role, Since: now.UTC().Truncate(time.Millisecond)}
+	if len(b.Listeners) > 0 {
+		n.Host, n.Port = b.Listeners[0].Host, b.Listeners[0].Port
+	}
+	return n
+}
+
+// replaceBroker makes room for a broker whose id is registered, or returns the
+// epoch if it is this registration.
+func (s *Store) replaceBroker(ctx context.Context, old kv.KeyValue, b Broker, lease kv.LeaseID) (int64, error) {
+	registered, err := decode[Broker](kv.Event{KV: old})
+	if err != nil {
+		return 0, fmt.Errorf("key %q: %w", old.Key, err)
+	}
+	same := registered.Incarnation == b.Incarnation
+	s.mu.Lock()
+	again := s.registered[b.ID] == b.Incarnation
+	s.mu.Unlock()
+	switch {
+	case registered.DirectoryID != b.DirectoryID, again && !same:
+		return 0, &BrokerConflictError{Registered: registered, Refused: b}
+	case same && old.Lease == lease:
+		return old.CreateRevision, nil // ours: an answer was lost
+	}
+	if err := s.takeOver(ctx, old); err != nil {
+		return 0, err
+	}
+	s.log.Info("took over the registration of a former run", "broker", b.ID, "incarnation", registered.Incarnation)
+	return 0, nil
 }
 
 // takeOver ends a registration of the same data directory. Its lease goes with

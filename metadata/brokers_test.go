@@ -161,7 +161,7 @@ func TestOneControllerAtATimeAndOldOnesAreFenced(t *testing.T) {
 		}
 		to := topic.Partitions[0]
 		to.LeaderEpoch++
-		change := []PartitionChange{{TopicIDPartition{topic.ID, 0}, topic.Partitions[0], to}}
+		change := []PartitionChange{{TopicIDPartition: TopicIDPartition{topic.ID, 0}, From: topic.Partitions[0], To: to}}
 		if errs := first.AlterPartitions(t.Context(), change); !errors.Is(errs[0], ErrFenced) {
 			t.Errorf("the old controller: got %v, want ErrFenced", errs[0])
 		}

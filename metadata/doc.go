@@ -12,6 +12,7 @@
 //	cluster                        {"id": …}             made once
 //	controller                     {"broker": …}         leased; the create revision is the controller's epoch
 //	brokers/<id>                   Broker                leased; the create revision is the broker's epoch
+//	nodes/<id>                     Node                  kept until UnregisterBroker
 //	topics/<name>                  id, number of partitions
 //	partitions/<topic-id>/<p>      Partition
 //	remote/<topic-id>/<p>          RemotePointer

@@ -30,7 +30,6 @@ func openStore(t *testing.T, k kv.KV, run bool) *Store {
 func runStore(t *testing.T, s *Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	s.running.Store(true) // so that the first write already waits for the image
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

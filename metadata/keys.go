@@ -12,17 +12,17 @@ import (
 // keyspace makes and reads the keys of one cluster.
 type keyspace string // "/coldbrook/<cluster>/"
 
-func (k keyspace) cluster() string           { return string(k) + "cluster" }
-func (k keyspace) controller() string        { return string(k) + "controller" }
-func (k keyspace) producerIDs() string       { return string(k) + "producer-ids" }
-func (k keyspace) topic(name string) string  { return string(k) + "topics/" + name }
-func (k keyspace) broker(id BrokerID) string { return string(k) + "brokers/" + brokerText(id) }
-func (k keyspace) node(id BrokerID) string   { return string(k) + "nodes/" + brokerText(id) }
-func (k keyspace) tombstone(id TopicID) string {
-	return string(k) + "tombstones/" + id.String()
-}
+func (k keyspace) cluster() string             { return string(k) + "cluster" }
+func (k keyspace) controller() string          { return string(k) + "controller" }
+func (k keyspace) producerIDs() string         { return string(k) + "producer-ids" }
+func (k keyspace) topic(name string) string    { return string(k) + "topics/" + name }
+func (k keyspace) broker(id BrokerID) string   { return string(k) + "brokers/" + brokerText(id) }
+func (k keyspace) node(id BrokerID) string     { return string(k) + "nodes/" + brokerText(id) }
+func (k keyspace) tombstones() string          { return string(k) + "tombstones/" }
+func (k keyspace) tombstone(id TopicID) string { return k.tombstones() + id.String() }
+func (k keyspace) allPartitions() string       { return string(k) + "partitions/" }
 func (k keyspace) partitions(id TopicID) string {
-	return string(k) + "partitions/" + id.String() + "/"
+	return k.allPartitions() + id.String() + "/"
 }
 func (k keyspace) partition(tip TopicIDPartition) string {
 	return k.partitions(tip.Topic) + strconv.Itoa(int(tip.Partition))

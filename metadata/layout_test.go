@@ -14,10 +14,15 @@ import (
 )
 
 // TestKeysAndValuesAreAsDocumented compares all that a small cluster writes with
-// a golden file. Brokers of two versions share these keys: a difference that is
-// not an added key or field breaks rolling upgrades.
+// a golden file, and that what the former layout had is unchanged in it. Brokers
+// of two versions share these keys: a difference that is not an added key or
+// field breaks rolling upgrades.
 func TestKeysAndValuesAreAsDocumented(t *testing.T) {
-	golden, err := os.ReadFile("testdata/layout-v1.txt")
+	golden, err := os.ReadFile("testdata/layout-v2.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	former, err := os.ReadFile("testdata/layout-v1.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +74,11 @@ func TestKeysAndValuesAreAsDocumented(t *testing.T) {
 		if diff := cmp.Diff(string(golden), got.String()); diff != "" {
 			t.Errorf("layout differs (-golden +got):\n%s", diff)
 		}
+		for line := range strings.Lines(string(former)) {
+			if !strings.Contains(got.String(), line) {
+				t.Errorf("no longer written: %s", line)
+			}
+		}
 	})
 }
 
@@ -119,7 +129,7 @@ func TestStoreOnEmbeddedEtcdSurvivesARestart(t *testing.T) {
 			}
 			to := topic.Partitions[7]
 			to.LeaderEpoch++
-			if errs := term.AlterPartitions(t.Context(), []PartitionChange{{tip, topic.Partitions[7], to}}); errs[0] != nil {
+			if errs := term.AlterPartitions(t.Context(), []PartitionChange{{TopicIDPartition: tip, From: topic.Partitions[7], To: to}}); errs[0] != nil {
 				t.Errorf("run %d: %v", run, errs[0])
 			}
 			if run == 0 {

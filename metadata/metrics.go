@@ -19,6 +19,7 @@ type metrics struct {
 	rejected metric.Int64Counter
 	restarts metric.Int64Counter
 	latency  metric.Float64Histogram
+	writes   metric.Int64Counter
 	gauges   metric.Registration
 }
 
@@ -27,7 +28,7 @@ func newMetrics(m metric.Meter, image func() *Image) (*metrics, error) {
 		m = noop.NewMeterProvider().Meter("metadata")
 	}
 	var out metrics
-	var errs [7]error
+	var errs [8]error
 	out.events, errs[0] = m.Int64Counter("coldbrook_metadata_events",
 		metric.WithDescription("Changes of the cluster's metadata that this broker has seen."))
 	out.rejected, errs[1] = m.Int64Counter("coldbrook_metadata_invalid_values",
@@ -36,6 +37,8 @@ func newMetrics(m metric.Meter, image func() *Image) (*metrics, error) {
 		metric.WithDescription("Times the watch of the metadata ended and was opened again."))
 	out.latency, errs[3] = m.Float64Histogram("coldbrook_metadata_request_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Time that requests to the key-value store took."))
+	out.writes, errs[7] = m.Int64Counter("coldbrook_metadata_writes",
+		metric.WithDescription("Transactions of this broker that changed the key-value store, and leases it was granted. Renewals of leases are none."))
 	topics, err := m.Int64ObservableGauge("coldbrook_metadata_topics", metric.WithDescription("Topics in the metadata image."))
 	errs[4] = err
 	revision, err := m.Int64ObservableGauge("coldbrook_metadata_revision", metric.WithDescription("Revision of the metadata image."))
@@ -66,4 +69,11 @@ func (m *metrics) observe(ctx context.Context, op string, start time.Time, err e
 	}
 	m.latency.Record(ctx, time.Since(start).Seconds(),
 		metric.WithAttributes(attribute.String("operation", op), attribute.String("outcome", outcome)))
+}
+
+// wrote counts one request that changed the store.
+func (m *metrics) wrote(ctx context.Context, op string, changed bool) {
+	if changed {
+		m.writes.Add(ctx, 1, metric.WithAttributes(attribute.String("operation", op)))
+	}
 }

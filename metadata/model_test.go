@@ -140,7 +140,7 @@ func (m *machine) alter(t *rapid.T) {
 			if !rapid.Bool().Draw(t, "alter") {
 				continue
 			}
-			c := PartitionChange{TopicIDPartition{topic.ID, int32(n)}, p, p}
+			c := PartitionChange{TopicIDPartition: TopicIDPartition{topic.ID, int32(n)}, From: p, To: p}
 			c.To.LeaderEpoch++
 			c.To.Leader = BrokerID(rapid.IntRange(-1, 3).Draw(t, "leader"))
 			var want error
@@ -249,7 +249,6 @@ func TestStoreBehavesAsAMapOfTopics(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		m.writer.running.Store(true) // as soon as it is started
 		go func() { done <- m.writer.Run(ctx) }()
 		defer func() { cancel(); <-done }()
 		t.Repeat(map[string]func(*rapid.T){

@@ -13,39 +13,47 @@ type PartitionChange struct {
 	TopicIDPartition
 	From Partition // as the decider saw it, with its ModRevision
 	To   Partition // its Epoch and ModRevision are set by the Store
+	// Joins are the registrations of the brokers that are in To.ISR and not in
+	// From.ISR, under which they were found to have all (KIP-903); a broker that
+	// is not named here joins under the one that the Store's image shows. The
+	// change is made only while these registrations last, so that a broker that
+	// comes back without its data is not taken for what it was.
+	Joins map[BrokerID]int64
 }
 
 // AlterPartitions makes the changes, many in one transaction, each only if its
 // partition is as it was in From. The result has an error per change, nil where
-// it was made: ErrConflict if the partition had changed, ErrUnknownPartition if
-// it is gone.
+// it was made or changes nothing: ErrConflict if the partition had changed or a
+// broker that joins is not registered as it was, ErrUnknownPartition if it is gone.
 func (s *Store) AlterPartitions(ctx context.Context, changes []PartitionChange) []error {
-	return s.alterPartitions(ctx, changes, nil)
+	return s.alterPartitions(ctx, changes)
 }
 
-// alterPartitions also wants fence to hold, else all errors are ErrFenced.
-func (s *Store) alterPartitions(ctx context.Context, changes []PartitionChange, fence *kv.Cmp) []error {
+// alterPartitions also wants fences to hold, else all errors are ErrFenced.
+func (s *Store) alterPartitions(ctx context.Context, changes []PartitionChange, fences ...kv.Cmp) []error {
 	errs := make([]error, len(changes))
-	todo := make([]int, 0, len(changes))
+	todo := make([]*alteration, 0, len(changes))
 	for i, c := range changes {
-		if c.From.ModRevision == 0 { // else an absent key would look unchanged
+		switch joins, ok := s.joins(c); {
+		case c.From.ModRevision == 0: // else an absent key would look unchanged
 			errs[i] = fmt.Errorf("alter partition %s: %w", c.TopicIDPartition, ErrUnknownPartition)
-			continue
+		case c.To.Equal(c.From):
+		case !ok:
+			errs[i] = fmt.Errorf("alter partition %s: %w: a broker that joins the in-sync replicas %v is not registered", c.TopicIDPartition, ErrConflict, c.To.ISR)
+		default:
+			todo = append(todo, &alteration{PartitionChange: c, key: s.keys.partition(c.TopicIDPartition), joins: joins, err: &errs[i]})
 		}
-		todo = append(todo, i)
 	}
 	var rev int64
 	for len(todo) > 0 {
-		n := s.chunk(len(todo), 1)
-		left, at, err := s.alterChunk(ctx, changes, todo[:n], fence, errs)
+		left, at, err := s.alterSome(ctx, todo, fences)
 		if err != nil {
-			for _, i := range todo {
-				errs[i] = fmt.Errorf("alter partition %s: %w", changes[i].TopicIDPartition, err)
+			for _, a := range todo {
+				*a.err = fmt.Errorf("alter partition %s: %w", a.TopicIDPartition, err)
 			}
 			break
 		}
-		rev = max(rev, at)
-		todo = append(left, todo[n:]...)
+		rev, todo = max(rev, at), left
 	}
 	if rev > 0 {
 		s.settle(ctx, rev)
@@ -53,47 +61,97 @@ func (s *Store) alterPartitions(ctx context.Context, changes []PartitionChange, 
 	return errs
 }
 
-// alterChunk makes one attempt at the changes batch names. It returns what is
-// still to be done: all but those it found to be outdated.
-func (s *Store) alterChunk(ctx context.Context, changes []PartitionChange, batch []int, fence *kv.Cmp, errs []error) (left []int, rev int64, err error) {
-	var t kv.Txn
-	for _, i := range batch {
-		c := changes[i]
-		key := s.keys.partition(c.TopicIDPartition)
-		t.If = append(t.If, kv.Unchanged(key, c.From.ModRevision))
-		t.Then = append(t.Then, kv.Put(key, encode(c.next()), 0))
-		t.Else = append(t.Else, kv.Get(key, ""))
+// alteration is a PartitionChange on its way.
+type alteration struct {
+	PartitionChange
+	key   string
+	joins []kv.Cmp
+	err   *error
+}
+
+// joins returns what must hold of brokers that join the in-sync replicas; not ok
+// if one of them is unknown.
+func (s *Store) joins(c PartitionChange) (out []kv.Cmp, ok bool) {
+	for _, id := range c.To.ISR {
+		if slices.Contains(c.From.ISR, id) {
+			continue
+		}
+		epoch := c.Joins[id]
+		if epoch == 0 {
+			b, _ := s.Image().Broker(id)
+			epoch = b.Epoch
+		}
+		if epoch == 0 {
+			return nil, false
+		}
+		out = append(out, kv.CreatedAt(s.keys.broker(id), epoch))
 	}
-	if fence != nil {
-		t.If = append(t.If, *fence)
+	return out, true
+}
+
+// alterSome makes one attempt at the first changes of todo, as many as fit into a
+// transaction. It returns what is still to be done: all but those that were made
+// or that it found to be outdated.
+func (s *Store) alterSome(ctx context.Context, todo []*alteration, fences []kv.Cmp) (left []*alteration, rev int64, err error) {
+	t := kv.Txn{If: slices.Clone(fences)}
+	joins := map[kv.Cmp]int{} // its answer in Else
+	n := 0
+	for _, a := range todo {
+		if n > 0 && len(t.If)+1+len(a.joins) > s.kv.MaxTxnOps() {
+			break
+		}
+		n++
+		t.If = append(t.If, kv.Unchanged(a.key, a.From.ModRevision))
+		t.Then = append(t.Then, kv.Put(a.key, encode(a.next()), 0))
+		t.Else = append(t.Else, kv.Get(a.key, ""))
+	}
+	for _, a := range todo[:n] {
+		for _, c := range a.joins {
+			if _, had := joins[c]; !had {
+				joins[c] = len(t.Else)
+				t.If, t.Else = append(t.If, c), append(t.Else, kv.Get(c.Key, ""))
+			}
+		}
 	}
 	resp, err := s.txn(ctx, "alter-partitions", t)
 	if err != nil {
 		return nil, 0, err
 	}
 	if resp.Succeeded {
-		return nil, resp.Revision, nil
+		return todo[n:], resp.Revision, nil
 	}
-	for n, i := range batch {
-		c := changes[i]
-		if len(resp.Gets[n]) == 0 {
-			errs[i] = fmt.Errorf("alter partition %s: %w", c.TopicIDPartition, ErrUnknownPartition)
-			continue
-		}
-		have := resp.Gets[n][0]
-		if have.ModRevision == c.From.ModRevision {
-			left = append(left, i)
-			continue
-		}
-		p, err := decode[Partition](kv.Event{KV: have})
-		if err != nil || !p.Equal(c.next()) { // equal: it was made, but its answer was lost
-			errs[i] = fmt.Errorf("alter partition %s: %w", c.TopicIDPartition, ErrConflict)
+	for i, a := range todo[:n] {
+		lost := slices.ContainsFunc(a.joins, func(c kv.Cmp) bool {
+			have := resp.Gets[joins[c]]
+			return len(have) == 0 || have[0].CreateRevision != c.Revision
+		})
+		if !a.outdated(resp.Gets[i], lost) {
+			left = append(left, a)
 		}
 	}
-	if len(left) == len(batch) { // all are as they were: what failed is the fence
+	if len(left) == n { // all are as they were: what failed is a fence
 		return nil, 0, ErrFenced
 	}
-	return left, 0, nil
+	return append(left, todo[n:]...), 0, nil
+}
+
+// outdated looks at why the change was not made, where the partition is as in
+// have. It says whether it never will be and sets its error.
+func (a *alteration) outdated(have []kv.KeyValue, lostJoin bool) bool {
+	switch {
+	case len(have) == 0:
+		*a.err = fmt.Errorf("alter partition %s: %w", a.TopicIDPartition, ErrUnknownPartition)
+	case have[0].ModRevision != a.From.ModRevision:
+		p, err := decode[Partition](kv.Event{KV: have[0]})
+		if err != nil || !p.Equal(a.next()) { // equal: it was made, but its answer was lost
+			*a.err = fmt.Errorf("alter partition %s: %w", a.TopicIDPartition, ErrConflict)
+		}
+	case lostJoin:
+		*a.err = fmt.Errorf("alter partition %s: %w: a broker that joins the in-sync replicas %v registered anew or is gone", a.TopicIDPartition, ErrConflict, a.To.ISR)
+	default:
+		return false
+	}
+	return true
 }
 
 // next is the value to be written.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,20 +39,22 @@ type Options struct {
 // Store is the cluster's metadata: an Image that Run keeps, and the operations
 // that change it. It is safe for concurrent use.
 //
-// While Run runs, an operation that changed the image returns when the image of
-// this Store shows the change.
+// An operation that changed the image returns when the image of this Store shows
+// the change. Other brokers' changes are seen while Run runs.
 type Store struct {
 	kv      kv.KV
 	keys    keyspace
 	log     *slog.Logger
 	metrics *metrics
-	running atomic.Bool
 
 	image atomic.Pointer[Image]
+	turn  chan struct{} // held, by what is in it, by who makes the next image
+	ended chan struct{} // closed when Run has returned
 
-	mu   sync.Mutex
-	grew chan struct{} // closed and replaced with each image
-	subs map[chan struct{}]struct{}
+	mu         sync.Mutex
+	grew       chan struct{} // closed and replaced with each image
+	subs       map[chan struct{}]struct{}
+	registered map[BrokerID]string // incarnations that this Store registered
 }
 
 // Open connects the Store: it makes the cluster's id if there is none and loads
@@ -71,7 +74,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		kv: o.KV, keys: keyspace("/coldbrook/" + o.Cluster + "/"), log: o.Logger,
-		grew: make(chan struct{}), subs: map[chan struct{}]struct{}{},
+		turn: make(chan struct{}, 1), ended: make(chan struct{}),
+		grew: make(chan struct{}), subs: map[chan struct{}]struct{}{}, registered: map[BrokerID]string{},
 	}
 	s.image.Store(newImage())
 	var err error
@@ -106,11 +110,14 @@ func (s *Store) makeClusterID(ctx context.Context) error {
 // Image returns the latest image. It never waits.
 func (s *Store) Image() *Image { return s.image.Load() }
 
-// txn is one write, measured.
+// txn is one transaction, measured.
 func (s *Store) txn(ctx context.Context, op string, t kv.Txn) (kv.TxnResponse, error) {
 	start := time.Now()
 	resp, err := s.kv.Txn(ctx, t)
 	s.metrics.observe(ctx, op, start, err)
+	// No operation writes where its conditions do not hold.
+	writes := func(op kv.Op) bool { return op.Kind != kv.OpGet }
+	s.metrics.wrote(ctx, op, err == nil && resp.Succeeded && slices.ContainsFunc(t.Then, writes))
 	return resp, err
 }
 
@@ -160,32 +167,67 @@ func (s *Store) Watch() (<-chan struct{}, func()) {
 // WaitRevision returns when the image is at rev, the revision of a change to this
 // cluster's metadata, or later. It needs Run.
 func (s *Store) WaitRevision(ctx context.Context, rev int64) error {
-	return s.waitRevision(ctx, rev, func() bool { return true })
+	return s.waitRevision(ctx, rev, nil, nil)
 }
 
-// waitRevision also returns when the image will not grow any more.
-func (s *Store) waitRevision(ctx context.Context, rev int64, growing func() bool) error {
+// waitRevision also ends when it can put something into turn, and when ended is
+// closed.
+func (s *Store) waitRevision(ctx context.Context, rev int64, turn chan<- struct{}, ended <-chan struct{}) error {
 	for {
 		s.mu.Lock()
 		at, grew := s.Image().Revision(), s.grew
 		s.mu.Unlock()
-		if at >= rev || !growing() {
+		if at >= rev {
 			return nil
 		}
 		select {
 		case <-grew:
+		case turn <- struct{}{}:
+			return errTurn
+		case <-ended:
+			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("wait for metadata revision %d, have %d: %w", rev, at, ctx.Err())
 		}
 	}
 }
 
-// settle lets a caller see its own write. The write is made: that the image is
-// late is no error of it.
+// Why waitRevision returned before the revision came.
+var (
+	errTurn  = errors.New("it is the caller's turn to make the next image")
+	errEnded = errors.New("the image grows no more")
+)
+
+// settle lets a caller see its own write: it waits for Run, or, before Run has
+// begun, makes the next images itself. The write is made: that the image is late
+// is no error of it.
 func (s *Store) settle(ctx context.Context, rev int64) {
-	if err := s.waitRevision(ctx, rev, s.running.Load); err != nil {
+	err := s.waitRevision(ctx, rev, s.turn, s.ended)
+	if errors.Is(err, errTurn) {
+		err = s.catchUp(ctx, rev)
+		<-s.turn
+	}
+	if err != nil {
 		s.log.Debug("metadata image is late", "err", err)
 	}
+}
+
+// catchUp follows the store up to a revision. It needs the turn.
+func (s *Store) catchUp(ctx context.Context, rev int64) error {
+	select {
+	case <-s.ended:
+		return errEnded
+	default:
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for s.Image().Revision() < rev {
+		done := func() bool { return s.Image().Revision() >= rev }
+		if err := s.follow(ctx, done); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Pauses between attempts to watch while the store does not answer.
@@ -194,15 +236,23 @@ const (
 	maxBackoff = 2 * time.Second
 )
 
-// Run keeps the image until ctx ends: it watches, opens the watch again where it
+// Run, which is called once, keeps the image until ctx ends: it watches, opens the watch again where it
 // ended, and loads the image anew when what it missed is compacted away.
 func (s *Store) Run(ctx context.Context) error {
-	s.running.Store(true)
-	defer s.stopped()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		close(s.ended)
+		return nil
+	}
+	defer func() {
+		close(s.ended) // lets go of those who wait to see their own writes
+		<-s.turn
+	}()
 	backoff := minBackoff
 	for {
 		before := s.Image().Revision()
-		err := s.follow(ctx)
+		err := s.follow(ctx, func() bool { return false })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -229,17 +279,9 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// stopped lets go of those who wait to see their own writes.
-func (s *Store) stopped() {
-	s.running.Store(false)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.grew)
-	s.grew = make(chan struct{})
-}
-
-// follow applies what one watch yields until it ends, and says why it did.
-func (s *Store) follow(ctx context.Context) error {
+// follow applies what one watch yields until it ends, and says why it did, or
+// until done. It needs the turn.
+func (s *Store) follow(ctx context.Context, done func() bool) error {
 	watch := kv.WatchRequest{Key: string(s.keys), End: kv.PrefixEnd(string(s.keys)), Revision: s.Image().Revision() + 1}
 	for resp, err := range s.kv.Watch(ctx, watch) {
 		if err != nil {
@@ -250,6 +292,9 @@ func (s *Store) follow(ctx context.Context) error {
 		}
 		if len(resp.Events) > 0 {
 			s.applyEvents(ctx, resp)
+		}
+		if done() {
+			return nil
 		}
 	}
 	return ctx.Err()

@@ -44,7 +44,7 @@ func (s *Store) Campaign(ctx context.Context, session *Session) (*Term, error) {
 
 // AlterPartitions is Store.AlterPartitions, and ErrFenced when the term is over.
 func (t *Term) AlterPartitions(ctx context.Context, changes []PartitionChange) []error {
-	return t.store.alterPartitions(ctx, changes, &t.fence)
+	return t.store.alterPartitions(ctx, changes, t.fence)
 }
 
 // FinishTombstone is Store.FinishTombstone of a tombstone as it was seen, and

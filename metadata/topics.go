@@ -224,13 +224,28 @@ func (s *Store) addPartitions(ctx context.Context, name string, assignments [][]
 // DeleteTopic makes a topic disappear at once and leaves a tombstone with all its
 // state, by which the controller removes its data. Errors: ErrUnknownTopic.
 func (s *Store) DeleteTopic(ctx context.Context, name string) error {
-	if err := s.deleteTopic(ctx, name); err != nil {
+	if err := s.deleteTopic(ctx, name, TopicID{}); err != nil {
 		return fmt.Errorf("delete topic %q: %w", name, err)
 	}
 	return nil
 }
 
-func (s *Store) deleteTopic(ctx context.Context, name string) error {
+// DeleteTopicByID is DeleteTopic of the topic that has the id, and never of one
+// that was created under the same name since. Errors: ErrUnknownTopic, also where
+// the image does not show the topic yet.
+func (s *Store) DeleteTopicByID(ctx context.Context, id TopicID) error {
+	err := ErrUnknownTopic
+	if t, ok := s.Image().TopicByID(id); ok {
+		err = s.deleteTopic(ctx, t.Name, id)
+	}
+	if err != nil {
+		return fmt.Errorf("delete topic with id %s: %w", id, err)
+	}
+	return nil
+}
+
+// deleteTopic deletes the topic of that name, if it has the id where one is given.
+func (s *Store) deleteTopic(ctx context.Context, name string, id TopicID) error {
 	topicKey, configKey := s.keys.topic(name), s.keys.topicConfig(name)
 	for {
 		resp, err := s.txn(ctx, "read-topic", kv.Txn{Then: []kv.Op{kv.Get(topicKey, ""), kv.Get(configKey, "")}})
@@ -244,6 +259,9 @@ func (s *Store) deleteTopic(ctx context.Context, name string) error {
 		v, err := decode[topicValue](kv.Event{KV: topic})
 		if err != nil {
 			return err
+		}
+		if !id.IsZero() && v.ID != id {
+			return ErrUnknownTopic
 		}
 		grave := tombstoneValue{Name: name, Partitions: v.Partitions, Created: v.Created, Deleted: time.Now().UTC()}
 		if len(resp.Gets[1]) > 0 {

@@ -230,7 +230,7 @@ func TestAlterPartitionsComparesEachPartition(t *testing.T) {
 			to := from
 			to.LeaderEpoch++
 			to.ISR = []BrokerID{2}
-			return PartitionChange{tip, from, to}
+			return PartitionChange{TopicIDPartition: tip, From: from, To: to}
 		}
 		stale := change(5)
 		stale.To.Leader = 2
@@ -277,7 +277,7 @@ func TestLostAnswerOfAChangeIsNoConflict(t *testing.T) {
 	tip := TopicIDPartition{topic.ID, 0}
 	to := topic.Partitions[0]
 	to.LeaderEpoch = 4
-	change := []PartitionChange{{tip, topic.Partitions[0], to}}
+	change := []PartitionChange{{TopicIDPartition: tip, From: topic.Partitions[0], To: to}}
 	lose = true
 	if errs := s.AlterPartitions(t.Context(), change); !Retriable(errs[0]) {
 		t.Fatalf("got %v, want a retriable error", errs[0])
@@ -313,7 +313,7 @@ func TestOnlyTheLeaderOfTheCurrentEpochSwapsThePointer(t *testing.T) {
 	// An ISR change changes the partition's key, not its leader epoch.
 	isr := topic.Partitions[0]
 	isr.ISR = []BrokerID{1}
-	if errs := other.AlterPartitions(ctx, []PartitionChange{{tip, topic.Partitions[0], isr}}); errs[0] != nil {
+	if errs := other.AlterPartitions(ctx, []PartitionChange{{TopicIDPartition: tip, From: topic.Partitions[0], To: isr}}); errs[0] != nil {
 		t.Fatal(errs[0])
 	}
 	second, err := s.SwapRemotePointer(ctx, tip, first, 0, RemotePointer{Manifest: "m2", Sequence: 2, EndOffset: 20})
@@ -326,7 +326,7 @@ func TestOnlyTheLeaderOfTheCurrentEpochSwapsThePointer(t *testing.T) {
 	from, _ := other.Image().PartitionByID(tip)
 	to := from
 	to.LeaderEpoch, to.Leader = 1, 2
-	if errs := other.AlterPartitions(ctx, []PartitionChange{{tip, from, to}}); errs[0] != nil {
+	if errs := other.AlterPartitions(ctx, []PartitionChange{{TopicIDPartition: tip, From: from, To: to}}); errs[0] != nil {
 		t.Fatal(errs[0])
 	}
 	fresh := openStore(t, mem, false)
