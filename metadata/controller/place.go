@@ -17,12 +17,14 @@ var ErrTooFewBrokers = errors.New("replication factor larger than available brok
 // are shifted by one more after each round, so that all brokers get as many of
 // both and the partitions of a broker that dies spread over all others. If all
 // brokers name a rack, a partition's replicas are on as many racks as possible.
-// Brokers that are draining get nothing while there are enough others.
+// Brokers that are draining get nothing while there are enough others, and those
+// of the role replay nothing at all.
 // (The rules of Kafka's AdminUtils.assignReplicasToBrokers, without its chance.)
 func Place(brokers []metadata.Broker, partitions, replicas, start int) ([][]metadata.BrokerID, error) {
 	if replicas < 1 || partitions < 1 {
 		return nil, fmt.Errorf("place %d partitions with %d replicas: want at least one of each", partitions, replicas)
 	}
+	brokers = slices.DeleteFunc(slices.Clone(brokers), func(b metadata.Broker) bool { return !b.Holds() })
 	active := slices.DeleteFunc(slices.Clone(brokers), func(b metadata.Broker) bool { return b.Draining })
 	if len(active) >= replicas {
 		brokers = active

@@ -15,6 +15,9 @@ func zapLogger(log *slog.Logger, least slog.Level, quiet *atomic.Bool) *zap.Logg
 	return zap.New(zapCore{log: log, least: least, quiet: quiet})
 }
 
+// quietZap is for clients whose errors we report ourselves.
+func quietZap() *zap.Logger { return zap.NewNop() }
+
 // zapCore hands zap's entries to slog.
 type zapCore struct {
 	log   *slog.Logger
