@@ -8,6 +8,9 @@ import "slices"
 // within one partition.
 func (s *spread) evenLeaders(may func(*placed) bool) {
 	l := leaderships{spread: s, share: shares(s.lead[:s.n]), ways: make([][]int, s.n*s.n)}
+	for b := range s.n {
+		l.all = append(l.all, b)
+	}
 	for i := range s.parts {
 		if p := &s.parts[i]; !p.fixed && may(p) {
 			l.note(i)
@@ -19,23 +22,15 @@ func (s *spread) evenLeaders(may func(*placed) bool) {
 			}
 		}
 	}
-	for from := range s.n {
-		for s.lead[from] > l.share[from] {
-			way := l.search(from)
-			if way == nil {
-				break
-			}
-			for i := range way[1:] {
-				l.hand(way[i], way[i+1])
-			}
-		}
-	}
+	l.along(func(from, to int) bool { return s.lead[from] > l.share[from] && s.lead[to] < l.share[to] })
+	l.along(func(from, to int) bool { return s.lead[from] > s.lead[to]+1 }) // where not all get their shares
 }
 
 // leaderships are the swaps that are possible.
 type leaderships struct {
 	*spread
 	share []int
+	all   []int   // brokers that may lead
 	ways  [][]int // by from*n+to: partitions that from is to lead and to holds; some are outdated
 }
 
@@ -79,19 +74,33 @@ func (l *leaderships) hand(from, to int) bool {
 	return true
 }
 
-// search returns the shortest way from a broker to one that has too few, nil if
-// there is none.
-func (l *leaderships) search(from int) []int {
+// along hands leaderships over, by the shortest ways, from and to brokers of which
+// better holds, until there is no such way.
+func (l *leaderships) along(better func(from, to int) bool) {
+	for from := range l.n {
+		for way := l.search(from, better); way != nil; way = l.search(from, better) {
+			for i := range way[1:] {
+				l.hand(way[i], way[i+1])
+			}
+		}
+	}
+}
+
+// search returns the shortest way from a broker to one that is to get one of its
+// leaderships, nil if there is none.
+func (l *leaderships) search(from int, better func(from, to int) bool) []int {
+	ends := func(to int) bool { return better(from, to) }
+	if !slices.ContainsFunc(l.all, ends) {
+		return nil
+	}
 	before := make([]int, l.n)
 	for b := range before {
 		before[b] = -1
 	}
 	before[from] = from
-	queue := []int{from}
-	for len(queue) > 0 {
+	for queue := []int{from}; len(queue) > 0; queue = queue[1:] {
 		b := queue[0]
-		queue = queue[1:]
-		if l.lead[b] < l.share[b] {
+		if ends(b) {
 			way := []int{b}
 			for b != from {
 				b = before[b]
