@@ -193,13 +193,13 @@ func (l *Log) AppendAsFollower(batches []byte) (AppendInfo, error) {
 	if err := l.check(); err != nil {
 		return info, err
 	}
-	next := l.end.Load()
+	next, epoch := l.end.Load(), l.epoch.Load()
 	for _, c := range list {
-		if c.batch.BaseOffset() < next || c.batch.LastOffset() < c.batch.BaseOffset() {
-			return info, fmt.Errorf("%s: batch with offsets %d to %d, want %d or more: %w",
-				l.tp, c.batch.BaseOffset(), c.batch.LastOffset(), next, ErrInvalidBatch)
+		if c.batch.BaseOffset() < next || c.batch.LastOffset() < c.batch.BaseOffset() || c.batch.LeaderEpoch() < epoch {
+			return info, fmt.Errorf("%s: batch with offsets %d to %d of epoch %d, want %d or more and epoch %d: %w",
+				l.tp, c.batch.BaseOffset(), c.batch.LastOffset(), c.batch.LeaderEpoch(), next, epoch, ErrInvalidBatch)
 		}
-		next = c.batch.NextOffset()
+		next, epoch = c.batch.NextOffset(), c.batch.LeaderEpoch()
 	}
 	if err := l.write(list, batches[:total], l.config.Load(), time.Now()); err != nil {
 		return info, err

@@ -7,8 +7,9 @@ import (
 )
 
 // TruncateTo removes all batches that hold an offset of offset or above, durably.
-// Snapshots, indexes, lineage, high watermark and producer state follow. A
-// follower does this when it finds that its tail is not the leader's.
+// Snapshots, indexes, lineage, high watermark and producer state follow; epochs
+// without records go from the lineage in any case. A follower does this when it
+// finds that its tail is not the leader's.
 func (l *Log) TruncateTo(offset int64) error {
 	l.turn.lock()
 	defer l.turn.unlock()
@@ -20,6 +21,9 @@ func (l *Log) TruncateTo(offset int64) error {
 		return err
 	}
 	if offset >= l.end.Load() {
+		l.mu.Lock()
+		l.cutEpochsLocked(l.end.Load())
+		l.mu.Unlock()
 		return nil
 	}
 	if offset <= l.localStart.Load() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -30,7 +31,7 @@ type PeerOptions struct {
 }
 
 // Peer is a connection to another broker, made when it is needed and made anew after an error. It asks one request at a
-// time and is not safe for concurrent use. The versions of requests are the caller's choice: brokers of one cluster know
+// time; only Answered is safe for concurrent use. The versions of requests are the caller's choice: brokers of one cluster know
 // each other.
 type Peer struct {
 	addr      string
@@ -42,6 +43,7 @@ type Peer struct {
 	correlation int32
 	request     []byte  // reused
 	answer      *buffer // what the last answer's byte slices point into
+	answered    atomic.Bool
 }
 
 // NewPeer makes a Peer; the first request dials.
@@ -57,6 +59,9 @@ func (p *Peer) Addr() string { return p.addr }
 
 // Connected says whether there is a connection that no error has ended.
 func (p *Peer) Connected() bool { return p.conn != nil }
+
+// Answered says whether a Do is under way and its answer has begun to arrive.
+func (p *Peer) Answered() bool { return p.answered.Load() }
 
 // Do sends a request and returns its answer. Byte slices in the answer are valid until the next Do or Close; while a
 // request waits, none of the last answer's memory is held. An error, or the end of ctx before the answer, closes the
@@ -134,6 +139,7 @@ func (p *Peer) roundTrip(ctx context.Context, req kmsg.Request) (kmsg.Response, 
 	}()
 	p.correlation++
 	p.request = p.formatter.AppendRequest(p.request[:0], req, p.correlation)
+	defer p.answered.Store(false)
 	if _, err := conn.Write(p.request); err != nil {
 		return nil, err
 	}
@@ -160,6 +166,7 @@ func (p *Peer) read(tags bool) ([]byte, error) {
 	if _, err := io.ReadFull(p.conn, head[:]); err != nil {
 		return nil, err
 	}
+	p.answered.Store(true)
 	size := int32(binary.BigEndian.Uint32(head[:]))
 	if size < 4 || size > p.o.MaxResponseBytes {
 		return nil, fmt.Errorf("%w: %d bytes, want 4 to %d", errBadAnswer, size, p.o.MaxResponseBytes)

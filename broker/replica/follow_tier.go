@@ -1,0 +1,178 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/coldbrook/coldbrook/segment"
+)
+
+// auxTimeout bounds one attempt to read from the tier where to begin.
+const auxTimeout = 30 * time.Second
+
+// noTierStart stands for a start that is at the tier's end or not at all.
+const noTierStart = -1
+
+// tierHasMore says whether the tier, as the Image shows it, reaches beyond a
+// local log without records: such a replica begins where the tier ends
+// (KIP-1023). At the tier's very end it does so only for the lineage's sake.
+func (w *fetcher) tierHasMore(fo *follow) bool {
+	log := fo.p.log
+	pointer, ok := w.f.m.o.Metadata.Image().RemotePointer(fo.p.tip)
+	if !ok || pointer.EndOffset <= pointer.StartOffset || !fo.p.state.Load().remote {
+		fo.tierKnown = true
+		return false
+	}
+	if end := log.LogEnd(); pointer.EndOffset > end || pointer.EndOffset == end && log.LatestEpoch() == segment.NoEpoch {
+		return true
+	}
+	fo.tierKnown = true
+	return false
+}
+
+// startFromTier has a partition begin at the end of the tier, or at leaderStart
+// if that is beyond. Reading from the tier may take long; the other partitions
+// go on meanwhile.
+func (w *fetcher) startFromTier(ctx context.Context, fo *follow, leaderStart int64) {
+	fo.building.Store(true)
+	w.starts.Go(func() {
+		defer func() {
+			fo.building.Store(false)
+			w.f.settle(w)
+		}()
+		for faults := 1; ; faults++ {
+			err := w.f.buildFromTier(ctx, fo, leaderStart)
+			if err == nil || errors.Is(err, errOver) || ctx.Err() != nil {
+				return
+			}
+			w.f.metrics.auxFailed(ctx)
+			if faults == 1 || faults == noisy {
+				w.f.m.log.Warn("start of a follower from the tier, trying on", "partition", fo.p.tp, "epoch", fo.epoch, "err", err)
+			}
+			fo.failed.Store(faults >= noisy)
+			pause(ctx, backoff(faults, w.f.m.o.FetchBackoff), fo.over)
+		}
+	})
+}
+
+// settle ends a long poll of w, for a partition that can go on.
+func (f *fetchers) settle(w *fetcher) {
+	f.mu.Lock()
+	busy := w.changedLocked()
+	f.mu.Unlock()
+	busy.interruptIfIdle()
+}
+
+// buildFromTier is TierStateMachine.start: epochs and producers of what lies in
+// the tier, and an empty log behind it.
+func (f *fetchers) buildFromTier(ctx context.Context, fo *follow, leaderStart int64) error {
+	select {
+	case f.tier <- struct{}{}:
+	case <-fo.over:
+		return errOver
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	attempt, cancel := context.WithTimeout(ctx, auxTimeout)
+	aux, ok, err := f.m.o.Remote.AuxState(attempt, fo.p.tip)
+	cancel()
+	<-f.tier
+	if err != nil {
+		return fmt.Errorf("state at the tier's end: %w", err)
+	}
+	return fo.locked(func() error {
+		log := fo.p.log
+		end := log.LogEnd()
+		switch {
+		case ok && aux.EndOffset >= max(end, leaderStart):
+			fo.tierKnown = true
+			if err := fo.restore(aux); err != nil {
+				return err
+			}
+			f.metrics.auxBuilt(ctx)
+			f.m.log.Info("follower starts at the end of the tier", "partition", fo.p.tp, "epoch", fo.epoch,
+				"log_end", end, "log_start", aux.LogStart, "offset", aux.EndOffset)
+			return nil
+		case leaderStart > end:
+			fo.tierKnown = true
+			f.m.log.Warn("follower starts at the leader's log start", "partition", fo.p.tp, "epoch", fo.epoch, "log_end", end, "offset", leaderStart)
+			return log.TruncateFullyAndStartAt(leaderStart, leaderStart)
+		case fo.empty():
+			fo.tierKnown = true // the Image is behind: the tier has less than it shows
+			return nil
+		}
+		return fmt.Errorf("leader has offset %d in the tier only, and the tier ends at %d (known: %t)", end, aux.EndOffset, ok)
+	})
+}
+
+func (fo *follow) restore(aux segment.AuxState) error {
+	log := fo.p.log
+	if err := log.TruncateFullyAndStartAt(aux.EndOffset, min(aux.LogStart, aux.EndOffset)); err != nil {
+		return err
+	}
+	if err := log.RestoreFromRemote(aux.EndOffset, aux.Epochs, aux.ProducerSnapshot); err != nil {
+		return err
+	}
+	fo.p.moved.broadcast()
+	fo.p.fetches.wake()
+	return nil
+}
+
+// findWay handles an offset that the leader does not have, as
+// AbstractFetcherThread.fetchOffsetAndApplyTruncateAndBuild: the leader's log
+// ends before ours, or begins behind it.
+func (w *fetcher) findWay(ctx context.Context, fo *follow) error {
+	log := fo.p.log
+	latest, err := w.leaderOffset(ctx, fo, Latest)
+	if err != nil {
+		return err
+	}
+	if latest < log.LogEnd() {
+		return fo.locked(func() error {
+			if latest >= log.LogEnd() {
+				return nil
+			}
+			return fo.truncate(latest, "leader's log ends", fo.epoch, latest, &w.report)
+		})
+	}
+	earliest, err := w.leaderOffset(ctx, fo, Earliest)
+	if err != nil {
+		return err
+	}
+	if earliest <= log.LogEnd() {
+		return fmt.Errorf("%w: %d, although the leader has %d to %d", segment.ErrOffsetOutOfRange, log.LogEnd(), earliest, latest)
+	}
+	w.startFromTier(ctx, fo, earliest)
+	return nil
+}
+
+// leaderOffset asks ListOffsets for an end of the leader's log.
+func (w *fetcher) leaderOffset(ctx context.Context, fo *follow, timestamp int64) (int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version, req.ReplicaID = 7, int32(w.f.m.o.Broker)
+	t, p := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+	t.Topic, p.Partition, p.CurrentLeaderEpoch, p.Timestamp = fo.p.tp.Topic, fo.p.tp.Partition, fo.epoch, timestamp
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	resp, err := w.do(ctx, req, false, answerTimeout)
+	if err != nil {
+		w.session.lost()
+		return 0, err
+	}
+	r := resp.(*kmsg.ListOffsetsResponse)
+	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+		return 0, fmt.Errorf("%w: not one offset for one partition", errLeader)
+	}
+	rp := &r.Topics[0].Partitions[0]
+	if err := errorOf(rp.ErrorCode); err != nil {
+		return 0, err
+	}
+	if rp.Offset < 0 {
+		return 0, fmt.Errorf("%w: offset %d for timestamp %d", errLeader, rp.Offset, timestamp)
+	}
+	return rp.Offset, nil
+}
