@@ -12,13 +12,12 @@ import (
 	"github.com/coldbrook/coldbrook/e2e/scenario"
 )
 
-// startContainer starts a broker and its MinIO in containers. Where no engine
-// answers it says so and leaves the scenario to the subprocess, unless
-// COLDBROOK_REQUIRE_CONTAINERS is set.
-func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.Store) {
+// needContainers returns the images. Where no engine answers it says so and
+// leaves the scenario to the subprocess, unless COLDBROOK_REQUIRE_CONTAINERS is
+// set.
+func needContainers(t *testing.T) builtImages {
 	t.Helper()
-	ctx := t.Context()
-	if err := cluster.Engine(ctx); err != nil {
+	if err := cluster.Engine(t.Context()); err != nil {
 		if os.Getenv("COLDBROOK_REQUIRE_CONTAINERS") != "" {
 			t.Fatalf("no container engine: %v", err)
 		}
@@ -28,6 +27,34 @@ func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.
 	if err != nil {
 		t.Fatal(err)
 	}
+	return images
+}
+
+// inNetworks prepares what a cluster of containers needs, and starts its MinIO.
+func inNetworks(t *testing.T, o *cluster.ClusterOptions) scenario.Store {
+	t.Helper()
+	images := needContainers(t)
+	o.Image = images.broker
+	for _, n := range []**cluster.Network{&o.Front, &o.Back} {
+		var err error
+		if *n, err = cluster.NewNetwork(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		atEnd(t, "network", (*n).Remove)
+	}
+	store, err := cluster.StartMinIO(t.Context(), o.Back, images.minio)
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, "MinIO", store.Remove)
+	o.StoreURL, o.Env = store.URL, store.Env
+	return store
+}
+
+// startContainer starts a broker and its MinIO in containers.
+func startContainer(t *testing.T, o cluster.Options) (*cluster.Broker, scenario.Store) {
+	t.Helper()
+	ctx, images := t.Context(), needContainers(t)
 	net, err := cluster.NewNetwork(ctx)
 	if err != nil {
 		t.Fatal(err)

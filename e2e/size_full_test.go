@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/e2e/cluster"
+	"github.com/coldbrook/coldbrook/e2e/scenario"
 )
 
 const (
@@ -14,8 +15,18 @@ const (
 	kills        = 10
 	segmentBytes = 4 << 20
 	storeAway    = time.Minute
+
+	clusterRounds           = 6
+	clusterAway             = 10 * time.Second
+	clustersShareTheMachine = false
 )
 
 func kinds() []cluster.Kind {
 	return []cluster.Kind{cluster.InProcess, cluster.Subprocess, cluster.Container}
 }
+
+func clusterLoad() scenario.LoadOptions {
+	return scenario.LoadOptions{Topics: 20, Partitions: 3, Settings: []string{"segment.bytes", "1048576", "local.retention.bytes", "1"}}
+}
+
+func clusters(v ...variant) []variant { return v }

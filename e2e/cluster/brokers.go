@@ -49,11 +49,12 @@ type Cluster struct {
 	o     ClusterOptions
 	lab   *lab
 	store *forwarder
-	peers []string // of the embedded etcd
 	cut   map[int32]bool
+	// Of the embedded etcd: its members by node id, and their client URLs.
+	peers, members []string
 }
 
-// Racks are given to brokers in turn.
+// rack is one of three, in turn.
 func rack(id int32) string { return "rack-" + string(rune('a'+(id-1)%3)) }
 
 // NewCluster prepares the brokers; Start starts them, and Close ends them.
@@ -124,27 +125,26 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 const embeddedMembers = 3
 
 // planEtcd chooses the addresses of the embedded members: brokers find each
-// other by them.
+// other, and further brokers find them, by these.
 func (c *Cluster) planEtcd() error {
 	for id := int32(1); id <= min(embeddedMembers, int32(c.o.Brokers)); id++ {
-		addr, err := c.peerAddress(id)
-		if err != nil {
-			return err
+		peer, client := c.alias(id)+":2380", c.alias(id)+":2379"
+		if c.lab != nil {
+			host := c.lab.host(labBrokers + int(id))
+			peer, client = host+":2380", host+":2379"
+		} else if c.o.Kind != Container {
+			var err error
+			if peer, err = freeAddress(); err != nil {
+				return err
+			}
+			if client, err = freeAddress(); err != nil {
+				return err
+			}
 		}
-		c.peers = append(c.peers, fmt.Sprintf("%d@%s", id, addr))
+		c.peers = append(c.peers, fmt.Sprintf("%d=http://%s", id, peer))
+		c.members = append(c.members, "http://"+client)
 	}
 	return nil
-}
-
-func (c *Cluster) peerAddress(id int32) (string, error) {
-	switch {
-	case c.o.Kind == Container:
-		return c.alias(id) + ":2380", nil
-	case c.lab != nil:
-		return c.lab.host(labBrokers+int(id)) + ":2380", nil
-	default:
-		return freeAddress()
-	}
 }
 
 func (c *Cluster) alias(id int32) string { return fmt.Sprintf("broker-%d", id) }
@@ -208,19 +208,16 @@ func (c *Cluster) listen(ctx context.Context, id int32, o *Options) error {
 
 // coordinate tells a broker where etcd is.
 func (c *Cluster) coordinate(id int32, o *Options) {
-	if c.Etcd != nil {
+	switch {
+	case c.Etcd != nil:
 		o.Settings["etcd.endpoints"] = c.Etcd.Endpoint()
-		return
-	}
-	o.Settings["etcd.peers"] = strings.Join(c.peers, ",")
-	if id > embeddedMembers {
-		return
-	}
-	o.Settings["etcd.embedded"] = "true"
-	if c.o.Kind == Container {
-		o.Settings["etcd.data.dir"], o.EtcdVolume = containerEtcd, fmt.Sprintf("coldbrook-etcd-%s", portOf(o.Kafka))
-	} else { // it outlives the disk, as it would on a disk of its own
-		o.Settings["etcd.data.dir"] = filepath.Join(c.o.Dir, fmt.Sprintf("etcd-%d", id))
+	case id > embeddedMembers:
+		o.Settings["etcd.endpoints"] = strings.Join(c.members, ",")
+	default:
+		o.Settings["etcd.embedded"], o.Settings["etcd.peers"] = "true", strings.Join(c.peers, ",")
+		if c.o.Kind != Container {
+			o.Settings["etcd.listen.client.urls"] = c.members[id-1]
+		}
 	}
 }
 
@@ -244,6 +241,9 @@ func (c *Cluster) Kafka() []string {
 
 // Broker is the one with a node id.
 func (c *Cluster) Broker(id int32) *Broker { return c.Brokers[id-1] }
+
+// Kind says where the brokers run.
+func (c *Cluster) Kind() Kind { return c.o.Kind }
 
 // HasLinks reports whether Cut works.
 func (c *Cluster) HasLinks() bool { return c.lab != nil }

@@ -58,8 +58,6 @@ type Options struct {
 	// publishes its ports and stays when Network is cut.
 	Alias string
 	Front *Network
-	// EtcdVolume is a volume for the embedded etcd of a Container.
-	EtcdVolume string
 	// Env is for credentials, as NAME=value.
 	Env []string
 }

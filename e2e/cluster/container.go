@@ -59,9 +59,8 @@ type Box struct {
 type BoxOptions struct {
 	Image   Image
 	Network *Network
-	Alias   string            // on Network
-	Front   *Network          // a second network; it publishes the ports
-	Volumes map[string]string // name to directory
+	Alias   string   // on Network
+	Front   *Network // a second network; it publishes the ports
 	Cmd     []string
 	Env     []string
 	Ports   map[string]string // container port to loopback address
@@ -78,9 +77,6 @@ func NewBox(ctx context.Context, o BoxOptions) (*Box, error) {
 	req.NetworkAliases = map[string][]string{o.Network.n.Name: {o.Alias}}
 	if o.Front != nil {
 		req.Networks = append([]string{o.Front.n.Name}, req.Networks...)
-	}
-	for name, dir := range o.Volumes {
-		req.Mounts = append(req.Mounts, testcontainers.VolumeMount(name, testcontainers.ContainerMountTarget(dir)))
 	}
 	bound := dockernet.PortMap{}
 	for inside, addr := range o.Ports {
@@ -193,20 +189,13 @@ func (d *dockerContainer) start(ctx context.Context, b *Broker) error {
 	} else {
 		cmd = append(cmd, "--listen", "0.0.0.0:"+inside, "--advertise", b.kafka, "--http", "0.0.0.0:9644")
 	}
-	volumes := map[string]string{}
-	if b.o.EtcdVolume != "" {
-		volumes[b.o.EtcdVolume] = containerEtcd
-	}
 	var err error
 	d.box, err = NewBox(ctx, BoxOptions{
-		Image: b.o.Image, Network: b.o.Network, Alias: alias, Front: b.o.Front, Volumes: volumes, Cmd: cmd, Env: b.environment(),
+		Image: b.o.Image, Network: b.o.Network, Alias: alias, Front: b.o.Front, Cmd: cmd, Env: b.environment(),
 		Ports: map[string]string{inside: b.kafka, "9644": b.http},
 	})
 	return err
 }
-
-// containerEtcd is where containers keep an embedded etcd that shall outlive their disk.
-const containerEtcd = "/etcd"
 
 func (d *dockerContainer) pause() error {
 	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
@@ -261,13 +250,8 @@ func (d *dockerContainer) pid() int { return 0 }
 
 // Remove takes a container away for good; other kinds have nothing to take.
 func (b *Broker) Remove(ctx context.Context) error {
-	d, ok := b.run.(*dockerContainer)
-	if !ok || d.box == nil {
-		return nil
+	if d, ok := b.run.(*dockerContainer); ok && d.box != nil {
+		return d.box.Remove(ctx)
 	}
-	var volumes []string
-	if b.o.EtcdVolume != "" {
-		volumes = append(volumes, b.o.EtcdVolume)
-	}
-	return d.box.c.Terminate(ctx, testcontainers.RemoveVolumes(volumes...))
+	return nil
 }
