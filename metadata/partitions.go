@@ -64,9 +64,10 @@ func (s *Store) alterPartitions(ctx context.Context, changes []PartitionChange, 
 // alteration is a PartitionChange on its way.
 type alteration struct {
 	PartitionChange
-	key   string
-	joins []kv.Cmp
-	err   *error
+	key    string
+	joins  []kv.Cmp
+	answer int // of its key in Else
+	err    *error
 }
 
 // joins returns what must hold of brokers that join the in-sync replicas; not ok
@@ -94,23 +95,21 @@ func (s *Store) joins(c PartitionChange) (out []kv.Cmp, ok bool) {
 // or that it found to be outdated.
 func (s *Store) alterSome(ctx context.Context, todo []*alteration, fences []kv.Cmp) (left []*alteration, rev int64, err error) {
 	t := kv.Txn{If: slices.Clone(fences)}
-	joins := map[kv.Cmp]int{} // its answer in Else
+	joins := map[kv.Cmp]int{} // their answers in Else
 	n := 0
-	for _, a := range todo {
-		if n > 0 && len(t.If)+1+len(a.joins) > s.kv.MaxTxnOps() {
+	for ; n < len(todo); n++ {
+		a := todo[n]
+		more := slices.DeleteFunc(slices.Clone(a.joins), func(c kv.Cmp) bool { _, had := joins[c]; return had })
+		if n > 0 && len(t.If)+1+len(more) > s.kv.MaxTxnOps() {
 			break
 		}
-		n++
+		a.answer = len(t.Else)
 		t.If = append(t.If, kv.Unchanged(a.key, a.From.ModRevision))
 		t.Then = append(t.Then, kv.Put(a.key, encode(a.next()), 0))
 		t.Else = append(t.Else, kv.Get(a.key, ""))
-	}
-	for _, a := range todo[:n] {
-		for _, c := range a.joins {
-			if _, had := joins[c]; !had {
-				joins[c] = len(t.Else)
-				t.If, t.Else = append(t.If, c), append(t.Else, kv.Get(c.Key, ""))
-			}
+		for _, c := range more {
+			joins[c] = len(t.Else)
+			t.If, t.Else = append(t.If, c), append(t.Else, kv.Get(c.Key, ""))
 		}
 	}
 	resp, err := s.txn(ctx, "alter-partitions", t)
@@ -120,12 +119,12 @@ func (s *Store) alterSome(ctx context.Context, todo []*alteration, fences []kv.C
 	if resp.Succeeded {
 		return todo[n:], resp.Revision, nil
 	}
-	for i, a := range todo[:n] {
+	for _, a := range todo[:n] {
 		lost := slices.ContainsFunc(a.joins, func(c kv.Cmp) bool {
 			have := resp.Gets[joins[c]]
 			return len(have) == 0 || have[0].CreateRevision != c.Revision
 		})
-		if !a.outdated(resp.Gets[i], lost) {
+		if !a.outdated(resp.Gets[a.answer], lost) {
 			left = append(left, a)
 		}
 	}

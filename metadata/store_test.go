@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/coldbrook/coldbrook/metadata/kv"
 )
@@ -246,6 +248,111 @@ func TestWriterIsNotHeldUpByTheEndOfRun(t *testing.T) {
 		cancel()
 		if err := errors.Join(<-ran, <-wrote); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A process writes as soon as it has opened the Store, whenever Run gets its turn.
+func TestWriterSeesItsWritesFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := kv.NewMem()
+		other := openStore(t, mem, false)
+		s := openStore(t, mem, false)
+		write := func(name string) {
+			t.Helper()
+			createTopic(t, other, "other-"+name, 1) // to be seen too
+			createTopic(t, s, name, 1)
+			for _, want := range []string{name, "other-" + name} {
+				if _, ok := s.Image().Topic(want); !ok {
+					t.Errorf("topic %s is not in the image", want)
+				}
+			}
+		}
+		write("before")
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		write("starting")
+		synctest.Wait()
+		write("running")
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		createTopic(t, s, "after", 1) // must not wait for an image that nobody makes
+	})
+}
+
+// Writers before Run make images one after the other and never an older one.
+func TestManyWritersBeforeRunMakeOneHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := kv.NewMem()
+		s := openStore(t, mem, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran, wrote := make(chan error, 1), make(chan string)
+		for n := range 20 {
+			if n == 10 {
+				go func() { ran <- s.Run(ctx) }()
+			}
+			go func() {
+				name := fmt.Sprintf("t%d", n)
+				createTopic(t, s, name, 1)
+				if _, ok := s.Image().Topic(name); !ok {
+					t.Errorf("topic %s is not in the image", name)
+				}
+				wrote <- name
+			}()
+		}
+		for range 20 {
+			<-wrote
+		}
+		sameImage(t, openStore(t, mem, false).Image(), s.Image())
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWritesAreCountedAndReadsAndRenewalsAreNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, reader := kv.NewMem(), sdkmetric.NewManualReader()
+		s, err := Open(t.Context(), Options{KV: mem, Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("metadata")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runStore(t, s)
+		counts := func() map[string]int64 {
+			var all metricdata.ResourceMetrics
+			if err := reader.Collect(t.Context(), &all); err != nil {
+				t.Fatal(err)
+			}
+			out := map[string]int64{}
+			for _, m := range all.ScopeMetrics[0].Metrics {
+				if m.Name == "coldbrook_metadata_writes" {
+					for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+						op, _ := p.Attributes.Value("operation")
+						out[op.AsString()] = p.Value
+					}
+				}
+			}
+			return out
+		}
+		register(t, s, 1)
+		topic := createTopic(t, s, "t", 1)
+		to := topic.Partitions[0]
+		to.LeaderEpoch++
+		change := []PartitionChange{{TopicIDPartition: TopicIDPartition{topic.ID, 0}, From: topic.Partitions[0], To: to}}
+		s.AlterPartitions(t.Context(), change)
+		change[0].From.ModRevision--
+		s.AlterPartitions(t.Context(), change) // refused
+		if _, err := s.RemotePointers(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		want := map[string]int64{"make-cluster": 1, "grant-lease": 1, "register-broker": 1, "create-topic": 1, "alter-partitions": 1}
+		if diff := cmp.Diff(want, counts()); diff != "" {
+			t.Errorf("writes by operation (-want +got):\n%s", diff)
 		}
 	})
 }

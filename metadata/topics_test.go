@@ -360,3 +360,30 @@ func TestOnlyTheLeaderOfTheCurrentEpochSwapsThePointer(t *testing.T) {
 		t.Errorf("unknown partition: got %v, want ErrFenced", err)
 	}
 }
+
+func TestDeleteByIDNeverHitsATopicCreatedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := kv.NewMem()
+		s := openStore(t, mem, true)
+		old := createTopic(t, s, "t", 1)
+		late := openStore(t, mem, false) // does not hear of what follows
+		if err := s.DeleteTopic(t.Context(), "t"); err != nil {
+			t.Fatal(err)
+		}
+		again := createTopic(t, s, "t", 1)
+		for _, store := range []*Store{late, s} {
+			if err := store.DeleteTopicByID(t.Context(), old.ID); !errors.Is(err, ErrUnknownTopic) {
+				t.Errorf("got %v, want ErrUnknownTopic", err)
+			}
+		}
+		if got, ok := s.Image().Topic("t"); !ok || got.ID != again.ID {
+			t.Fatalf("the topic created anew is gone: %+v", got)
+		}
+		if err := s.DeleteTopicByID(t.Context(), again.ID); err != nil {
+			t.Error(err)
+		}
+		if _, ok := s.Image().Topic("t"); ok {
+			t.Error("not deleted by its id")
+		}
+	})
+}

@@ -195,10 +195,24 @@ func (c *testCluster) members(i int) string {
 	return strings.Join(out, " ")
 }
 
+// putSoon writes as soon as there is a leader.
+func putSoon(t *testing.T, kv KV, key, value string) int64 {
+	t.Helper()
+	for {
+		resp, err := kv.Txn(t.Context(), Txn{Then: []Op{Put(key, []byte(value), 0)}})
+		if err == nil {
+			return resp.Revision
+		}
+		if !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestNewMembersMakeOneClusterThatSurvivesTheLossOfAny(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	put(t, c.kv(0), "k", "v")
+	putSoon(t, c.kv(0), "k", "v")
 	for i := range c.running {
 		if got := pairs(mustRange(t, c.kv(i), RangeRequest{Key: "k"}).KVs); got != "k=v" {
 			t.Errorf("member %d: got %q, want k=v", i+1, got)
@@ -210,7 +224,7 @@ func TestNewMembersMakeOneClusterThatSurvivesTheLossOfAny(t *testing.T) {
 	lost := c.leader()
 	c.kill(lost)
 	left := (lost + 1) % 3
-	put(t, c.kv(left), "k", "w")
+	putSoon(t, c.kv(left), "k", "w")
 	c.start(lost)
 	if got := pairs(mustRange(t, c.kv(lost), RangeRequest{Key: "k"}).KVs); got != "k=w" {
 		t.Errorf("the member that came back: got %q, want k=w", got)
@@ -220,12 +234,12 @@ func TestNewMembersMakeOneClusterThatSurvivesTheLossOfAny(t *testing.T) {
 func TestMemberWithoutDataTakesThePlaceOfTheDeadOne(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	put(t, c.kv(0), "k", "v")
+	putSoon(t, c.kv(0), "k", "v")
 	before := c.running[0].Cluster()
 	for i := range 3 { // also the one that made the cluster, and the leader among them
 		c.kill(i)
 		c.wipe(i)
-		put(t, c.kv((i+1)%3), "k", fmt.Sprint(i))
+		putSoon(t, c.kv((i+1)%3), "k", fmt.Sprint(i))
 		c.start(i)
 		if got := pairs(mustRange(t, c.kv(i), RangeRequest{Key: "k"}).KVs); got != "k="+fmt.Sprint(i) {
 			t.Errorf("replaced member %d: got %q, want k=%d", i+1, got, i)
@@ -239,13 +253,13 @@ func TestMemberWithoutDataTakesThePlaceOfTheDeadOne(t *testing.T) {
 	}
 	// It counts: with another one gone it is half of the majority.
 	c.kill(1)
-	put(t, c.kv(0), "k", "x")
+	putSoon(t, c.kv(0), "k", "x")
 }
 
 func TestMemberOnAnotherMachineTakesThePlaceOfTheDeadOne(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	put(t, c.kv(0), "k", "v")
+	putSoon(t, c.kv(0), "k", "v")
 	c.kill(2)
 	c.wipe(2)
 	// Only its own configuration has the new address.
@@ -262,7 +276,7 @@ func TestMemberOnAnotherMachineTakesThePlaceOfTheDeadOne(t *testing.T) {
 	c.options[2].ListenPeers = []string{c.options[2].Peers[2].URL}
 	c.start(2)
 	c.kill(0)
-	put(t, c.kv(2), "k", "w")
+	putSoon(t, c.kv(2), "k", "w")
 }
 
 func TestEmptyMemberIsRefusedWhileTheOneOfItsNameLives(t *testing.T) {
@@ -288,7 +302,7 @@ func TestEmptyMemberIsRefusedWhileTheOneOfItsNameLives(t *testing.T) {
 func TestClusterWithoutQuorumIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	put(t, c.kv(0), "k", "v")
+	putSoon(t, c.kv(0), "k", "v")
 	c.kill(1)
 	c.kill(2)
 	c.wipe(2)
@@ -309,7 +323,7 @@ func TestClusterWithoutQuorumIsLeftAlone(t *testing.T) {
 func TestMembersWithoutDataWaitWhileOneDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	put(t, c.kv(0), "k", "v")
+	putSoon(t, c.kv(0), "k", "v")
 	for i := range 3 {
 		c.stop(i)
 	}
@@ -400,7 +414,7 @@ func TestLonelyMemberGrowsIntoACluster(t *testing.T) {
 func TestMemberWithoutMajorityIsUnavailableAndKeepsItsWatches(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3, nil)
-	base := put(t, c.kv(0), "k", "v")
+	base := putSoon(t, c.kv(0), "k", "v")
 	w := watch(t, c.kv(0), t.Context(), WatchRequest{Key: "k", Revision: base})
 	defer w.stop()
 	w.events(1, base)
@@ -416,7 +430,7 @@ func TestMemberWithoutMajorityIsUnavailableAndKeepsItsWatches(t *testing.T) {
 		t.Errorf("grant: got %v, want ErrUnavailable", err)
 	}
 	c.start(1)
-	rev := put(t, c.kv(1), "k", "w")
+	rev := putSoon(t, c.kv(1), "k", "w")
 	for {
 		resp, err, ok := w.next()
 		if !ok || err != nil {

@@ -40,8 +40,10 @@ type EmbeddedOptions struct {
 
 	ClientSocket string // unix socket for etcdctl; default <Dir>/client.sock, or one in os.TempDir() where that is too long
 	QuotaBytes   int64  // largest size of the database, default 512 MiB
-	Logger       *slog.Logger
-	Unsafe       bool // no fsync: for tests
+	// RequestTimeout bounds each request of KV; default 5 s.
+	RequestTimeout time.Duration
+	Logger         *slog.Logger
+	Unsafe         bool // no fsync: for tests
 }
 
 // Peer is a member of an embedded cluster.
@@ -94,6 +96,7 @@ func StartEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.Name, o.JoinTimeout = cmp.Or(o.Name, "coldbrook"), cmp.Or(o.JoinTimeout, defaultJoinTimeout)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, defaultRequestTimeout)
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("embedded etcd: %w", err)

@@ -21,18 +21,26 @@ type DialOptions struct {
 	Endpoints          []string // host:port or http(s):// or unix:// URLs
 	Username, Password string
 	TLS                *tls.Config
-	MaxTxnOps          int // what the servers were started with; default DefaultMaxTxnOps
+	MaxTxnOps          int           // what the servers were started with; default DefaultMaxTxnOps
+	RequestTimeout     time.Duration // of one request; default 5 s
 	Logger             *slog.Logger
 }
 
 const (
 	dialTimeout = 5 * time.Second // of one connection attempt
-	// A dead connection is noticed in under two lease renewals.
-	pingInterval = 2 * time.Second
+	// The client pings no more often than every 10 s, whatever it is asked for.
+	// But the kernel gives up a connection on which something was sent that
+	// pingTimeout later was not received, and lease renewals go out on all
+	// connections in turn.
+	pingInterval = 10 * time.Second
 	pingTimeout  = 2 * time.Second
-	// requestTimeout bounds each request: while no server can be reached, etcd's
-	// client waits for as long as its context lets it.
-	requestTimeout = 5 * time.Second
+	// defaultRequestTimeout bounds each request: while no server can be reached,
+	// etcd's client waits for as long as its context lets it.
+	defaultRequestTimeout = 5 * time.Second
+	// leaderGrace is how long after the election of a leader the answer to an
+	// older request may take. What the old leader did not hand on is lost, and
+	// etcd would wait for it until the request's timeout.
+	leaderGrace = 250 * time.Millisecond
 )
 
 // Dial connects to an etcd cluster and checks that it answers. ctx bounds that
@@ -53,7 +61,7 @@ func Dial(ctx context.Context, o DialOptions) (KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, mapError(err))
 	}
-	kv := &etcd{client: c, maxOps: cmp.Or(o.MaxTxnOps, DefaultMaxTxnOps)}
+	kv := &etcd{client: c, maxOps: cmp.Or(o.MaxTxnOps, DefaultMaxTxnOps), timeout: cmp.Or(o.RequestTimeout, defaultRequestTimeout)}
 	if _, err := kv.Range(ctx, RangeRequest{Key: "coldbrook"}); err != nil {
 		_ = c.Close() // the reason is err
 		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, err)
@@ -63,8 +71,12 @@ func Dial(ctx context.Context, o DialOptions) (KV, error) {
 
 // etcd is a KV over a client, whether that goes through a socket or not.
 type etcd struct {
-	client *clientv3.Client
-	maxOps int
+	client  *clientv3.Client
+	maxOps  int
+	timeout time.Duration // of one request
+	// newLeader returns a channel that is closed when the next leader is elected;
+	// nil: the server does not tell.
+	newLeader func() <-chan struct{}
 }
 
 func (e *etcd) MaxTxnOps() int { return e.maxOps }
@@ -76,19 +88,54 @@ func (e *etcd) Close() error {
 	return nil
 }
 
+// errLeaderChanged is why a request is given up after an election.
+var errLeaderChanged = errors.New("the leader changed")
+
 // request runs one call with a deadline. When it passes, that is the store's
 // silence and not the end of the caller's context.
-func request[T any](ctx context.Context, call func(ctx context.Context) (T, error)) (T, error) {
-	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+func request[T any](ctx context.Context, e *etcd, call func(ctx context.Context) (T, error)) (T, error) {
+	// A member that is cut off from the others refuses at once, and the next
+	// request goes to another one.
+	bounded, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), e.timeout)
 	defer cancel()
+	bounded, done := e.untilElection(bounded)
+	defer done()
 	resp, err := call(bounded)
 	switch {
 	case err == nil:
 		return resp, nil
+	case errors.Is(context.Cause(bounded), errLeaderChanged):
+		return resp, fmt.Errorf("%w: %w: %w", ErrUnavailable, errLeaderChanged, err)
 	case bounded.Err() != nil && ctx.Err() == nil:
-		return resp, fmt.Errorf("%w: no answer within %s: %w", ErrUnavailable, requestTimeout, err)
+		return resp, fmt.Errorf("%w: no answer within %s: %w", ErrUnavailable, e.timeout, err)
 	}
 	return resp, mapError(err)
+}
+
+// untilElection ends the context leaderGrace after the next election.
+func (e *etcd) untilElection(ctx context.Context) (context.Context, func()) {
+	if e.newLeader == nil {
+		return ctx, func() {}
+	}
+	elected := e.newLeader()
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-elected:
+		case <-ctx.Done():
+			return
+		}
+		grace := time.NewTimer(leaderGrace)
+		defer grace.Stop()
+		select {
+		case <-grace.C:
+			cancel(errLeaderChanged)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled); <-ended }
 }
 
 func (e *etcd) Range(ctx context.Context, r RangeRequest) (RangeResponse, error) {
@@ -102,7 +149,7 @@ func (e *etcd) Range(ctx context.Context, r RangeRequest) (RangeResponse, error)
 	if r.Revision > 0 {
 		opts = append(opts, clientv3.WithRev(r.Revision))
 	}
-	resp, err := request(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+	resp, err := request(ctx, e, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return e.client.Get(ctx, r.Key, opts...)
 	})
 	if err != nil {
@@ -119,7 +166,7 @@ func (e *etcd) Txn(ctx context.Context, t Txn) (TxnResponse, error) {
 	for i, c := range t.If {
 		cmps[i] = etcdCmp(c)
 	}
-	resp, err := request(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	resp, err := request(ctx, e, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return e.client.Txn(ctx).If(cmps...).Then(etcdOps(t.Then)...).Else(etcdOps(t.Else)...).Commit()
 	})
 	if err != nil {
@@ -204,7 +251,7 @@ func (e *etcd) Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Dura
 	if ttl <= 0 {
 		return 0, 0, fmt.Errorf("lease time to live %s: want more than 0", ttl)
 	}
-	resp, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := request(ctx, e, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return e.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
 	})
 	if err != nil {
@@ -214,7 +261,7 @@ func (e *etcd) Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Dura
 }
 
 func (e *etcd) KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error) {
-	resp, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+	resp, err := request(ctx, e, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 		return e.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
 	})
 	if err != nil {
@@ -224,7 +271,7 @@ func (e *etcd) KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
 }
 
 func (e *etcd) Revoke(ctx context.Context, id LeaseID) error {
-	_, err := request(ctx, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+	_, err := request(ctx, e, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
 		return e.client.Revoke(ctx, clientv3.LeaseID(id))
 	})
 	return err

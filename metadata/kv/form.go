@@ -147,11 +147,13 @@ func (p *peers) join(ctx context.Context, seen []sighting) (origin, error) {
 
 // enter goes through the changes of membership.
 func (p *peers) enter(ctx context.Context, c *clientv3.Client, cluster string, seen []sighting) (origin, error) {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 3*askTimeout)
-	defer cancel()
-	list, err := listMembers(ctx, c)
+	ctx = clientv3.WithRequireLeader(ctx)
+	list, err := step(ctx, c.MemberList)
 	if err != nil {
 		return origin{}, fmt.Errorf("%w: it has no quorum, of its members%s: %w. Start those that have their data first", errTryAgain, whoAnswers(seen), err)
+	}
+	if !reachable(list.Members, seen) {
+		return origin{}, fmt.Errorf("%w: the members have not told the cluster their addresses", errTryAgain)
 	}
 	own, _ := p.o.self()
 	for _, m := range list.Members {
@@ -162,23 +164,34 @@ func (p *peers) enter(ctx context.Context, c *clientv3.Client, cluster string, s
 			return origin{}, fmt.Errorf("etcd cluster %s has a member %s (%s) already, which answers at %s, and this directory is empty: is another broker running with node.id %s?", cluster, own.Name, hexID(m.ID), url, own.Name)
 		}
 		p.log.Warn("etcd removes the dead member whose place this one takes", "member", hexID(m.ID), "name", m.Name, "urls", m.PeerURLs)
-		if _, err := c.MemberRemove(ctx, m.ID); err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
+		_, err := step(ctx, func(ctx context.Context, _ ...clientv3.OpOption) (*clientv3.MemberRemoveResponse, error) {
+			return c.MemberRemove(ctx, m.ID)
+		})
+		if err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return origin{}, fmt.Errorf("%w: remove the dead member %s: %w", errTryAgain, hexID(m.ID), err)
 		}
 	}
-	added, err := c.MemberAddAsLearner(ctx, []string{own.URL})
+	if joining := learner(list.Members, own.Name); joining != "" {
+		return origin{}, fmt.Errorf("%w: etcd takes one member at a time, and %s is joining", errTryAgain, joining)
+	}
+	added, err := step(ctx, func(ctx context.Context, _ ...clientv3.OpOption) (*clientv3.MemberAddResponse, error) {
+		return c.MemberAddAsLearner(ctx, []string{own.URL})
+	})
 	if err != nil {
-		return origin{}, fmt.Errorf("%w: %w%s", errTryAgain, err, learners(list.Members))
+		return origin{}, fmt.Errorf("%w: %w", errTryAgain, err)
 	}
 	p.log.Info("etcd joins a cluster", "cluster", cluster, "member", hexID(added.Member.ID), "name", own.Name)
 	return origin{initial: initialCluster(added.Members, added.Member.ID, own.Name)}, nil
 }
 
-// listMembers reads the members as a quorum knows them.
-func listMembers(ctx context.Context, c *clientv3.Client) (*clientv3.MemberListResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// stepTimeout bounds one change of membership. Of two changes at a time etcd
+// drops one without a word.
+const stepTimeout = time.Second
+
+func step[T any](ctx context.Context, call func(context.Context, ...clientv3.OpOption) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	return c.MemberList(ctx)
+	return call(ctx)
 }
 
 // alive reports whether a listed member answers at one of its addresses. At our
@@ -190,6 +203,14 @@ func (p *peers) alive(ctx context.Context, cluster string, m *etcdserverpb.Membe
 		}
 	}
 	return "", false
+}
+
+// reachable reports whether a member answered at an address that the cluster
+// has of it.
+func reachable(list []*etcdserverpb.Member, seen []sighting) bool {
+	return slices.ContainsFunc(list, func(m *etcdserverpb.Member) bool {
+		return slices.ContainsFunc(seen, func(s sighting) bool { return s.cluster != "" && slices.Contains(m.PeerURLs, s.peer.URL) })
+	})
 }
 
 // whoAnswers says which members of a cluster can be reached, for a sentence.
@@ -208,11 +229,11 @@ func whoAnswers(seen []sighting) string {
 	return strings.Join(out, ",")
 }
 
-// learners names members that are still joining: etcd takes one at a time.
-func learners(list []*etcdserverpb.Member) string {
+// learner names another member that is still joining.
+func learner(list []*etcdserverpb.Member, self string) string {
 	for _, m := range list {
-		if m.IsLearner {
-			return fmt.Sprintf(" (member %s at %s is joining)", m.Name, strings.Join(m.PeerURLs, ","))
+		if m.IsLearner && m.Name != self {
+			return strings.TrimSpace(m.Name + " at " + strings.Join(m.PeerURLs, ","))
 		}
 	}
 	return ""

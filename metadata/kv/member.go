@@ -24,6 +24,8 @@ type member struct {
 	cluster     *peers // how the other members are asked; nil if there are none
 }
 
+var errStopped = errors.New("etcd stopped")
+
 // errRemoved is the end of a member whose place was taken.
 var errRemoved = errors.New("this member was removed from its etcd cluster; to let it join anew, stop the broker and delete the directory")
 
@@ -38,17 +40,7 @@ func (m *member) start(ctx context.Context) (*Embedded, error) {
 		}
 		defer m.cluster.close()
 	}
-	var born origin
-	if m.cluster != nil && !wal.Exist(filepath.Join(m.dir, "member", "wal")) {
-		if born, err = m.cluster.form(ctx); err != nil {
-			return nil, err
-		}
-		born.apply(c)
-		// etcd would have members wait for 5 s before the next one may join. Those
-		// that have just begun only add learners, which is safe at any time.
-		c.StrictReconfigCheck = false
-	}
-	e, err := embed.StartEtcd(c)
+	e, born, err := m.run(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +52,39 @@ func (m *member) start(ctx context.Context) (*Embedded, error) {
 		e.Close()
 		return nil, err
 	}
-	kv := &etcd{client: v3client.New(e.Server), maxOps: embeddedMaxTxnOps}
+	kv := &etcd{client: v3client.New(e.Server), maxOps: embeddedMaxTxnOps, timeout: m.o.RequestTimeout, newLeader: e.Server.LeaderChangedNotify}
 	emb := &Embedded{etcd: e, kv: kv, socket: m.socket, unlink: filepath.Dir(m.socket) != m.dir, quiet: m.quiet}
 	if err := m.moved(ctx, emb); err != nil {
 		return nil, errors.Join(err, emb.Close())
 	}
 	return emb, nil
+}
+
+// joinAttempts is how often a member tries to begin. The list of members that it
+// was given may be old by the time it starts with it.
+const joinAttempts = 3
+
+// run starts etcd with its data, or as a new member of its cluster.
+func (m *member) run(ctx context.Context, c *embed.Config) (*embed.Etcd, origin, error) {
+	for attempt := 1; ; attempt++ {
+		if m.cluster == nil || wal.Exist(filepath.Join(m.dir, "member", "wal")) {
+			e, err := embed.StartEtcd(c)
+			return e, origin{}, err
+		}
+		born, err := m.cluster.form(ctx)
+		if err != nil {
+			return nil, origin{}, err
+		}
+		born.apply(c)
+		// etcd would have members wait for 5 s before the next one may join. Those
+		// that have just begun only add learners, which is safe at any time.
+		c.StrictReconfigCheck = false
+		e, err := embed.StartEtcd(c)
+		if err == nil || born.created || attempt == joinAttempts {
+			return e, born, err
+		}
+		m.o.Logger.Warn("etcd could not join", "err", err)
+	}
 }
 
 func ready(e *embed.Etcd) bool {
@@ -93,9 +112,9 @@ func (m *member) settle(ctx context.Context, e *embed.Etcd, born origin) error {
 	for {
 		select {
 		case err := <-e.Err():
-			return err
+			return m.stopped(ctx, e, err)
 		case <-e.Server.StopNotify():
-			return m.stopped(ctx, e)
+			return m.stopped(ctx, e, errStopped)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-poll.C:
@@ -126,6 +145,9 @@ func (m *member) missing(ctx context.Context, e *embed.Etcd, born origin) string
 	case !ready(e):
 		return "a majority of the members " + namesOf(m.o.Peers) + m.cluster.silent(ctx)
 	case e.Server.IsLearner():
+		if e.Server.Leader() == 0 {
+			return "a leader"
+		}
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		// It is refused until the leader has sent all there is.
@@ -164,7 +186,7 @@ func (m *member) sameCluster(ctx context.Context, e *embed.Etcd) error {
 }
 
 // stopped says why the member stopped by itself.
-func (m *member) stopped(ctx context.Context, e *embed.Etcd) error {
+func (m *member) stopped(ctx context.Context, e *embed.Etcd, err error) error {
 	if m.cluster != nil {
 		for _, s := range m.cluster.ask(ctx) {
 			known := slices.ContainsFunc(s.members, func(o memberInfo) bool { return o.ID == uint64(e.Server.MemberID()) })
@@ -173,7 +195,7 @@ func (m *member) stopped(ctx context.Context, e *embed.Etcd) error {
 			}
 		}
 	}
-	return errors.New("etcd stopped")
+	return err
 }
 
 // moved tells the cluster when this member has another address than it had.
@@ -202,7 +224,7 @@ func (e *Embedded) Wait(ctx context.Context) error {
 		if s := e.etcd.Server; s.Cluster().Member(s.MemberID()) == nil {
 			return fmt.Errorf("embedded etcd: %w", errRemoved)
 		}
-		return errors.New("embedded etcd stopped")
+		return fmt.Errorf("embedded: %w", errStopped)
 	case err, ok := <-e.etcd.Err():
 		if !ok {
 			return nil

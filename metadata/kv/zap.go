@@ -25,17 +25,32 @@ type zapCore struct {
 	quiet *atomic.Bool // may be nil
 }
 
-// advice is what etcd warns about at each start and what is so by design here:
-// one unix socket for etcdctl, no etcd users; and that it could not yet note its
-// version in a database it has only just made, which it does later.
-func advice(message string) bool {
-	switch message {
-	case "Running http and grpc server on single port. This is not recommended for production.",
-		"simple token is not cryptographically signed",
-		"Failed to detect schema version", "failed to update storage version":
-		return true
-	}
-	return false
+// usual are messages that etcd gives more weight than they have here.
+var usual = map[string]bool{
+	// So by design: one unix socket for etcdctl, no etcd users; and that it could
+	// not yet note its version in a database it has only just made, which it does
+	// later.
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"simple token is not cryptographically signed":                                         true,
+	"Failed to detect schema version":                                                      true,
+	"failed to update storage version":                                                     true,
+	// While another member is away, or joins: each connection and each probe has
+	// its line, every few seconds. "peer became inactive" says it once.
+	"lost TCP streaming connection with remote peer":         true,
+	"closed TCP streaming connection with remote peer":       true,
+	"prober detected unhealthy status":                       true,
+	"failed to reach the peer URL":                           true,
+	"failed to get version":                                  true,
+	"failed to process Raft message":                         true,
+	"failed to find remote peer in cluster":                  true,
+	"rejected Raft message from removed member":              true,
+	"rejected Raft message to mismatch member":               true,
+	"skipped attributes update of removed member":            true,
+	"Validation on configuration change failed":              true,
+	"rejecting promote learner: learner is not ready":        true,
+	"failed to promote a member":                             true,
+	"setting up serving from embedded etcd failed.":          true,
+	"failed to publish local member to cluster through raft": true,
 }
 
 // Enabled implements zapcore.LevelEnabler.
@@ -51,7 +66,7 @@ func (c zapCore) With(fields []zapcore.Field) zapcore.Core {
 
 // Check implements zapcore.Core.
 func (c zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) && !advice(e.Message) {
+	if c.Enabled(e.Level) && !usual[e.Message] {
 		return ce.AddCore(e, c)
 	}
 	return ce
