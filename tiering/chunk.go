@@ -104,10 +104,7 @@ func (m *Manager) fetcher(s *remoteSegment, i int) cache.Fetch {
 			if waited > 0 {
 				m.metrics.fetchThrottle.Add(ctx, waited.Seconds())
 			}
-			err = m.retry(ctx, func(ctx context.Context) error {
-				_, err := object.ReadFull(ctx, m.o.Store, m.prefix+s.object, c.pos, dst)
-				return err
-			})
+			err = m.retry(ctx, func(ctx context.Context) error { return m.get(ctx, m.prefix+s.object, c.pos, dst) })
 			if err != nil {
 				return 0, named("read", s.object, err)
 			}

@@ -109,6 +109,7 @@ type Manager struct {
 	tasks      *tasks
 	memo       *memo
 	streams    *streams
+	pace       pace
 	copyRate   *rate.Limiter // nil = unlimited
 	fetchRate  *rate.Limiter
 	topics     topicFiles

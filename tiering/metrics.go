@@ -17,6 +17,7 @@ type metrics struct {
 	copySeconds, fetchSeconds                 metric.Float64Histogram
 	copyThrottle, fetchThrottle               metric.Float64Counter
 	commits, lostRaces                        metric.Int64Counter
+	hedges, hedgesWon                         metric.Int64Counter
 }
 
 func (m *Manager) newMetrics(meter metric.Meter) error {
@@ -60,6 +61,8 @@ func (m *Manager) newMetrics(meter metric.Meter) error {
 		copyThrottle:   waited("remote_copy_throttle_seconds", "Time that copies waited for remote.log.manager.copy.max.bytes.per.second."),
 		fetchThrottle:  waited("remote_fetch_throttle_seconds", "Time that reads waited for remote.log.manager.fetch.max.bytes.per.second."),
 		commits:        counter("remote_manifest_commits", "1", "Manifests committed."),
+		hedges:         counter("remote_fetch_hedges", "1", "Ranged reads asked for a second time because the first took long."),
+		hedgesWon:      counter("remote_fetch_hedges_won", "1", "Ranged reads whose second answer came first."),
 		lostRaces:      counter("remote_manifest_lost_races", "1", "Manifests not committed because the pointer or the leader had changed."),
 	}
 	if err != nil {

@@ -18,8 +18,6 @@ var noView = segment.RemoteView{HighestOffset: -1, HighestEpoch: -1, StartOffset
 type partition struct {
 	tip  metadata.TopicIDPartition
 	view atomic.Pointer[segment.RemoteView]
-	// ahead is set while a prefetch for this partition is being planned.
-	ahead atomic.Bool
 
 	mu        sync.Mutex
 	leader    *leadership // nil when this broker does not lead

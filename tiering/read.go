@@ -71,39 +71,48 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 	if offset >= o.UpTo {
 		return d, nil
 	}
-	for at := offset; at < min(man.root.EndOffset, o.UpTo); {
-		entry, err := man.find(ctx, at)
-		if err != nil {
-			return nil, err
-		}
-		seg, err := m.segment(ctx, man.dir, entry)
-		if err != nil {
-			return nil, err
-		}
-		done, err := m.readSegment(ctx, seg, at, o, d)
-		if err != nil {
-			return nil, err
-		}
-		if done {
-			break
-		}
-		at = entry.LastOffset + 1 // nothing but a hole from at on: after compaction
+	var err error
+	for at, done := offset, false; !done && err == nil && at < min(man.root.EndOffset, o.UpTo); {
+		at, done, err = m.readEntry(ctx, man, at, o, d)
+	}
+	if err != nil && d.size == 0 {
+		return nil, err
 	}
 	if d.size > 0 {
-		m.readAhead(ctx, p, man, offset, d.next, o.MaxBytes)
+		m.readAhead(ctx, p, man, offset, d, o.MaxBytes)
 	}
 	return d, nil
 }
 
-// readSegment fills d from one segment; done is false when the segment has no batch at or after offset.
+// readEntry fills d from the segment that holds at, and returns where the next one begins.
+func (m *Manager) readEntry(ctx context.Context, man manifest, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
+	entry, err := man.find(ctx, at)
+	if err != nil {
+		return at, false, err
+	}
+	if d.size > 0 && !m.memo.has(segmentKey(man.dir, entry.Object, indexSuffix)) {
+		return at, true, nil // an answer with something in it waits for nothing more
+	}
+	seg, err := m.segment(ctx, man.dir, entry)
+	if err != nil {
+		return at, false, err
+	}
+	done, err = m.readSegment(ctx, seg, at, o, d)
+	return entry.LastOffset + 1, done, err
+}
+
+// readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
 func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
-	for i := s.chunkOf(offset); i < len(s.chunks) && len(d.pins) < maxPins; i++ {
+	for i := s.chunkOf(offset); i < len(s.chunks); i++ {
 		var pin *cache.Pinned
-		if len(d.pins) == 0 {
+		switch {
+		case len(d.pins) == 0:
 			if pin, err = m.chunk(ctx, s, i); err != nil {
 				return false, err
 			}
-		} else {
+		case len(d.pins) == maxPins:
+			return true, nil
+		default:
 			// Waiting for memory while holding some could last for ever: only what is there.
 			var there bool
 			if pin, there = m.o.Cache.Lookup(s.key(i)); !there {
@@ -123,7 +132,7 @@ func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int6
 			return true, nil
 		}
 	}
-	return len(d.pins) > 0, nil
+	return false, nil
 }
 
 // cutRun returns the batches of b that a read wants: from the one that holds offset, within left bytes (or one

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -13,6 +14,14 @@ const (
 	maxStreams = 4096
 	maxHeads   = 16          // segments that one plan looks into
 	planLimit  = time.Minute // to find out what to prefetch, index loads included
+
+	// paceSample is the shortest time over which a reader's pace is measured.
+	paceSample = 100 * time.Millisecond
+	// aheadFactor is the read-ahead in units of pace × distance of the store. One would do if GETs did not share
+	// the link: those that were asked for together also arrive together.
+	aheadFactor = 4
+	// activeFor is how long a reader that does not come back still has its share of the read-ahead.
+	activeFor = 2 * time.Second
 )
 
 // streams recognises sequential readers: one that asks for the offset where an earlier answer ended. It knows no
@@ -31,56 +40,114 @@ type streamKey struct {
 type stream struct {
 	key    streamKey
 	window int64 // bytes to have under way ahead of it
+	used   time.Time
+
+	since time.Time // when the measurement of its pace began
+	read  int64     // bytes since
+	pace  float64   // bytes a second, 0 = not known yet
+
+	planning atomic.Bool // a prefetch for it is being planned
+}
+
+// aheadLimits bound the read-ahead of one reader.
+type aheadLimits struct {
+	least, total int64         // bytes: of a sequential reader, and of all readers together
+	distance     time.Duration // of the store, 0 = not known
 }
 
 func newStreams() *streams {
 	return &streams{lru: list.New(), items: map[streamKey]*list.Element{}}
 }
 
-// advance notes that an answer went from offset to next and returns the read-ahead for it: none for the first,
-// then lo, doubling up to hi.
-func (s *streams) advance(tip metadata.TopicIDPartition, offset, next, lo, hi int64) int64 {
+// advance notes that an answer of size bytes went from offset to next, and returns its reader with the read-ahead
+// for it: none for the first answer, then as much as arrives at the reader's pace while a GET takes its time,
+// within the reader's share of the total. It at most doubles from one answer to the next.
+func (s *streams) advance(tip metadata.TopicIDPartition, offset, next, size int64, lim aheadLimits, now time.Time) (*stream, int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var window int64
-	if el, ok := s.items[streamKey{tip, offset}]; ok {
-		window = min(max(2*el.Value.(*stream).window, lo), hi)
-		s.removeLocked(el)
+	st := s.takeLocked(streamKey{tip, offset})
+	sequential := st != nil
+	if st == nil {
+		st = &stream{since: now}
 	}
-	if el, ok := s.items[streamKey{tip, next}]; ok {
-		window = max(window, el.Value.(*stream).window)
-		s.removeLocked(el)
+	if other := s.takeLocked(streamKey{tip, next}); other != nil && other.window > st.window {
+		st.window, sequential = other.window, true // the one ahead of it
 	}
-	st := &stream{streamKey{tip, next}, window}
+	st.key, st.used = streamKey{tip, next}, now
 	s.items[st.key] = s.lru.PushFront(st)
 	if s.lru.Len() > maxStreams {
-		s.removeLocked(s.lru.Back())
+		oldest := s.lru.Back()
+		s.lru.Remove(oldest)
+		delete(s.items, oldest.Value.(*stream).key)
 	}
-	return window
+	if !sequential {
+		return st, 0
+	}
+	st.measure(size, now)
+	most := max(lim.total/s.activeLocked(now), lim.least)
+	want := most
+	if st.pace > 0 && lim.distance > 0 {
+		want = int64(aheadFactor * st.pace * lim.distance.Seconds())
+	}
+	st.window = max(min(want, most, 2*st.window), lim.least)
+	return st, st.window
 }
 
-func (s *streams) removeLocked(el *list.Element) {
+// measure keeps the reader's pace up to date.
+func (st *stream) measure(size int64, now time.Time) {
+	st.read += size
+	took := now.Sub(st.since)
+	if took < paceSample {
+		return
+	}
+	st.pace = float64(st.read) / took.Seconds()
+	st.since, st.read = now, 0
+}
+
+func (s *streams) takeLocked(key streamKey) *stream {
+	el, ok := s.items[key]
+	if !ok {
+		return nil
+	}
 	s.lru.Remove(el)
-	delete(s.items, el.Value.(*stream).key)
+	delete(s.items, key)
+	return el.Value.(*stream)
+}
+
+// activeLocked counts the sequential readers of late, the one that asks included.
+func (s *streams) activeLocked(now time.Time) int64 {
+	n := int64(1)
+	for el := s.lru.Front().Next(); el != nil; el = el.Next() {
+		st := el.Value.(*stream)
+		if now.Sub(st.used) > activeFor {
+			break
+		}
+		if st.window > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
-// partition at a time; it is cheap when all is there already.
-func (m *Manager) readAhead(ctx context.Context, p *partition, man manifest, offset, next int64, maxBytes int) {
-	window := m.streams.advance(p.tip, offset, next, 2*m.o.ChunkBytes, m.o.ReadAhead)
-	if window == 0 {
+// reader at a time; it is cheap when all is there already.
+func (m *Manager) readAhead(ctx context.Context, p *partition, man manifest, offset int64, d *data, maxBytes int) {
+	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, distance: m.pace.shortest()}
+	st, window := m.streams.advance(p.tip, offset, d.next, d.size, lim, time.Now())
+	if window == 0 || d.next >= man.root.EndOffset {
 		return
 	}
 	window = max(window, min(int64(maxBytes), m.o.ReadAhead))
-	if next >= man.root.EndOffset || !p.ahead.CompareAndSwap(false, true) {
+	if !st.planning.CompareAndSwap(false, true) {
 		return
 	}
+	next := d.next
 	started := m.tasks.start(ctx, planLimit, func(ctx context.Context) {
-		defer p.ahead.Store(false)
+		defer st.planning.Store(false)
 		m.prefetch(ctx, man, next, window)
 	})
 	if !started {
-		p.ahead.Store(false)
+		st.planning.Store(false)
 	}
 }
 

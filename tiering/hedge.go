@@ -1,0 +1,92 @@
+package tiering
+
+import (
+	"context"
+	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// get fills dst from an object. A GET that takes longer than 95 of 100 do is asked for a second time, and the
+// first answer counts: one slow connection or one slow disk of the store must not hold a reader up.
+func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) error {
+	begun := time.Now()
+	after := m.pace.hedgeAfter()
+	if after == 0 || int64(len(dst)) > m.o.ChunkBytes { // a hedge has memory of its own, a chunk each
+		_, err := object.ReadFull(ctx, m.o.Store, key, pos, dst)
+		if err == nil {
+			m.pace.took(time.Since(begun), time.Now())
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first := make(chan error, 1)
+	go func() {
+		_, err := object.ReadFull(ctx, m.o.Store, key, pos, dst)
+		first <- err
+	}()
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case err := <-first:
+		if err == nil {
+			m.pace.took(time.Since(begun), time.Now())
+		}
+		return err
+	case <-timer.C:
+	}
+	if !m.pace.startHedge() {
+		err := <-first
+		if err == nil {
+			m.pace.took(time.Since(begun), time.Now())
+		}
+		return err
+	}
+	defer m.pace.endHedge()
+	return m.hedge(ctx, cancel, key, pos, dst, first, begun)
+}
+
+// hedge asks again and returns when one of the two answers is in dst and the other has ended.
+func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key string, pos int64, dst []byte, first chan error, begun time.Time) error {
+	m.metrics.hedges.Add(ctx, 1)
+	second, again := make(chan error, 1), make([]byte, len(dst))
+	go func() {
+		_, err := object.ReadFull(ctx, m.o.Store, key, pos, again)
+		second <- err
+	}()
+	var err error
+	select {
+	case err = <-first:
+		if err != nil {
+			break
+		}
+		cancel()
+		<-second
+		m.pace.took(time.Since(begun), time.Now())
+		return nil
+	case err = <-second:
+		if err != nil {
+			break
+		}
+		cancel()
+		<-first // dst is nobody else's from here on
+		copy(dst, again)
+		m.metrics.hedgesWon.Add(ctx, 1)
+		m.pace.took(time.Since(begun), time.Now())
+		return nil
+	}
+	// One failed: the other decides.
+	select {
+	case other := <-first:
+		if other == nil {
+			return nil
+		}
+	case other := <-second:
+		if other == nil {
+			copy(dst, again)
+			return nil
+		}
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package tiering
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// reader plays a sequential reader of so many bytes a second and returns its read-ahead after a while.
+func reader(s *streams, partition int32, lim aheadLimits, pace float64, from time.Time) int64 {
+	const answer = 1 << 20
+	tip := metadata.TopicIDPartition{Partition: partition}
+	var window int64
+	now := from
+	for at := int64(0); at < 1000; at++ {
+		_, window = s.advance(tip, at, at+1, answer, lim, now)
+		now = now.Add(time.Duration(answer / pace * float64(time.Second)))
+	}
+	return window
+}
+
+func TestReadAheadIsPaceTimesDistance(t *testing.T) {
+	start := time.Unix(1000, 0)
+	lim := aheadLimits{least: 8 << 20, total: 1 << 30}
+	for _, c := range []struct {
+		name     string
+		pace     float64
+		distance time.Duration
+		from, to int64
+	}{
+		{"near store", 1e9, 2 * time.Millisecond, 8 << 20, 8 << 20},
+		{"far store", 1e9, 50 * time.Millisecond, 190e6, 210e6},
+		{"slow reader of a far store", 10e6, 50 * time.Millisecond, 8 << 20, 8 << 20},
+		{"distance not known", 1e9, 0, 1 << 30, 1 << 30},
+	} {
+		lim.distance = c.distance
+		if got := reader(newStreams(), 0, lim, c.pace, start); got < c.from || got > c.to {
+			t.Errorf("%s: %d bytes ahead, want %d to %d", c.name, got, c.from, c.to)
+		}
+	}
+}
+
+func TestReadersShareTheReadAhead(t *testing.T) {
+	s, now := newStreams(), time.Unix(1000, 0)
+	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
+	for round := range int64(100) {
+		for p := range int32(8) {
+			_, got := s.advance(metadata.TopicIDPartition{Partition: p}, round, round+1, 1<<20, lim, now)
+			if round > 50 && got != 8<<20 {
+				t.Fatalf("round %d: reader %d of 8 has %d bytes, want an eighth of %d", round, p, got, lim.total)
+			}
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	// The others stop; soon the last one has all.
+	now = now.Add(2 * activeFor)
+	for at := int64(100); at < 120; at++ {
+		_, got := s.advance(metadata.TopicIDPartition{Partition: 0}, at, at+1, 1<<20, lim, now)
+		if at == 119 && got != lim.total {
+			t.Errorf("alone, it has %d bytes of %d", got, lim.total)
+		}
+		now = now.Add(time.Millisecond)
+	}
+}
+
+func TestFirstReadIsNotFollowedByReadAhead(t *testing.T) {
+	s, now := newStreams(), time.Unix(1000, 0)
+	lim := aheadLimits{least: 1, total: 10}
+	for at := int64(0); at < 100; at += 10 { // jumps
+		if _, got := s.advance(metadata.TopicIDPartition{}, at, at+1, 1, lim, now); got != 0 {
+			t.Errorf("%d bytes ahead of a reader that jumps", got)
+		}
+	}
+}
+
+func TestDistanceForgetsOldGets(t *testing.T) {
+	var p pace
+	now := time.Unix(1000, 0)
+	p.took(time.Millisecond, now)
+	for range 30 {
+		now = now.Add(time.Second)
+		p.took(50*time.Millisecond, now)
+	}
+	if got := p.shortest(); got != 50*time.Millisecond {
+		t.Errorf("distance %v, the only GET of 1 ms was half a minute ago", got)
+	}
+}
+
+func TestAtMostATwentiethIsAskedForTwice(t *testing.T) {
+	var p pace
+	now := time.Unix(1000, 0)
+	if p.startHedge() {
+		t.Error("hedged before anything is known")
+	}
+	hedges := 0
+	for range 1000 {
+		p.took(time.Millisecond, now)
+		if p.startHedge() {
+			hedges++
+			p.endHedge()
+		}
+	}
+	if hedges != 50 {
+		t.Errorf("%d hedges of 1000 GETs, want 50", hedges)
+	}
+	for range hedgeShare * maxHedges {
+		p.took(time.Millisecond, now)
+	}
+	for range maxHedges {
+		if !p.startHedge() {
+			t.Error("hedge refused though it is paid for")
+		}
+	}
+	p.took(time.Millisecond, now)
+	if p.startHedge() {
+		t.Error("more hedges at a time than allowed")
+	}
+}
+
+// TestHungGetIsHedged: one GET of a chunk never answers; its reader gets the bytes by the second one.
+func TestHungGetIsHedged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var hang atomic.Bool
+		var hung atomic.Int64
+		store := object.WithFaults(w.store, func(ctx context.Context, op object.Op) error {
+			if op.Kind != object.OpGet {
+				return nil
+			}
+			if hang.CompareAndSwap(true, false) {
+				hung.Add(1)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(2 * time.Millisecond) // virtual
+			return nil
+		})
+		b := w.mustStart(settings{config: smallLog(), store: store, chunk: 1 << 10, memory: 8 << 10, o: Options{ReadAhead: 1}})
+		if err := b.produce(1000); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		if err := b.evict(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.readAll(t.Context(), 0, 1<<10); err != nil { // learns the pace
+			t.Fatal(err)
+		}
+		for n := range 5 {
+			hang.Store(true)
+			begun := time.Now()
+			if _, err := b.readAll(t.Context(), 0, 1<<10); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > 30*time.Second {
+				t.Fatalf("pass %d took %v with one hung GET", n, took)
+			}
+		}
+		if hung.Load() != 5 {
+			t.Errorf("%d GETs hung, want 5", hung.Load())
+		}
+	})
+}
+
+func TestOneAnswerCrossesSegments(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog(), chunk: 1 << 10})
+	if err := b.produce(300); err != nil {
+		t.Fatal(err)
+	}
+	b.uploaded()
+	if err := b.evict(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.readAll(t.Context(), 0, 1<<10); err != nil { // everything is in the cache now
+		t.Fatal(err)
+	}
+	var second int64
+	n := 0
+	for e, err := range b.m.Entries(t.Context(), w.tip(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == 2 {
+			second = e.BaseOffset
+		}
+	}
+	_, next, err := b.readAt(t.Context(), 0, 64<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next <= second {
+		t.Errorf("the answer ends at %d, the second segment begins at %d", next, second)
+	}
+}
