@@ -360,7 +360,7 @@ func (b *Broker) newAPI() (wire.Handler, error) {
 	b.authorizer = auth.New(auth.Options{Enabled: c.Authorizer, SuperUsers: supers, AllowIfNoRule: c.AllowWithoutACL})
 	b.quotas = quota.New(quota.Options{Window: c.QuotaWindow, Samples: c.QuotaWindows})
 	handler, err := api.New(api.Options{
-		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Replicas: b.replicas, Groups: b.groups,
+		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Replicas: b.replicas, Groups: b.groups, Dirs: b.dirs,
 		Settings: b.settings.Load, Authorizer: b.authorizer, Quotas: b.quotas, Logger: b.log, Meter: b.o.Meter("api"),
 	})
 	if err != nil {

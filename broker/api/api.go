@@ -19,6 +19,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/replica"
 	"github.com/coldbrook/coldbrook/broker/wire"
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
 )
 
 // Options of an API; all but Logger and Meter are required.
@@ -27,6 +28,7 @@ type Options struct {
 	Metadata   *metadata.Store
 	Replicas   *replica.Manager
 	Groups     *group.Coordinator
+	Dirs       []*segment.Dir          // log directories
 	Settings   func() *config.Settings // current broker settings
 	Authorizer *auth.Authorizer
 	Quotas     *quota.Manager
