@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strconv"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -58,14 +59,26 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 		if err != nil {
 			return err
 		}
-		store, err := kv.Dial(ctx, kv.DialOptions{Endpoints: c.Endpoints, Username: c.Username, Password: c.Password, TLS: secure, Logger: b.log})
+		store, err := kv.Dial(ctx, kv.DialOptions{Endpoints: c.Endpoints, Username: c.Username, Password: c.Password, TLS: secure, RequestTimeout: c.RequestTimeout, Logger: b.log})
 		if err != nil {
 			return err
 		}
 		b.kv, b.addresses.Etcd = store, fmt.Sprint(c.Endpoints)
 		parts.onStop("etcd client", store.Close)
 	default:
-		etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{Dir: c.DataDir, Logger: b.log})
+		peers := make([]kv.Peer, len(c.Peers))
+		for i, p := range c.Peers {
+			peers[i] = kv.Peer{Name: strconv.Itoa(int(p.Node)), URL: p.URL}
+		}
+		name := ""
+		if len(peers) > 0 {
+			name = strconv.Itoa(int(b.settings.Load().Broker().NodeID))
+		}
+		etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{
+			Dir: c.DataDir, Name: name, Peers: peers,
+			ListenPeers: c.ListenPeers, ListenClients: c.ListenClients, AdvertiseClients: c.AdvertiseClients,
+			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, RequestTimeout: c.RequestTimeout, Logger: b.log,
+		})
 		if err != nil {
 			return err
 		}
