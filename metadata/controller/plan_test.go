@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"go.uber.org/goleak"
@@ -71,17 +71,29 @@ func newCluster(t *testing.T) *cluster {
 // up registers a broker; one that is up is restarted.
 func (c *cluster) up(id metadata.BrokerID, rack string) *metadata.Session {
 	c.t.Helper()
+	return c.register(metadata.Registration{ID: id, Rack: rack, DirectoryID: fmt.Sprintf("dir-%d", id)})
+}
+
+func (c *cluster) register(r metadata.Registration) *metadata.Session {
+	c.t.Helper()
+	id := r.ID
 	if old := c.sessions[id]; old != nil {
 		old.Abandon()
 	}
 	c.runs++
-	s, err := c.store.RegisterBroker(c.t.Context(), metadata.Registration{
-		ID: id, Rack: rack, DirectoryID: fmt.Sprintf("dir-%d", id), Incarnation: fmt.Sprintf("run-%d", c.runs),
-	})
+	r.Incarnation = fmt.Sprintf("run-%d", c.runs)
+	store, err := metadata.Open(c.t.Context(), metadata.Options{KV: c.kv}) // a process of its own
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s, err := store.RegisterBroker(c.t.Context(), r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.sessions[id] = s
+	if err := c.store.WaitRevision(c.t.Context(), s.Epoch); err != nil {
+		c.t.Fatal(err)
+	}
 	return s
 }
 
@@ -114,16 +126,40 @@ func (c *cluster) partition(topic string, n int32) metadata.Partition {
 // command is one step of a script.
 func (c *cluster) command(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
-	case "up": // up <id> [rack=<rack>]
-		rack := ""
-		optional(t, d, "rack", &rack)
-		c.up(c.id(d), rack)
+	case "up": // up <id> [rack=<rack>] [role=replay] [disk=<directory>]
+		id := c.id(d)
+		r := metadata.Registration{ID: id, DirectoryID: fmt.Sprintf("dir-%d", id)}
+		optional(t, d, "rack", &r.Rack)
+		optional(t, d, "role", &r.Role)
+		optional(t, d, "disk", &r.DirectoryID)
+		c.register(r)
+	case "sleep":
+		time.Sleep(time.Hour)
+	case "show": // all partitions
+		var lines []string
+		for _, topic := range c.store.Image().Topics() {
+			for n := range topic.Partitions {
+				lines = append(lines, c.show(topic, int32(n)))
+			}
+		}
+		return strings.Join(lines, "\n") + "\n"
+	case "reassign": // reassign <topic> <p>, a line of replicas, none to cancel
+		var target []metadata.BrokerID
+		if d.Input != "" {
+			target = parseIDs(t, d.Input)
+		}
+		topic, n := c.named(d)
+		return c.decided(Reassign(c.store.Image(), topic, n, target))
+	case "elect": // elect <topic> <p> [unclean]
+		topic, n := c.named(d)
+		return c.decided(Elect(c.store.Image(), topic, n, d.HasArg("unclean")))
 	case "down":
 		c.down(c.id(d))
 	case "drain":
 		if err := c.sessions[c.id(d)].Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 	case "create": // a line of replicas per partition
 		var assignments [][]metadata.BrokerID
 		for line := range strings.Lines(d.Input) {
@@ -131,18 +167,14 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) string {
 		}
 		c.create(d.CmdArgs[0].Key, assignments...)
 	case "isr": // isr <topic> <p> 1,2
-		tp := d.CmdArgs[0].Key
-		var n int32
-		if _, err := fmt.Sscan(d.CmdArgs[1].Key, &n); err != nil {
-			t.Fatal(err)
-		}
-		topic, _ := c.store.Image().Topic(tp)
+		topic, n := c.named(d)
 		to := topic.Partitions[n]
 		to.ISR = parseIDs(t, d.Input)
 		return c.alter([]metadata.PartitionChange{change(topic, int(n), to)})
-	case "plan":
-		im := c.store.Image()
-		return c.alter(Plan(im, nil, im.Topics()...))
+	case "plan": // plan [unclean=<topic>]
+		im, unclean := c.store.Image(), ""
+		optional(t, d, "unclean", &unclean)
+		return c.alter(Plan(im, func(topic string) bool { return topic == unclean }, im.Topics()...))
 	case "prefer":
 		return c.alter(Prefer(c.store.Image()))
 	case "place":
@@ -198,15 +230,49 @@ func (c *cluster) alter(changes []metadata.PartitionChange) string {
 	var lines []string
 	for _, ch := range changes {
 		topic, _ := c.store.Image().TopicByID(ch.Topic)
-		p := topic.Partitions[ch.Partition]
-		line := fmt.Sprintf("%s-%d leader=%d epoch=%d isr=%v", topic.Name, ch.Partition, p.Leader, p.LeaderEpoch, p.ISR)
-		if b, ok := c.store.Image().Broker(p.Leader); ok && b.Epoch != p.LeaderBrokerEpoch {
-			line += " (of an old registration)"
-		}
-		lines = append(lines, line)
+		lines = append(lines, c.show(topic, ch.Partition))
 	}
-	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// decided writes what somebody asked for, or says why it cannot be.
+func (c *cluster) decided(ch metadata.PartitionChange, err error) string {
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	if ch.To.Equal(ch.From) {
+		return "nothing\n"
+	}
+	return c.alter([]metadata.PartitionChange{ch})
+}
+
+// named is the partition that a command names by topic and number.
+func (c *cluster) named(d *datadriven.TestData) (*metadata.Topic, int32) {
+	c.t.Helper()
+	var n int32
+	if _, err := fmt.Sscan(d.CmdArgs[1].Key, &n); err != nil {
+		c.t.Fatal(err)
+	}
+	topic, ok := c.store.Image().Topic(d.CmdArgs[0].Key)
+	if !ok {
+		c.t.Fatalf("no topic %s", d.CmdArgs[0].Key)
+	}
+	return topic, n
+}
+
+func (c *cluster) show(topic *metadata.Topic, n int32) string {
+	p := topic.Partitions[n]
+	line := fmt.Sprintf("%s-%d leader=%d epoch=%d isr=%v", topic.Name, n, p.Leader, p.LeaderEpoch, p.ISR)
+	if p.Reassigning() {
+		line += fmt.Sprintf(" replicas=%v adding=%v removing=%v", p.Replicas, p.Adding, p.Removing)
+	}
+	if p.Recovering {
+		line += " recovering"
+	}
+	if b, ok := c.store.Image().Broker(p.Leader); ok && b.Epoch != p.LeaderBrokerEpoch {
+		line += " (of an old registration)"
+	}
+	return line
 }
 
 func TestPlaceNeedsEnoughBrokers(t *testing.T) {

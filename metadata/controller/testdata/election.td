@@ -47,9 +47,9 @@ down 3
 
 plan
 ----
+t-2 leader=-1 epoch=1 isr=[3]
 t-0 leader=2 epoch=1 isr=[2]
 t-1 leader=2 epoch=0 isr=[2]
-t-2 leader=-1 epoch=1 isr=[3]
 
 # The last in-sync replica is remembered while it is away, and comes back as
 # leader with the next epoch. Broker 1 was not in sync, so it stays out.
