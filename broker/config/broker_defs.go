@@ -138,7 +138,7 @@ var topicDefaultDefs = []Def{
 
 var replicaDefs = []Def{
 	{Name: "broker.session.timeout.ms", Type: Int, Default: "3000", Unit: Milliseconds, Valid: atLeast(1000),
-		Doc: "The lease of a broker in etcd: after this long without a sign of life its partitions get other leaders (Kafka: 9000)."},
+		Doc: "The lease of a broker in etcd: after this long without a sign of life its partitions get other leaders (Kafka: 9000). With several etcd members inside brokers, a second of it is for them to elect a leader, should that have died with the broker."},
 	{Name: "controlled.shutdown.enable", Type: Boolean, Default: "true",
 		Doc: "Whether a broker that stops first gives the partitions it leads to other replicas."},
 	{Name: "replica.lag.time.max.ms", Type: Long, Default: "30000", Unit: Milliseconds, Valid: atLeast(1),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -97,6 +98,22 @@ func TestThrottledReplicasAreThoseOfTheList(t *testing.T) {
 	} {
 		if got := resolve(c.value).Has(c.partition, c.broker); got != c.want {
 			t.Errorf("%q has partition %d on broker %d: %v, want %v", c.value, c.partition, c.broker, got, c.want)
+		}
+	}
+}
+
+func TestLeaseLeavesTimeForTheElectionOfAnEtcdInside(t *testing.T) {
+	for _, c := range []struct {
+		flags map[string]string
+		want  time.Duration
+	}{
+		{nil, 3 * time.Second},
+		{map[string]string{"etcd.peers": threePeers}, 2 * time.Second},
+		{map[string]string{"etcd.peers": threePeers, "broker.session.timeout.ms": "2000"}, 2 * time.Second},
+		{map[string]string{"etcd.endpoints": "h:2379"}, 3 * time.Second},
+	} {
+		if got := load(t, c.flags).Broker().LeaseTTL; got != c.want {
+			t.Errorf("%v: %s, want %s", c.flags, got, c.want)
 		}
 	}
 }

@@ -69,41 +69,69 @@ func (l *Lease) Abandon() {
 	<-l.stopped
 }
 
-// keep renews at a third of the time to live, and sooner after an error.
+// keep renews at a third of the time to live, and sooner after an error. A
+// renewal that is not answered does not hold up the next: etcd may be slow, or
+// the member that was asked gone.
 func (l *Lease) keep(ctx context.Context, log *slog.Logger) {
-	interval := l.ttl / 3
+	interval, again := l.ttl/3, l.ttl/10
+	answers := make(chan renewal)
+	under := 0 // renewals under way
+	defer func() {
+		for ; under > 0; under-- {
+			<-answers // ctx has ended: they end too
+		}
+	}()
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+			under++
+			go func() { answers <- l.renew(ctx) }()
+			timer.Reset(interval)
+			continue
+		case r := <-answers:
+			under--
+			switch {
+			case r.err == nil:
+				if r.sent.After(l.Confirmed()) {
+					l.confirmed.Store(&r.sent)
+				}
+				if failing {
+					log.Info("lease renewed again", "lease", int64(l.id))
+				}
+				failing = false
+				continue
+			case ctx.Err() != nil:
+				return
+			case errors.Is(r.err, ErrLeaseNotFound):
+				log.Warn("lease lost", "lease", int64(l.id), "since", time.Since(l.Confirmed()))
+				close(l.lost)
+				return
+			case !failing: // once, not every third of a second while etcd is away
+				log.Warn("lease not renewed", "lease", int64(l.id), "since", time.Since(l.Confirmed()), "err", r.err)
+			}
+			failing = true
+			if under == 0 { // else the timer does it
+				timer.Reset(again)
+			}
 		}
-		next := interval
-		switch err := l.renew(ctx, interval); {
-		case err == nil:
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, ErrLeaseNotFound):
-			log.Warn("lease lost", "lease", int64(l.id))
-			close(l.lost)
-			return
-		default:
-			log.Warn("lease not renewed", "lease", int64(l.id), "since", time.Since(l.Confirmed()), "err", err)
-			next = l.ttl / 10
-		}
-		timer.Reset(next)
 	}
 }
 
-func (l *Lease) renew(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// renewal is one attempt.
+type renewal struct {
+	sent time.Time
+	err  error
+}
+
+func (l *Lease) renew(ctx context.Context) renewal {
+	ctx, cancel := context.WithTimeout(ctx, l.ttl)
 	defer cancel()
 	sent := time.Now()
-	if _, err := l.kv.KeepAlive(ctx, l.id); err != nil {
-		return err
-	}
-	l.confirmed.Store(&sent)
-	return nil
+	_, err := l.kv.KeepAlive(ctx, l.id)
+	return renewal{sent: sent, err: err}
 }
