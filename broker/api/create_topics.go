@@ -12,6 +12,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/metadata/controller"
 )
 
 // createTopics is CreateTopics (key 19), versions 2–7. v4: defaults by -1
@@ -184,6 +185,16 @@ func adminError(err error) (int16, *string) {
 		{errInvalidPartitions, kerr.InvalidPartitions},
 		{errInvalidReplication, kerr.InvalidReplicationFactor},
 		{errInvalidAssignment, kerr.InvalidReplicaAssignment},
+		{controller.ErrInvalidReplicas, kerr.InvalidReplicaAssignment},
+		{controller.ErrNoReassignment, kerr.NoReassignmentInProgress},
+		{controller.ErrElectionNotNeeded, kerr.ElectionNotNeeded},
+		{controller.ErrPreferredNotAvailable, kerr.PreferredLeaderNotAvailable},
+		{controller.ErrNoEligibleLeader, kerr.EligibleLeadersNotAvailable},
+		{errElectionType, kerr.InvalidRequest},
+		{errDuplicatePartition, kerr.InvalidRequest},
+		{metadata.ErrUnknownBroker, kerr.BrokerIDNotRegistered},
+		{metadata.ErrBrokerLive, kerr.InvalidRequest},
+		{metadata.ErrBrokerHasReplicas, kerr.InvalidRequest},
 		{errTooMany, kerr.PolicyViolation},
 		{errBothNames, kerr.InvalidRequest},
 		{metadata.ErrInvalidTopicName, kerr.InvalidTopicException},

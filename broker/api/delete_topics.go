@@ -102,5 +102,5 @@ func (a *API) deleteTopic(ctx context.Context, t *metadata.Topic) error {
 	case cfg.DeleteProtection:
 		return fmt.Errorf("%q: %w", t.Name, errProtected)
 	}
-	return a.o.Metadata.DeleteTopic(ctx, t.Name)
+	return a.o.Metadata.DeleteTopicByID(ctx, t.ID)
 }

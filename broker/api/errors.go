@@ -59,6 +59,7 @@ var codes = []struct {
 	{segment.ErrCorrupt, kerr.KafkaStorageError},
 	{metadata.ErrTopicExists, kerr.TopicAlreadyExists},
 	{metadata.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
+	{metadata.ErrUnknownPartition, kerr.UnknownTopicOrPartition},
 	{metadata.ErrConflict, kerr.RequestTimedOut}, // retriable, and nothing happened
 	{controller.ErrTooFewBrokers, kerr.InvalidReplicationFactor},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},

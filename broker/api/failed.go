@@ -39,6 +39,20 @@ func failedAdmin(resp kmsg.Response) bool {
 		return anyOf(r.Topics, func(t *kmsg.CreateTopicsResponseTopic) int16 { return t.ErrorCode })
 	case *kmsg.DeleteTopicsResponse:
 		return anyOf(r.Topics, func(t *kmsg.DeleteTopicsResponseTopic) int16 { return t.ErrorCode })
+	case *kmsg.ElectLeadersResponse:
+		return r.ErrorCode != 0 || anyIn(r.Topics, func(t *kmsg.ElectLeadersResponseTopic) []kmsg.ElectLeadersResponseTopicPartition { return t.Partitions },
+			func(p *kmsg.ElectLeadersResponseTopicPartition) int16 { return p.ErrorCode })
+	case *kmsg.AlterPartitionAssignmentsResponse:
+		return r.ErrorCode != 0 || anyIn(r.Topics, func(t *kmsg.AlterPartitionAssignmentsResponseTopic) []kmsg.AlterPartitionAssignmentsResponseTopicPartition {
+			return t.Partitions
+		},
+			func(p *kmsg.AlterPartitionAssignmentsResponseTopicPartition) int16 { return p.ErrorCode })
+	case *kmsg.ListPartitionReassignmentsResponse:
+		return r.ErrorCode != 0
+	case *kmsg.UnregisterBrokerResponse:
+		return r.ErrorCode != 0
+	case *kmsg.DescribeLogDirsResponse:
+		return r.ErrorCode != 0 || anyOf(r.Dirs, func(d *kmsg.DescribeLogDirsResponseDir) int16 { return d.ErrorCode })
 	case *kmsg.CreatePartitionsResponse:
 		return anyOf(r.Topics, func(t *kmsg.CreatePartitionsResponseTopic) int16 { return t.ErrorCode })
 	case *kmsg.DescribeConfigsResponse:

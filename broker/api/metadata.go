@@ -39,7 +39,7 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 	}
 	id := img.ClusterID()
 	resp.ClusterID = &id
-	resp.ControllerID = int32(img.Controller())
+	resp.ControllerID = int32(a.controllerID(img, c.Conn.Listener()))
 	resp.AuthorizedOperations = noOperations
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = a.operations(ctx, c, auth.Cluster, auth.ClusterName)
@@ -197,6 +197,17 @@ func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest
 		}
 	}
 	return denied
+}
+
+// controllerID is the broker that clients are to send what a controller decides
+// to. Here any broker does that work, so while none is elected, or the one that
+// is cannot be reached from the client's listener, it is this one.
+func (a *API) controllerID(img *metadata.Image, listener string) metadata.BrokerID {
+	b, live := img.Broker(img.Controller())
+	if _, _, listens := endpoint(b, listener); live && listens {
+		return b.ID
+	}
+	return a.o.Broker
 }
 
 func (a *API) operations(ctx context.Context, c *call, kind auth.ResourceType, name string) int32 {

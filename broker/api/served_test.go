@@ -50,6 +50,12 @@ var checks = map[kmsg.Key]func(t *testing.T, s *served, v int16){
 	kmsg.DescribeGroups:          checkDescribeGroups,
 	kmsg.ListGroups:              checkListGroups,
 	kmsg.DeleteGroups:            checkDeleteGroups,
+
+	kmsg.ElectLeaders:               checkElectLeaders,
+	kmsg.AlterPartitionAssignments:  checkAlterPartitionReassignments,
+	kmsg.ListPartitionReassignments: checkListPartitionReassignments,
+	kmsg.UnregisterBroker:           checkUnregisterBroker,
+	kmsg.DescribeLogDirs:            checkDescribeLogDirs,
 }
 
 // servedFrom is the lowest version that is served where it is not the lowest advertised.

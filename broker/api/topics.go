@@ -90,8 +90,14 @@ func checkAssignments(img *metadata.Image, assignments [][]metadata.BrokerID) er
 		}
 		seen := make(map[metadata.BrokerID]bool)
 		for _, id := range replicas {
-			if _, ok := img.Broker(id); !ok || seen[id] {
-				return fmt.Errorf("%w: partition %d names broker %d, which is unknown or named twice", errInvalidAssignment, n, id)
+			b, live := img.Broker(id)
+			switch {
+			case seen[id]:
+				return fmt.Errorf("%w: partition %d names broker %d more than once", errInvalidAssignment, n, id)
+			case !live:
+				return fmt.Errorf("%w: partition %d names broker %d, which is not registered", errInvalidAssignment, n, id)
+			case !b.Holds():
+				return fmt.Errorf("%w: partition %d names broker %d, whose role is %s: it holds no partitions", errInvalidAssignment, n, id, b.Role)
 			}
 			seen[id] = true
 		}
@@ -164,8 +170,8 @@ func (a *API) createOnce(ctx context.Context, s topicSpec) (*metadata.Topic, err
 		busy, mine := a.creating.begin(s.name)
 		if mine {
 			t, err := a.createMine(ctx, s)
-			if errors.Is(err, metadata.ErrTopicExists) {
-				continue
+			if errors.Is(err, metadata.ErrTopicExists) && a.shown(ctx, s.name) == nil {
+				continue // another broker was faster
 			}
 			return t, err
 		}
@@ -182,6 +188,21 @@ func (a *API) createMine(ctx context.Context, s topicSpec) (*metadata.Topic, err
 	ctx, cancel := context.WithTimeout(ctx, topicReady)
 	defer cancel()
 	return a.createTopic(ctx, s)
+}
+
+// shown waits until the image has the topic.
+func (a *API) shown(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, topicReady)
+	defer cancel()
+	for {
+		img := a.o.Metadata.Image()
+		if _, ok := img.Topic(name); ok {
+			return nil
+		}
+		if err := a.newerImage(ctx, img); err != nil {
+			return err
+		}
+	}
 }
 
 // begin returns a channel that is closed when the creation under way ends;
@@ -215,7 +236,12 @@ const minSegmentBytes = 1 << 20
 // groupTopic makes the topic of the group coordinator, once.
 func (a *API) groupTopic(ctx context.Context) (*metadata.Topic, error) {
 	b := a.o.Settings().Broker()
-	brokers := len(a.o.Metadata.Image().Brokers())
+	brokers := 0
+	for _, other := range a.o.Metadata.Image().Brokers() {
+		if other.Holds() {
+			brokers++
+		}
+	}
 	return a.createOnce(ctx, topicSpec{
 		name:       group.Topic,
 		partitions: b.Group.OffsetsPartitions,

@@ -59,11 +59,16 @@ func versionTable() map[int16]entry {
 		{key: kmsg.OffsetForLeaderEpoch, min: 2, max: 4, waits: (*API).offsetForLeaderEpoch},
 		{key: kmsg.DescribeConfigs, min: 1, max: 4, now: (*API).describeConfigs},
 		{key: kmsg.AlterConfigs, min: 0, max: 2, now: (*API).alterConfigs, decides: true},
+		{key: kmsg.DescribeLogDirs, min: 1, max: 5, now: (*API).describeLogDirs},
 		{key: kmsg.CreatePartitions, min: 0, max: 3, now: (*API).createPartitions, decides: true},
 		{key: kmsg.DeleteGroups, min: 0, max: 2, waits: (*API).deleteGroups},
+		{key: kmsg.ElectLeaders, min: 0, max: 2, now: (*API).electLeaders, decides: true},
 		{key: kmsg.IncrementalAlterConfigs, min: 0, max: 1, now: (*API).incrementalAlterConfigs, decides: true},
+		{key: kmsg.AlterPartitionAssignments, min: 0, max: 1, now: (*API).alterPartitionReassignments, decides: true},
+		{key: kmsg.ListPartitionReassignments, min: 0, max: 0, now: (*API).listPartitionReassignments},
 		{key: kmsg.OffsetDelete, min: 0, max: 0, waits: (*API).offsetDelete},
 		{key: kmsg.DescribeCluster, min: 0, max: 2, now: (*API).describeCluster},
+		{key: kmsg.UnregisterBroker, min: 0, max: 0, now: (*API).unregisterBroker, decides: true},
 		{key: kmsg.DescribeTopicPartitions, min: 0, max: 0, now: (*API).describeTopicPartitions},
 	} {
 		if e.maxBytes == 0 {
