@@ -374,3 +374,77 @@ func TestOneOfTwoReplacementsGetsTheID(t *testing.T) {
 		}
 	})
 }
+
+// The old disk is put back while the broker with the new one is registering.
+func TestOldDiskThatComesBackMeanwhileIsNotLost(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		for at := 1; ; at++ {
+			reached := false
+			synctest.Test(t, func(t *testing.T) {
+				mem := kv.NewMemWith(kv.MemOptions{MaxTxnOps: 8})
+				s := openStore(t, mem, true)
+				one := register(t, s, 1)
+				register(t, s, 2)
+				topic, err := s.CreateTopic(t.Context(), TopicSpec{Name: "t", Assignments: assign(12, 2, 1)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := one.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				var back *Session
+				var had []string
+				calls, armed := 0, false
+				comeBack := func() {
+					var err error
+					if back, err = s.RegisterBroker(t.Context(), Registration{ID: 1, DirectoryID: "dir-1", Incarnation: "old disk"}); err != nil {
+						return // too late
+					}
+					for n, from := range topic.Partitions { // the leader takes it in again
+						from, _ = s.Image().PartitionByID(TopicIDPartition{topic.ID, int32(n)})
+						to := from
+						to.ISR = []BrokerID{2, 1}
+						s.AlterPartitions(t.Context(), []PartitionChange{{TopicIDPartition: TopicIDPartition{topic.ID, int32(n)}, From: from, To: to}})
+					}
+					had = counted(s, 1)
+					if !dies {
+						return
+					}
+					if err := back.Close(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				registering := openStore(t, mem.Client(func(context.Context, kv.Call) error {
+					if armed {
+						if calls++; calls == at {
+							reached = true
+							comeBack()
+						}
+					}
+					return nil
+				}), false)
+				armed = true
+				session, err := newDisk(t.Context(), registering, 1)
+				armed = false
+				synctest.Wait()
+				switch left := counted(s, 1); {
+				case err == nil:
+					session.Abandon()
+					if left != nil || back != nil && !dies {
+						t.Errorf("call %d: the new disk is registered and counted on in %v", at, left)
+					}
+				case !errors.Is(err, ErrBrokerIDTaken) || back == nil || dies:
+					t.Errorf("call %d: %v", at, err)
+				case len(had) != 12 || !slices.Equal(left, had):
+					t.Errorf("call %d: the old disk lives and is counted on in %v, was in %v", at, left, had)
+				}
+				if back != nil {
+					back.Abandon()
+				}
+			})
+			if !reached {
+				break
+			}
+		}
+	}
+}

@@ -162,7 +162,12 @@ func (m *fleetModel) plan(t *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(t, "prefer") == 0 {
 		changes = Prefer(im)
 	}
-	m.made(t, changes, m.term.AlterPartitions)
+	for i, done := range m.made(t, changes, m.term.AlterPartitions) {
+		c := changes[i]
+		if done && c.From.Reassigning() && !c.To.Reassigning() && len(without(c.To.Replicas, c.To.ISR)) > 0 {
+			t.Fatalf("a reassignment ended before all of its target was in sync: from %+v to %+v", c.From, c.To)
+		}
+	}
 }
 
 func (m *fleetModel) revision(t *rapid.T) int64 {
