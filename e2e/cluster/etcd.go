@@ -41,7 +41,7 @@ func (e *Etcd) Start(ctx context.Context) error {
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{e.peer}, []url.URL{e.peer}
 	c.InitialCluster = c.Name + "=" + e.peer.String()
 	c.TickMs, c.ElectionMs = 10, 100 // alone, it waits for nobody's vote
-	c.LogLevel = "error"
+	c.LogLevel = "fatal"             // it says much when it is stopped
 	run, err := embed.StartEtcd(c)
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)

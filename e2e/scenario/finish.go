@@ -31,14 +31,7 @@ func (l *Load) Finish(ctx context.Context, t testing.TB) {
 	l.leave()
 	l.consuming.Wait()
 	l.checkLog(ctx, t)
-	const shown = 20
-	for i, e := range l.Errors() {
-		if i == shown {
-			t.Errorf("and %d more", len(l.Errors())-shown)
-			break
-		}
-		t.Error(e)
-	}
+	l.report(t)
 	t.Logf("%d records acked in %d partitions, %d times the group's offsets had to be asked for again", l.Acked(), len(l.parts), l.away)
 }
 

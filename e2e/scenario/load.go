@@ -39,6 +39,8 @@ type Load struct {
 	leave                context.CancelFunc // of the group
 	producing, consuming sync.WaitGroup
 
+	finished bool // what clients were told is reported
+
 	mu     sync.Mutex
 	errors []string // that clients were told, as text
 	away   int      // of answers of the group's coordinator that had to be asked again
@@ -108,6 +110,9 @@ func StartLoad(ctx context.Context, t testing.TB, seeds []string, o LoadOptions)
 		leave()
 		l.producing.Wait()
 		l.consuming.Wait()
+		if !l.finished {
+			l.report(t)
+		}
 	})
 	return l
 }
@@ -116,6 +121,20 @@ func (l *Load) fail(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.errors = append(l.errors, fmt.Sprintf(format, args...))
+}
+
+// report fails the test with what clients were told.
+func (l *Load) report(t testing.TB) {
+	t.Helper()
+	l.finished = true
+	const shown = 20
+	list := l.Errors()
+	for _, e := range list[:min(shown, len(list))] {
+		t.Error(e)
+	}
+	if more := len(list) - shown; more > 0 {
+		t.Errorf("and %d more", more)
+	}
 }
 
 // Errors are what clients were told so far and should not have been.
