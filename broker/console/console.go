@@ -3,10 +3,11 @@
 //
 //	/                        what is here
 //	/healthz                 200 while the process works, 503 with reasons when it must be restarted or its disk looked at
-//	/readyz                  200 when clients can be served, 503 with what is missing
+//	/readyz                  200 when this broker is registered and serves clients, 503 with what is missing
 //	/metrics                 Prometheus
 //	/debug/pprof/            Go's profiles
 //	/api/v1/version          build and cluster
+//	/api/v1/cluster          how the cluster is: brokers, and partitions that lack something or move
 //	/api/v1/brokers          the cluster's brokers
 //	/api/v1/topics           topics and their partitions; ?topic=NAME for one
 //	/api/v1/config           this broker's settings and where each came from; ?topic=NAME for a topic's
@@ -131,6 +132,7 @@ func (s *Server) routes() {
 
 	s.api("version", s.o.Version != nil, func(*http.Request) (any, error) { return s.o.Version(), nil })
 	s.api("brokers", s.o.Brokers != nil, func(r *http.Request) (any, error) { return s.o.Brokers(r.Context()) })
+	s.api("cluster", s.o.Brokers != nil && s.o.Topics != nil, func(r *http.Request) (any, error) { return s.health(r.Context()) })
 	s.api("topics", s.o.Topics != nil, func(r *http.Request) (any, error) {
 		all, err := s.o.Topics(r.Context())
 		return filter(r, all, err, func(t Topic) string { return t.Name })

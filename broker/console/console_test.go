@@ -222,3 +222,49 @@ func TestRunStopsAndBoundsRequests(t *testing.T) {
 		t.Errorf("stopping took %v", took)
 	}
 }
+
+func TestClusterPageNamesPartitionsInTrouble(t *testing.T) {
+	brokers := []Broker{{ID: 1, Leaders: 1, Partitions: 3}, {ID: 2, State: StateStopping, Rack: "b"}, {ID: 3, State: StateAway}, {ID: 4, Role: "replay"}}
+	parts := []Partition{
+		{Partition: 0, Leader: 1, Replicas: []int32{1, 2}, ISR: []int32{1, 2}},
+		{Partition: 1, Leader: 1, Replicas: []int32{1, 3}, ISR: []int32{1}},
+		{Partition: 2, Leader: -1, Replicas: []int32{3}, ISR: []int32{3}},
+		{Partition: 3, Leader: 1, Replicas: []int32{1, 2}, ISR: []int32{1}, Adding: []int32{2}}, // new, so not behind
+	}
+	var failed error
+	s := New(Options{
+		Brokers: func(context.Context) (Cluster, error) {
+			return Cluster{ClusterID: "c", Controller: 1, Brokers: brokers}, failed
+		},
+		Topics: func(context.Context) ([]Topic, error) { return []Topic{{Name: "a", Partitions: parts}}, nil },
+	})
+	code, body := get(t, s, "/api/v1/cluster")
+	var got Health
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 {
+		t.Fatalf("%d %v %s", code, err, body)
+	}
+	want := Health{
+		Cluster: Cluster{ClusterID: "c", Controller: 1, Brokers: brokers}, Live: 3, Partitions: 4,
+		Leaderless: []PartitionRef{{"a", parts[2]}}, UnderReplicated: []PartitionRef{{"a", parts[1]}}, Reassigning: []PartitionRef{{"a", parts[3]}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\n%s", got, body)
+	}
+	_, body = get(t, s, "/")
+	for _, want := range []string{"3 of 4 brokers live, 4 partitions, 1 without a leader, 1 under-replicated,\n1 being reassigned", "<td>live, controller</td>", "<td>replay</td>", "<td>stopping</td>", "<td>away</td>", "/api/v1/cluster"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("page lacks %s:\n%s", want, body)
+		}
+	}
+	parts = parts[:1]
+	if _, body = get(t, s, "/api/v1/cluster"); !strings.Contains(body, `"in_sync": true`) || !strings.Contains(body, `"leaderless": []`) {
+		t.Errorf("%s", body)
+	}
+	failed = ErrUnavailable
+	if code, _ := get(t, s, "/api/v1/cluster"); code != 503 {
+		t.Errorf("without an answer: %d", code)
+	}
+	if code, body := get(t, s, "/"); code != 200 || strings.Contains(body, "Cluster:") {
+		t.Errorf("page without an answer: %d %s", code, body)
+	}
+}

@@ -24,10 +24,19 @@ type Cluster struct {
 	Brokers    []Broker `json:"brokers"`
 }
 
-// Broker is one broker.
+// States of a broker.
+const (
+	StateLive     = "live"
+	StateStopping = "stopping" // it gives its leaderships away first
+	StateAway     = "away"     // it registered once, and is not there
+)
+
+// Broker is one registered broker.
 type Broker struct {
 	ID         int32      `json:"id"`
 	Rack       string     `json:"rack,omitempty"`
+	Role       string     `json:"role,omitempty"`  // replay, or empty: it holds partitions
+	State      string     `json:"state,omitempty"` // empty is StateLive
 	Epoch      int64      `json:"epoch"`
 	Listeners  []Listener `json:"listeners"`
 	Leaders    int        `json:"leaders"`    // partitions it leads
@@ -57,6 +66,8 @@ type Partition struct {
 	LeaderEpoch int32   `json:"leader_epoch"`
 	Replicas    []int32 `json:"replicas"`
 	ISR         []int32 `json:"isr"`
+	Adding      []int32 `json:"adding,omitempty"`   // of a reassignment in progress, among Replicas
+	Removing    []int32 `json:"removing,omitempty"` // of a reassignment in progress, among Replicas
 }
 
 // TierPartition is the state of one partition's tier. The names are a promise to scripts.

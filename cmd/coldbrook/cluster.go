@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -382,9 +381,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// interrupted says whether it was the person at the terminal who ended it.
-func interrupted(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) && err != nil
 }
