@@ -35,8 +35,20 @@
 // partitions' and pointers' keys to the tombstone, so all of the topic's state is
 // there until FinishTombstone.
 //
+// # Lost disks
+//
+// The in-sync replicas of a partition are those brokers on whose disks all is that
+// was acked. A broker that registers with another data directory than nodes/<id>
+// has, lost what it held: RegisterBroker first takes it out of all in-sync replicas
+// and then writes brokers/<id> and nodes/<id> in one transaction, so a crash in
+// between leaves a broker that is not registered and does it again. Meanwhile nobody
+// takes it in again: who joins the in-sync replicas does so in a transaction that
+// holds only while the registration lasts under which it was found to have all.
+//
 // # Locks
 //
-// Store.mu guards the publication of images only. No lock is held across a call
-// to the key-value store.
+// Store.turn is held by who makes the next image, Run or, before it has begun, an
+// operation that waits for its own write; being a channel it may be held across
+// calls to the key-value store. Store.mu guards the publication of images and what
+// was registered, and is held across no call.
 package metadata

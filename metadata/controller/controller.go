@@ -23,8 +23,7 @@ type Options struct {
 	// campaigns. It may change; with none, or one that ended, it waits.
 	Sessions func() *metadata.Session
 	// Unclean says whether a replica that is not in sync may lead a partition of
-	// the topic if no in-sync one lives (unclean.leader.election.enable). It is
-	// asked about a topic of an Image that is at least as old as the Store's. Nil: never.
+	// the topic if no in-sync one lives (unclean.leader.election.enable). Nil: never.
 	Unclean func(topic string) bool
 	// Purge removes the data of a deleted topic. It may say that it is not yet
 	// time, or that not all is gone; it is then asked again. It must be safe to
@@ -271,10 +270,14 @@ func (c *Controller) write(ctx context.Context, term *metadata.Term, changes []m
 	}
 	start := time.Now()
 	var failed error
-	var elected, conflicts int64
+	var elected, unclean, conflicts int64
 	for i, err := range term.AlterPartitions(ctx, changes) {
+		c := changes[i]
+		if err == nil && c.To.Leader != metadata.NoBroker && !slices.Contains(c.From.ISR, c.To.Leader) {
+			unclean++
+		}
 		switch {
-		case err == nil && changes[i].To.LeaderEpoch != changes[i].From.LeaderEpoch:
+		case err == nil && c.To.LeaderEpoch != c.From.LeaderEpoch:
 			elected++
 		case err == nil:
 		case errors.Is(err, metadata.ErrConflict), errors.Is(err, metadata.ErrUnknownPartition):
@@ -284,11 +287,12 @@ func (c *Controller) write(ctx context.Context, term *metadata.Term, changes []m
 		}
 	}
 	c.metrics.elections.Add(ctx, elected)
+	c.metrics.unclean.Add(ctx, unclean)
 	c.metrics.conflicts.Add(ctx, conflicts)
 	if failed != nil {
 		return fmt.Errorf("elect leaders: %w", failed)
 	}
-	c.o.Logger.Info("leaders decided", "partitions", len(changes), "elected", elected, "outdated", conflicts, "took", time.Since(start))
+	c.o.Logger.Info("leaders decided", "partitions", len(changes), "elected", elected, "unclean", unclean, "outdated", conflicts, "took", time.Since(start))
 	return nil
 }
 

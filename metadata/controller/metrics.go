@@ -14,6 +14,7 @@ import (
 // metrics are the controller's instruments, with Kafka's words.
 type metrics struct {
 	elections metric.Int64Counter
+	unclean   metric.Int64Counter
 	conflicts metric.Int64Counter
 	purged    metric.Int64Counter
 }
@@ -23,9 +24,11 @@ func newMetrics(m metric.Meter, c *Controller) (*metrics, error) {
 		m = noop.NewMeterProvider().Meter("controller")
 	}
 	var out metrics
-	var errs [6]error
+	var errs [7]error
 	out.elections, errs[0] = m.Int64Counter("coldbrook_controller_leader_elections",
 		metric.WithDescription("Partitions whose leader, or its epoch, this broker changed as controller."))
+	out.unclean, errs[6] = m.Int64Counter("coldbrook_controller_unclean_leader_elections",
+		metric.WithDescription("Partitions for which this broker as controller elected a leader that was not in sync."))
 	out.conflicts, errs[1] = m.Int64Counter("coldbrook_controller_conflicts",
 		metric.WithDescription("Decisions that were outdated when they were written."))
 	out.purged, errs[2] = m.Int64Counter("coldbrook_controller_topics_purged",
