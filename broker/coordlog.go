@@ -10,7 +10,6 @@ import (
 	"github.com/coldbrook/coldbrook/broker/replica"
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
-	"github.com/coldbrook/coldbrook/segment/record"
 )
 
 // topicLog is an internal topic as the coordinator runtime sees it:
@@ -18,14 +17,24 @@ import (
 type topicLog struct {
 	topic    string
 	replicas func() *replica.Manager // made after the coordinator
+	session  func() *metadata.Session
 }
 
-func (l topicLog) partition(n int32) (*replica.Partition, error) {
-	p, err := l.replicas().Partition(metadata.TopicPartition{Topic: l.topic, Partition: n})
-	if err != nil || !p.Leading() {
-		return nil, coordinator.ErrNotCoordinator
+// led finds the partition that this broker leads in the term.
+func (l topicLog) led(t coordinator.Term) (*replica.Partition, error) {
+	p, err := l.replicas().Partition(metadata.TopicPartition{Topic: l.topic, Partition: t.Partition})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", coordinator.ErrNotCoordinator, err)
 	}
-	return p, nil
+	return p, leads(p, t)
+}
+
+// leads is asked again after what must have happened in the term: epochs never go back.
+func leads(p *replica.Partition, t coordinator.Term) error {
+	if epoch := p.LeaderEpoch(); !p.Leading() || epoch != t.Epoch {
+		return fmt.Errorf("%w: leader epoch %d, want to lead at %d", coordinator.ErrNotCoordinator, epoch, t.Epoch)
+	}
+	return nil
 }
 
 // notCoordinator gives a lost leadership the coordinator's word.
@@ -36,13 +45,10 @@ func notCoordinator(err error) error {
 	return err
 }
 
-func (l topicLog) Append(_ context.Context, n int32, batch []byte) (int64, error) {
-	p, err := l.partition(n)
+func (l topicLog) Append(_ context.Context, t coordinator.Term, batch []byte) (int64, error) {
+	p, err := l.led(t)
 	if err != nil {
 		return -1, err
-	}
-	if epoch := record.Batch(batch).LeaderEpoch(); epoch != p.LeaderEpoch() {
-		return -1, fmt.Errorf("%w: batch of epoch %d, leader epoch %d", coordinator.ErrNotCoordinator, epoch, p.LeaderEpoch())
 	}
 	a, err := l.replicas().AppendTo(p, batch, replica.AcksAll, segment.Coordinator, time.Now())
 	if err != nil {
@@ -51,16 +57,31 @@ func (l topicLog) Append(_ context.Context, n int32, batch []byte) (int64, error
 	return a.LastOffset, nil
 }
 
-func (l topicLog) WaitCommitted(ctx context.Context, n int32, offset int64) error {
-	p, err := l.partition(n)
+func (l topicLog) WaitCommitted(ctx context.Context, t coordinator.Term, offset int64) error {
+	p, err := l.led(t)
 	if err != nil {
 		return err
 	}
-	return notCoordinator(p.WaitCommitted(ctx, offset))
+	// Committed is enough, as for Kafka's coordinators: how many replicas have
+	// it counts when a batch is appended.
+	if err := p.WaitCommitted(ctx, offset); err != nil && !errors.Is(err, replica.ErrNotEnoughReplicasAfterAppend) {
+		return notCoordinator(err)
+	}
+	return leads(p, t)
 }
 
-func (l topicLog) Read(_ context.Context, n int32, from int64, maxBytes int) (batches []byte, next, end int64, err error) {
-	p, err := l.partition(n)
+// Leased is true while no other broker was told that this one is gone.
+func (l topicLog) Leased() bool {
+	s := l.session()
+	if s == nil {
+		return false
+	}
+	at, ttl := s.Confirmed()
+	return time.Since(at) < ttl
+}
+
+func (l topicLog) Read(_ context.Context, t coordinator.Term, from int64, maxBytes int) (batches []byte, next, end int64, err error) {
+	p, err := l.led(t)
 	if err != nil {
 		return nil, from, from, err
 	}
@@ -73,12 +94,14 @@ func (l topicLog) Read(_ context.Context, n int32, from int64, maxBytes int) (ba
 	if chunk.Len() == 0 {
 		return nil, from, end, nil
 	}
-	batches, err = chunk.AppendTo(nil)
-	return batches, chunk.NextOffset(), end, err
+	if batches, err = chunk.AppendTo(nil); err != nil {
+		return nil, from, end, err
+	}
+	return batches, chunk.NextOffset(), end, leads(p, t)
 }
 
-func (l topicLog) LogStart(_ context.Context, n int32) (int64, error) {
-	p, err := l.partition(n)
+func (l topicLog) LogStart(_ context.Context, t coordinator.Term) (int64, error) {
+	p, err := l.led(t)
 	if err != nil {
 		return -1, err
 	}

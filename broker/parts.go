@@ -253,8 +253,15 @@ func (b *Broker) openGroups(ctx context.Context, parts *layers) error {
 	cfg.CommitTimeout, cfg.LoadBytes = g.OffsetsCommitTimeout, g.OffsetsLoadBytes
 	var err error
 	b.groups, err = group.New(group.Options{
-		Log:    topicLog{topic: group.Topic, replicas: func() *replica.Manager { return b.replicas }},
+		Log:    topicLog{topic: group.Topic, replicas: func() *replica.Manager { return b.replicas }, session: b.session.Load},
 		Config: cfg,
+		Partitions: func() int32 {
+			t, ok := b.metadata.Image().Topic(group.Topic)
+			if !ok {
+				return 0
+			}
+			return int32(len(t.Partitions))
+		},
 		TopicName: func(id [16]byte) (string, bool) {
 			t, ok := b.metadata.Image().TopicByID(id)
 			if !ok {

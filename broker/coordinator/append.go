@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/record"
@@ -14,13 +15,18 @@ func (h *host[M]) append(ctx context.Context, u *Update) error {
 		if u.Split {
 			n = h.fitting(rest)
 		}
-		last, err := h.r.o.Log.Append(ctx, h.id, h.encode(rest[:n], u.Producer))
+		last, err := h.r.o.Log.Append(ctx, h.term(), h.encode(rest[:n], u.Producer))
 		h.r.metrics.appended(ctx, n, err)
 		if err != nil {
 			h.r.log.Warn("append to coordinator partition failed", "partition", h.id, "epoch", h.epoch, "records", n, "err", err)
 			return err
 		}
 		first := last - int64(n) + 1
+		if first != h.appended+1 {
+			// Somebody else wrote: what the machine knows is not what the log says.
+			h.failure = fmt.Errorf("appended at offset %d, expected %d", first, h.appended+1)
+			return h.failure
+		}
 		for i := range rest[:n] {
 			if apply := rest[i].Apply; apply != nil {
 				apply(first + int64(i))

@@ -92,6 +92,8 @@ func newHost[M Machine](r *Runtime[M], id, epoch int32) *host[M] {
 	}
 }
 
+func (h *host[M]) term() Term { return Term{Partition: h.id, Epoch: h.epoch} }
+
 func (h *host[M]) stop() {
 	h.state.Store(stateGone)
 	h.stopOnce.Do(func() { close(h.stopping) })
@@ -273,7 +275,7 @@ func (h *host[M]) commitLoop(ctx context.Context) {
 	for {
 		select {
 		case offset := <-h.wants:
-			err := h.r.o.Log.WaitCommitted(ctx, h.id, offset)
+			err := h.r.o.Log.WaitCommitted(ctx, h.term(), offset)
 			if err == nil && h.stopped() {
 				// The log may have been cut and written anew since: what is
 				// committed at the offset need not be ours.

@@ -11,11 +11,14 @@ import (
 )
 
 // load replays the partition's log from its start to its end, the part that is
-// not committed yet included: this broker leads, so it will be.
+// not committed yet included: this broker leads, so it will be. It returns when
+// it is. Kafka's coordinators serve before that; but if this broker is deposed
+// first, the next leader may not have those records, and members would have been
+// told of a generation, or clients of an offset, that never was.
 func (h *host[M]) load(ctx context.Context) error {
 	began := time.Now()
 	log := h.r.o.Log
-	start, err := log.LogStart(ctx, h.id)
+	start, err := log.LogStart(ctx, h.term())
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
@@ -23,7 +26,7 @@ func (h *host[M]) load(ctx context.Context) error {
 	for from, end := start, start+1; from < end; {
 		var batches []byte
 		var next int64
-		batches, next, end, err = log.Read(ctx, h.id, from, h.r.o.LoadBytes)
+		batches, next, end, err = log.Read(ctx, h.term(), from, h.r.o.LoadBytes)
 		if err != nil {
 			return fmt.Errorf("load from offset %d: %w", from, err)
 		}
@@ -35,6 +38,12 @@ func (h *host[M]) load(ctx context.Context) error {
 		}
 		h.appended = end - 1
 		from = next
+	}
+	if h.appended >= 0 {
+		if err := log.WaitCommitted(ctx, h.term(), h.appended); err != nil {
+			return fmt.Errorf("load: wait for commit of offset %d: %w", h.appended, err)
+		}
+		h.committed = h.appended
 	}
 	took := time.Since(began)
 	h.r.metrics.loaded(ctx, took)

@@ -16,23 +16,32 @@ var (
 	ErrUnknownRecord = errors.New("unknown record")
 )
 
-// Log is what the runtime needs of the internal topic. All methods are safe
-// for concurrent use; a partition's Append is called by one goroutine at a time.
+// Term names a partition and the leader epoch at which it is led.
+type Term struct {
+	Partition, Epoch int32
+}
+
+// Log is what the runtime needs of the internal topic. Every method fails with
+// ErrNotCoordinator if this broker does not lead the partition at the term's
+// epoch, by the time it returns: what another leader made of the offsets is
+// never taken for what was read or waited for. All methods are safe for
+// concurrent use; a partition's Append is called by one goroutine at a time.
 type Log interface {
-	// Append writes one batch at the end of the partition and returns the
-	// offset of its last record as soon as it is in the log, before it is
-	// committed. The batch names its leader epoch; if that is not the one this
-	// broker leads the partition at, the error is ErrNotCoordinator. A batch
-	// over the topic's limit is record.ErrTooLarge. An error means that
-	// nothing was appended. batch is not kept.
-	Append(ctx context.Context, partition int32, batch []byte) (lastOffset int64, err error)
-	// WaitCommitted returns when the high watermark is above offset. It
-	// returns an error that is ErrNotCoordinator when the leadership is lost.
-	WaitCommitted(ctx context.Context, partition int32, offset int64) error
+	// Append writes one batch of the term's epoch at the end of the partition
+	// and returns the offset of its last record as soon as it is in the log,
+	// before it is committed. A batch over the topic's limit is
+	// record.ErrTooLarge. An error means that nothing was appended. batch is not
+	// kept.
+	Append(ctx context.Context, t Term, batch []byte) (lastOffset int64, err error)
+	// WaitCommitted returns when the high watermark is above offset.
+	WaitCommitted(ctx context.Context, t Term, offset int64) error
 	// Read returns whole batches from the one that holds from, about maxBytes
 	// of them but at least one, the offset to read next, and the log's end.
 	// It reads to the end of the log, beyond the high watermark.
-	Read(ctx context.Context, partition int32, from int64, maxBytes int) (batches []byte, next, end int64, err error)
+	Read(ctx context.Context, t Term, from int64, maxBytes int) (batches []byte, next, end int64, err error)
 	// LogStart returns the first offset of the partition.
-	LogStart(ctx context.Context, partition int32) (int64, error)
+	LogStart(ctx context.Context, t Term) (int64, error)
+	// Leased says that no other broker can lead any partition of this one yet.
+	// Without it, only a commit tells that this broker still leads.
+	Leased() bool
 }

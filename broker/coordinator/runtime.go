@@ -32,6 +32,10 @@ type Options[M Machine] struct {
 	MaxRecordBytes int64
 	// Compression of the batches written (offsets.topic.compression.codec).
 	Compression record.Compression
+	// Barrier is the key of a tombstone that changes nothing when it is
+	// replayed. A Read appends it when the lease does not tell that this broker
+	// still leads: that it is committed does. Nil: such reads are not proven.
+	Barrier []byte
 	// RetryAfter is the pause before a failed partition is loaded again; 0 is a second.
 	RetryAfter time.Duration
 	Logger     *slog.Logger
@@ -167,7 +171,9 @@ func Submit[M Machine, T any](ctx context.Context, r *Runtime[M], partition int3
 }
 
 // Read runs fn on the partition's machine and returns its result when
-// everything that was in the log by then is committed.
+// everything that was in the log by then is committed, and nobody else can have
+// led the partition before the call: what it shows is never behind what another
+// coordinator has acknowledged.
 func Read[M Machine, T any](ctx context.Context, r *Runtime[M], partition int32, fn func(m M) (T, error)) (T, error) {
 	return call(ctx, r, partition, untilAllCommitted, func(m M, _ *Update) (T, error) { return fn(m) })
 }
@@ -191,6 +197,9 @@ func call[M Machine, T any](ctx context.Context, r *Runtime[M], partition int32,
 			done <- err
 			return
 		}
+		if barrier := h.r.o.Barrier; wait == untilAllCommitted && barrier != nil && !h.r.o.Log.Leased() {
+			u.Append(Record{Key: barrier})
+		}
 		h.apply(loop, &u, wait, done)
 	})
 	if err != nil {
@@ -198,6 +207,9 @@ func call[M Machine, T any](ctx context.Context, r *Runtime[M], partition int32,
 	}
 	select {
 	case err := <-done:
+		if err == nil && wait == untilAllCommitted {
+			err = h.r.o.Log.WaitCommitted(ctx, h.term(), -1) // says whether we lead; waits for nothing
+		}
 		return out, err
 	case <-ctx.Done():
 		var none T // out still belongs to the handler

@@ -298,14 +298,14 @@ func (l *brokenLog) heal() {
 	l.err = nil
 }
 
-func (l *brokenLog) WaitCommitted(ctx context.Context, id int32, offset int64) error {
+func (l *brokenLog) WaitCommitted(ctx context.Context, t coordinator.Term, offset int64) error {
 	l.mu.Lock()
 	err := l.err
 	l.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return l.Log.WaitCommitted(ctx, id, offset)
+	return l.Log.WaitCommitted(ctx, t, offset)
 }
 
 func TestLoadReplaysTheWholeLog(t *testing.T) {

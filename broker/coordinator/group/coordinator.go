@@ -57,6 +57,7 @@ func New(o Options) (*Coordinator, error) {
 		LoadBytes:     o.Config.LoadBytes,
 		MaxBatchBytes: o.Config.MaxBatchBytes,
 		Compression:   o.Config.Compression,
+		Barrier:       offsetKey("", "", -1),
 		Logger:        o.Logger,
 		Meter:         o.Meter,
 	})
@@ -78,7 +79,11 @@ func (c *Coordinator) Unload(partition, epoch int32) { c.rt.Unload(partition, ep
 
 // PartitionOf returns the partition of __consumer_offsets that holds a group.
 func (c *Coordinator) PartitionOf(group string) int32 {
-	return partitionOf(group, c.o.Config.Partitions)
+	n := c.o.Partitions()
+	if n < 1 {
+		n = c.o.Config.Partitions // there is no topic yet
+	}
+	return partitionOf(group, n)
 }
 
 // partitionOf is Kafka's Utils.abs(groupId.hashCode()) % partitions, with Java's

@@ -14,7 +14,7 @@ import (
 // Config is the broker's settings for groups. The zero Config stands for
 // [DefaultConfig]; in any other, zeros mean zero.
 type Config struct {
-	Partitions            int32         // offsets.topic.num.partitions
+	Partitions            int32         // offsets.topic.num.partitions, of a topic that is to be made
 	MinSessionTimeout     time.Duration // group.min.session.timeout.ms
 	MaxSessionTimeout     time.Duration // group.max.session.timeout.ms
 	InitialRebalanceDelay time.Duration // group.initial.rebalance.delay.ms
@@ -54,6 +54,9 @@ const newMemberJoinTimeout = 5 * time.Minute
 type Options struct {
 	Log    coordinator.Log // of __consumer_offsets
 	Config Config
+	// Partitions is how many partitions the topic has, which all brokers agree
+	// on; 0 or nil while there is none: then Config says how many it will have.
+	Partitions func() int32
 	// TopicName and TopicID resolve topic ids, which OffsetCommit and
 	// OffsetFetch carry from version 10; nil resolves nothing.
 	TopicName func(id [16]byte) (name string, ok bool)
@@ -65,6 +68,9 @@ type Options struct {
 func (o *Options) complete() error {
 	if o.Config == (Config{}) {
 		o.Config = DefaultConfig()
+	}
+	if o.Partitions == nil {
+		o.Partitions = func() int32 { return 0 }
 	}
 	if o.TopicName == nil {
 		o.TopicName = func([16]byte) (string, bool) { return "", false }

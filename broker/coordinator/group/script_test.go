@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/coldbrook/coldbrook/broker/coordinator"
 	"github.com/coldbrook/coldbrook/segment/record"
 )
 
@@ -349,7 +350,7 @@ func (s *script) describe(group string) string {
 // printLog prints the records of the log as Kafka's formatter names them.
 func (s *script) printLog() string {
 	var out []string
-	batches, _, _, _ := s.b.log.Read(s.t.Context(), 0, 0, 1<<30)
+	batches, _, _, _ := s.b.log.Read(s.t.Context(), coordinator.Term{Epoch: s.b.epoch}, 0, 1<<30)
 	for len(batches) > 0 {
 		b, rest, err := record.Next(batches)
 		if err != nil {

@@ -5,6 +5,7 @@ package memlog
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/coldbrook/coldbrook/broker/coordinator"
@@ -17,6 +18,7 @@ type Log struct {
 	mu         sync.Mutex
 	partitions map[int32]*partition
 	held       bool
+	unleased   bool
 	fail       func(partition int32, batch record.Batch) error
 	reads      error
 	moved      chan struct{} // closed and replaced when anything changes
@@ -57,6 +59,16 @@ func (l *Log) Commit(id int32) { l.change(func() { p := l.at(id); p.hw = p.end }
 // Hold keeps appended batches from being committed.
 func (l *Log) Hold(on bool) { l.change(func() { l.held = on }) }
 
+// Unlease makes the log say that somebody else may lead, or not any more.
+func (l *Log) Unlease(on bool) { l.change(func() { l.unleased = on }) }
+
+// Leased is [coordinator.Log]'s.
+func (l *Log) Leased() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.unleased
+}
+
 // FailAppends lets fn decide whether an append fails; nil lets all succeed.
 func (l *Log) FailAppends(fn func(partition int32, batch record.Batch) error) {
 	l.change(func() { l.fail = fn })
@@ -89,14 +101,17 @@ func (l *Log) Put(id int32, b record.Batch) {
 }
 
 // Append is [coordinator.Log]'s.
-func (l *Log) Append(_ context.Context, id int32, batch []byte) (last int64, err error) {
+func (l *Log) Append(_ context.Context, t coordinator.Term, batch []byte) (last int64, err error) {
 	b := record.Batch(bytes.Clone(batch))
 	l.change(func() {
-		p := l.at(id)
+		p := l.at(t.Partition)
 		if l.fail != nil {
-			err = l.fail(id, b)
+			err = l.fail(t.Partition, b)
 		}
-		if p.epoch >= 0 && b.LeaderEpoch() != p.epoch {
+		if b.LeaderEpoch() != t.Epoch {
+			err = fmt.Errorf("batch of epoch %d in term %v", b.LeaderEpoch(), t)
+		}
+		if !p.ledAt(t) {
 			err = coordinator.ErrNotCoordinator
 		}
 		if err != nil {
@@ -114,16 +129,13 @@ func (l *Log) Append(_ context.Context, id int32, batch []byte) (last int64, err
 }
 
 // WaitCommitted is [coordinator.Log]'s.
-func (l *Log) WaitCommitted(ctx context.Context, id int32, offset int64) error {
-	l.mu.Lock()
-	epoch := l.at(id).epoch
-	l.mu.Unlock()
+func (l *Log) WaitCommitted(ctx context.Context, t coordinator.Term, offset int64) error {
 	for {
 		l.mu.Lock()
-		p, moved := *l.at(id), l.moved
+		p, moved := *l.at(t.Partition), l.moved
 		l.mu.Unlock()
 		switch {
-		case p.epoch != epoch:
+		case !p.ledAt(t):
 			return coordinator.ErrNotCoordinator
 		case p.hw > offset:
 			return nil
@@ -137,13 +149,16 @@ func (l *Log) WaitCommitted(ctx context.Context, id int32, offset int64) error {
 }
 
 // Read is [coordinator.Log]'s.
-func (l *Log) Read(_ context.Context, id int32, from int64, maxBytes int) (out []byte, next, end int64, err error) {
+func (l *Log) Read(_ context.Context, t coordinator.Term, from int64, maxBytes int) (out []byte, next, end int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.reads != nil {
 		return nil, 0, 0, l.reads
 	}
-	p := l.at(id)
+	p := l.at(t.Partition)
+	if !p.ledAt(t) {
+		return nil, 0, 0, coordinator.ErrNotCoordinator
+	}
 	next = from
 	for _, b := range p.batches {
 		if b.NextOffset() <= from {
@@ -162,11 +177,18 @@ func (l *Log) Read(_ context.Context, id int32, from int64, maxBytes int) (out [
 }
 
 // LogStart is [coordinator.Log]'s.
-func (l *Log) LogStart(_ context.Context, id int32) (int64, error) {
+func (l *Log) LogStart(_ context.Context, t coordinator.Term) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.at(id).start, nil
+	p := l.at(t.Partition)
+	if !p.ledAt(t) {
+		return -1, coordinator.ErrNotCoordinator
+	}
+	return p.start, nil
 }
+
+// ledAt says whether this broker leads the partition in the term.
+func (p *partition) ledAt(t coordinator.Term) bool { return p.epoch == -1 || p.epoch == t.Epoch }
 
 // End is the offset of the next record.
 func (l *Log) End(id int32) int64 {
