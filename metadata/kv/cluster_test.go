@@ -413,7 +413,7 @@ func TestLonelyMemberGrowsIntoACluster(t *testing.T) {
 
 func TestMemberWithoutMajorityIsUnavailableAndKeepsItsWatches(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, 3, nil)
+	c := startCluster(t, 3, func(o *EmbeddedOptions) { o.RequestTimeout = time.Second })
 	base := putSoon(t, c.kv(0), "k", "v")
 	w := watch(t, c.kv(0), t.Context(), WatchRequest{Key: "k", Revision: base})
 	defer w.stop()

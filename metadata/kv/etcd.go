@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -58,15 +59,28 @@ func Dial(ctx context.Context, o DialOptions) (KV, error) {
 		DialTimeout: dialTimeout, DialKeepAliveTime: pingInterval, DialKeepAliveTimeout: pingTimeout,
 		MaxCallSendMsgSize: maxRequestBytes, Logger: zapLogger(o.Logger, slog.LevelError, nil),
 	})
-	if err != nil {
-		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, mapError(err))
+	if err != nil { // it asks for a token where there is a user
+		return nil, dialError(ctx, o, mapError(err))
 	}
 	kv := &etcd{client: c, maxOps: cmp.Or(o.MaxTxnOps, DefaultMaxTxnOps), timeout: cmp.Or(o.RequestTimeout, defaultRequestTimeout)}
 	if _, err := kv.Range(ctx, RangeRequest{Key: "coldbrook"}); err != nil {
 		_ = c.Close() // the reason is err
-		return nil, fmt.Errorf("etcd %v: %w", o.Endpoints, err)
+		return nil, dialError(ctx, o, err)
 	}
 	return kv, nil
+}
+
+// dialError says which endpoints cannot be reached, and why.
+func dialError(ctx context.Context, o DialOptions, err error) error {
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("%w: no answer within %s", ErrUnavailable, dialTimeout)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		if why := unreachable(ctx, o); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+	}
+	return fmt.Errorf("etcd %v: %w", o.Endpoints, err)
 }
 
 // etcd is a KV over a client, whether that goes through a socket or not.
@@ -308,7 +322,12 @@ func sentinel(err error) error {
 		code = etcdErr.Code()
 	}
 	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted:
+	case codes.ResourceExhausted:
+		if strings.Contains(err.Error(), "larger than max") {
+			return nil // the message, by gRPC's limit
+		}
+		return ErrUnavailable // too many requests
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted:
 		return ErrUnavailable
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return ErrAccess

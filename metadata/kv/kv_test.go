@@ -16,7 +16,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// What etcd's members leave behind when they are closed: idle connections to
+	// each other, on both ends.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
+}
 
 // eachKV runs one contract over every implementation.
 func eachKV(t *testing.T, test func(t *testing.T, kv KV)) {
@@ -40,6 +46,16 @@ func eachKV(t *testing.T, test func(t *testing.T, kv KV)) {
 		}
 		defer closeKV(t, kv)
 		test(t, kv)
+	})
+	t.Run("three members", func(t *testing.T) {
+		t.Parallel()
+		c := startCluster(t, 3, nil)
+		test(t, c.kv((c.leader()+1)%3)) // a follower has to ask the leader
+	})
+	t.Run("external", func(t *testing.T) {
+		t.Parallel()
+		o, _ := startExternal(t, nil)
+		test(t, dial(t, o))
 	})
 }
 
