@@ -4,6 +4,7 @@ package deploy
 
 import (
 	"encoding/json"
+	"fmt"
 	"iter"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -42,7 +44,7 @@ func TestComposeFileStartsBrokerAndMinIO(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(broker.Build.Context, broker.Build.Dockerfile)); err != nil {
 		t.Errorf("the broker's Dockerfile: %v", err)
 	}
-	checkServe(t, broker.Command)
+	checkServe(t, nil, broker.Command)
 	// The MinIO of the file has no certificate; to a host that is not this one the driver speaks TLS unless told.
 	if !slices.Contains(broker.Command, "--store=minio://minio:9000/coldbrook?secure=false") {
 		t.Errorf("the broker's command has no store without TLS: %q", broker.Command)
@@ -55,14 +57,20 @@ func TestComposeFileStartsBrokerAndMinIO(t *testing.T) {
 			}
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), "docker", "compose", "version").CombinedOutput(); err == nil {
-		cmd := exec.CommandContext(t.Context(), "docker", "compose", "-f", "compose.yaml", "config", "--quiet")
-		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER=user", "MINIO_ROOT_PASSWORD=password")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("docker compose config: %v\n%s", err, out)
-		}
-	} else {
-		t.Logf("no docker compose here, the file was only parsed: %s", out)
+	checkCompose(t, "compose.yaml")
+}
+
+// checkCompose asks docker compose, where there is one, what it thinks of a file.
+func checkCompose(t *testing.T, file string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "docker", "compose", "version").CombinedOutput(); err != nil {
+		t.Logf("no docker compose here, %s was only parsed: %s", file, out)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "docker", "compose", "-f", file, "config", "--quiet")
+	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER=user", "MINIO_ROOT_PASSWORD=password")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("docker compose config: %v\n%s", err, out)
 	}
 }
 
@@ -86,7 +94,7 @@ func TestImageRunsWhatTheMakefileBuilds(t *testing.T) {
 	if len(entrypoint) != 1 || entrypoint[0] != to {
 		t.Errorf("the entry point is %q, the binary is copied to %q", entrypoint, to)
 	}
-	checkServe(t, cmd)
+	checkServe(t, nil, cmd)
 	for line := range lines(t, "../Makefile") {
 		if name, path, ok := strings.Cut(line, ":="); ok && strings.TrimSpace(name) == "BIN" {
 			if path = strings.TrimSpace(path); path != from {
@@ -107,24 +115,48 @@ func lines(t *testing.T, path string) iter.Seq[string] {
 	return strings.SplitSeq(string(b), "\n")
 }
 
+// built is the directory of a program built here, once.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "coldbrook-deploy-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, "../cmd/coldbrook").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build broker: %w\n%s", err, out)
+	}
+	return dir, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if os.Getenv("COLDBROOK_BINARY") == "" {
+		if dir, _ := built(); dir != "" { // its error has been seen
+			_ = os.RemoveAll(dir) // in the directory for what is temporary
+		}
+	}
+	os.Exit(code)
+}
+
 // binary is the broker's program: the one the Makefile built, or one built here.
 func binary(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("COLDBROOK_BINARY"); path != "" {
 		return path
 	}
-	path := filepath.Join(t.TempDir(), "coldbrook")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../cmd/coldbrook").CombinedOutput(); err != nil {
-		t.Fatalf("build broker: %v\n%s", err, out)
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return path
+	return filepath.Join(dir, "coldbrook")
 }
 
 var flag = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[\w-]+)`)
 
 // checkServe holds a command line of `serve` against its help and, through
 // `config print`, which takes the same flags, the values against their settings.
-func checkServe(t *testing.T, args []string) {
+// env is the environment, and all there is of it.
+func checkServe(t *testing.T, env, args []string) {
 	t.Helper()
 	if len(args) == 0 || args[0] != "serve" {
 		t.Fatalf("%q is no serve command", args)
@@ -144,7 +176,7 @@ func checkServe(t *testing.T, args []string) {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), path, append([]string{"config", "print"}, args[1:]...)...)
-	cmd.Env = []string{} // none of this machine's settings
+	cmd.Env = append([]string{}, env...) // none of this machine's settings
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%q: %v\n%s", args, err, out)
 	}
@@ -163,7 +195,7 @@ func TestUnitIsValidAndHardened(t *testing.T) {
 	for line := range lines(t, "coldbrook.service") {
 		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
 			command = strings.ReplaceAll(command, "/etc/coldbrook/broker.properties", "broker.properties")
-			checkServe(t, strings.Fields(command)[1:])
+			checkServe(t, nil, strings.Fields(command)[1:])
 		}
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
