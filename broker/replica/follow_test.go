@@ -31,9 +31,13 @@ func TestFollowerCopiesTheLeader(t *testing.T) {
 
 func TestFollowerReportsOnlyWhatIsSynced(t *testing.T) {
 	inLab(t, func(l *lab) {
+		var stuck atomic.Bool
 		slow := func(op vfs.Op) error {
 			if op.Kind == vfs.OpSync {
 				time.Sleep(7 * time.Millisecond)
+				for stuck.Load() {
+					time.Sleep(time.Second)
+				}
 			}
 			return nil
 		}
@@ -47,15 +51,20 @@ func TestFollowerReportsOnlyWhatIsSynced(t *testing.T) {
 		})
 		rng := rand.New(rand.NewSource(1))
 		for i := range 30 {
+			stuck.Store(i%6 == 0) // for longer than a fetcher waits for a sync
 			lg.fill(1 + rng.Intn(5))
 			time.Sleep(time.Duration(rng.Intn(30)) * time.Millisecond)
+			if stuck.Load() {
+				time.Sleep(2 * time.Second)
+			}
 			synctest.Wait()
 			if i%3 != 0 {
 				continue
 			}
 			// The power fails now: what was reported must be there.
-			claimed := reported.Load()
-			l.crash(l.disk.Crash(rng, []int{0, 50}[rng.Intn(2)]))
+			claimed, left := reported.Load(), l.disk.Crash(rng, []int{0, 50}[rng.Intn(2)])
+			stuck.Store(false)
+			l.crash(left)
 			if p = l.open("t"); p.log.LogEnd() < claimed {
 				t.Fatalf("the follower reported offset %d, after a power cut its log ends at %d", claimed, p.log.LogEnd())
 			}
@@ -193,8 +202,8 @@ func TestFollowerTakesNoBatchOfALaterEpoch(t *testing.T) {
 		l.f.assign(p, 1, 1)
 		l.until("two records", func() bool { return p.log.SyncedOffset() == 2 })
 		time.Sleep(time.Second)
-		if got := p.log.LogEnd(); got != 2 {
-			t.Errorf("the log ends at %d, want 2", got)
+		if got := p.log.LogEnd(); got != 2 || strings.Contains(l.logged.String(), "truncate follower") {
+			t.Errorf("the log ends at %d, want 2 and no more ever", got)
 		}
 	})
 }
