@@ -21,11 +21,17 @@
 //
 // Handlers see appended state, committed or not. [Read] therefore answers when
 // all it may have seen is committed; [Peek] does not wait and is for state that
-// is informational or beside the log.
+// is informational or beside the log. What a new leader inherited above the high
+// watermark may still be lost with it, so a partition is served once all that was
+// loaded is committed.
 //
-// Every batch carries the leader epoch the partition was loaded at, and a
-// [Log] refuses a batch of any other epoch: a machine of a former leadership
-// cannot write into the next one.
+// Leadership moves, and a broker may be the last to know. Every batch, read and
+// wait names its [Term], the partition and the leader epoch it was loaded at, and a
+// [Log] refuses those of any other epoch: a machine of a former leadership cannot
+// write into the next one, and what is committed there is not taken for a commit
+// of its own. A broker whose lease is not confirmed may have been deposed without
+// a word: it answers a Read when a barrier it appended is committed, which only
+// the leader can.
 //
 // Locks: Runtime.mu guards the table of partitions and is never held while
 // anything waits. Machines need none.

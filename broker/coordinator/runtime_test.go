@@ -82,7 +82,7 @@ func run(t *testing.T, fn func(t *testing.T, f *fixture)) {
 			NewMachine: func(p *coordinator.Partition) *words {
 				return &words{part: p, kept: make(map[string]string), unloaded: f.unloaded}
 			},
-			LoadBytes: 200, MaxBatchBytes: 300,
+			LoadBytes: 200, MaxBatchBytes: 300, Barrier: []byte("barrier"),
 			Logger: slog.New(slog.NewTextHandler(f.logged, nil)),
 		})
 		if err != nil {

@@ -33,7 +33,8 @@
 // Differences from Kafka, all invisible to clients: a group whose first member
 // has not finished joining is not written to the log (Kafka writes an empty
 // GroupMetadata); reads wait for the commit of what they saw instead of reading
-// an older snapshot; a request that a newer one of the same member replaces is
+// an older snapshot; a new coordinator answers COORDINATOR_LOAD_IN_PROGRESS until
+// what it loaded is committed; a request that a newer one of the same member replaces is
 // answered at once instead of never.
 //
 // Room for what is to come: records of transactions are replayed and kept as
