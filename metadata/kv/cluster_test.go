@@ -406,6 +406,7 @@ func TestLonelyMemberGrowsIntoACluster(t *testing.T) {
 		t.Errorf("members %q, want 1 2 3", got)
 	}
 	c.kill(0)
+	putSoon(t, c.kv(2), "other", "x")
 	if got := pairs(mustRange(t, c.kv(2), RangeRequest{Key: "k"}).KVs); got != "k=v" {
 		t.Errorf("got %q, want k=v", got)
 	}

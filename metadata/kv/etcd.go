@@ -163,9 +163,11 @@ func (e *etcd) Range(ctx context.Context, r RangeRequest) (RangeResponse, error)
 	if r.Revision > 0 {
 		opts = append(opts, clientv3.WithRev(r.Revision))
 	}
-	resp, err := request(ctx, e, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return e.client.Get(ctx, r.Key, opts...)
-	})
+	get := func(ctx context.Context) (*clientv3.GetResponse, error) { return e.client.Get(ctx, r.Key, opts...) }
+	resp, err := request(ctx, e, get)
+	if errors.Is(err, errLeaderChanged) || errors.Is(err, rpctypes.ErrLeaderChanged) {
+		resp, err = request(ctx, e, get) // there is one again
+	}
 	if err != nil {
 		return RangeResponse{}, err
 	}

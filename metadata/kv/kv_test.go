@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -17,6 +18,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Tests wait for elections and time-outs: more of them fit beside each other
+	// than the machine has cores.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	// What etcd's members leave behind when they are closed: idle connections to
 	// each other, on both ends.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
