@@ -163,15 +163,49 @@ func (l *Log) appendLeader(list []checked, b []byte, cfg *Config, o AppendOption
 	return info, nil
 }
 
-// AppendAsFollower appends batches as a leader sent them, with offsets and
-// epochs. A batch cut off at the end is ignored. The batches must continue the
-// log: ErrInvalidBatch. It checks the CRC of each.
-func (l *Log) AppendAsFollower(batches []byte) (AppendInfo, error) {
+// AppendAsFollower appends batches as the leader of an epoch sent them, with
+// offsets and epochs. It checks the CRC of each: ErrCorrupt. A batch cut off at
+// the end is ignored. So are those from the first one of a later epoch on: a
+// leader that was deposed while it answered sends what it fetched itself, with
+// which this log was not compared (KAFKA-18723); ErrFenced if there is no other.
+// The batches must continue the log, ErrInvalidBatch, but for the first one of
+// a log without records: its beginning may be below the log's.
+func (l *Log) AppendAsFollower(batches []byte, leaderEpoch int32) (AppendInfo, error) {
 	info := AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1, LogStart: l.LogStart()}
 	var few [4]checked
-	list, total := few[:0], 0
-	for rest := batches; len(rest) > 0; {
-		b, after, err := record.Next(rest)
+	list, err := l.sent(few[:0], batches, leaderEpoch)
+	if err != nil || len(list) == 0 {
+		return info, err
+	}
+	l.turn.lock()
+	defer l.turn.unlock()
+	if err := l.check(); err != nil {
+		return info, err
+	}
+	if err := l.beginWithin(list[0].batch); err != nil {
+		return info, err
+	}
+	total, next, epoch := 0, l.end.Load(), l.epoch.Load()
+	for _, c := range list {
+		if c.batch.BaseOffset() < next || c.batch.LastOffset() < c.batch.BaseOffset() || c.batch.LeaderEpoch() < epoch {
+			return info, fmt.Errorf("%s: batch with offsets %d to %d of epoch %d, want %d or more and epoch %d: %w",
+				l.tp, c.batch.BaseOffset(), c.batch.LastOffset(), c.batch.LeaderEpoch(), next, epoch, ErrInvalidBatch)
+		}
+		next, epoch = c.batch.NextOffset(), c.batch.LeaderEpoch()
+		total += len(c.batch)
+	}
+	if err := l.write(list, batches[:total], l.config.Load(), time.Now()); err != nil {
+		return info, err
+	}
+	info.FirstOffset, info.LastOffset, info.Bytes = list[0].batch.BaseOffset(), next-1, total
+	return info, nil
+}
+
+// sent lists the whole batches that a leader sent, up to the first one of a
+// later epoch than its own.
+func (l *Log) sent(list []checked, batches []byte, leaderEpoch int32) ([]checked, error) {
+	for len(batches) > 0 {
+		b, rest, err := record.Next(batches)
 		if errors.Is(err, record.ErrTorn) {
 			break
 		}
@@ -179,33 +213,32 @@ func (l *Log) AppendAsFollower(batches []byte) (AppendInfo, error) {
 			err = b.Verify()
 		}
 		if err != nil {
-			return info, err
+			return nil, fmt.Errorf("%s: from the leader: %w: %w", l.tp, ErrCorrupt, err)
 		}
-		list = append(list, checked{batch: b})
-		total += len(b)
-		rest = after
-	}
-	if len(list) == 0 {
-		return info, nil
-	}
-	l.turn.lock()
-	defer l.turn.unlock()
-	if err := l.check(); err != nil {
-		return info, err
-	}
-	next, epoch := l.end.Load(), l.epoch.Load()
-	for _, c := range list {
-		if c.batch.BaseOffset() < next || c.batch.LastOffset() < c.batch.BaseOffset() || c.batch.LeaderEpoch() < epoch {
-			return info, fmt.Errorf("%s: batch with offsets %d to %d of epoch %d, want %d or more and epoch %d: %w",
-				l.tp, c.batch.BaseOffset(), c.batch.LastOffset(), c.batch.LeaderEpoch(), next, epoch, ErrInvalidBatch)
+		if epoch := b.LeaderEpoch(); epoch > leaderEpoch {
+			if len(list) == 0 {
+				return nil, fmt.Errorf("%s: batch of epoch %d from the leader of epoch %d: %w", l.tp, epoch, leaderEpoch, ErrFenced)
+			}
+			break
 		}
-		next, epoch = c.batch.NextOffset(), c.batch.LeaderEpoch()
+		list, batches = append(list, checked{batch: b}), rest
 	}
-	if err := l.write(list, batches[:total], l.config.Load(), time.Now()); err != nil {
-		return info, err
+	return list, nil
+}
+
+// beginWithin makes a log without records begin where a batch does that holds
+// its end: the leader's records were deleted up to an offset within the batch.
+// Partition.appendRecordsToFollowerOrFutureReplica. turn must be held.
+func (l *Log) beginWithin(b record.Batch) error {
+	end := l.end.Load()
+	if b.BaseOffset() >= end || b.LastOffset() < end || l.localStart.Load() != end {
+		return nil
 	}
-	info.FirstOffset, info.LastOffset, info.Bytes = list[0].batch.BaseOffset(), next-1, total
-	return info, nil
+	l.maint.lock()
+	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
+	return l.resetLocked(b.BaseOffset(), min(b.BaseOffset(), l.logStart.Load()))
 }
 
 // write appends batches that have their offsets. turn must be held.

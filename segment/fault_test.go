@@ -368,17 +368,56 @@ func TestFollowerTakesOnlyWhatContinuesTheLog(t *testing.T) {
 	two := append(bytes.Clone(b), b...)
 	record.Batch(two[len(b):]).SetBaseOffset(2)
 	torn := append(bytes.Clone(two), two[:30]...)
-	info, err := l.AppendAsFollower(torn)
+	info, err := l.AppendAsFollower(torn, 3)
 	if err != nil || info.LastOffset != 3 || info.Bytes != len(two) || l.LatestEpoch() != 3 {
 		t.Fatalf("got %+v, %v, epoch %d", info, err, l.LatestEpoch())
 	}
-	if _, err := l.AppendAsFollower(b); !errors.Is(err, ErrInvalidBatch) {
+	if _, err := l.AppendAsFollower(b, 3); !errors.Is(err, ErrInvalidBatch) {
 		t.Fatalf("offsets again: %v", err)
 	}
 	bad := bytes.Clone(b)
 	bad[70] ^= 1
-	if _, err := l.AppendAsFollower(bad); !errors.Is(err, record.ErrCorrupt) {
+	if _, err := l.AppendAsFollower(bad, 3); !errors.Is(err, record.ErrCorrupt) || !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("damaged: %v", err)
+	}
+	next, later := bytes.Clone(b), bytes.Clone(b)
+	record.Batch(next).SetBaseOffset(4)
+	record.Batch(later).SetBaseOffset(6)
+	record.Batch(later).SetLeaderEpoch(5)
+	if info, err := l.AppendAsFollower(append(next, later...), 4); err != nil || info.LastOffset != 5 {
+		t.Fatalf("a batch of a later epoch behind: %+v, %v", info, err)
+	}
+	if _, err := l.AppendAsFollower(later, 4); !errors.Is(err, ErrFenced) || l.LogEnd() != 6 {
+		t.Fatalf("a batch of a later epoch: %v, log end %d", err, l.LogEnd())
+	}
+	record.Batch(later).SetLeaderEpoch(2)
+	if _, err := l.AppendAsFollower(later, 4); !errors.Is(err, ErrInvalidBatch) {
+		t.Fatalf("a batch of an earlier epoch than the last: %v", err)
+	}
+	// An epoch that has no records is dropped by a truncation to the end.
+	if err := l.AssignEpoch(4, 6); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.TruncateTo(6); err != nil || l.LatestEpoch() != 3 {
+		t.Fatalf("truncated to the end: %v, epoch %d, want 3", err, l.LatestEpoch())
+	}
+}
+
+// TestFollowerBeginsWithTheBatchThatHoldsItsStart: the leader's log start lies
+// within its first batch.
+func TestFollowerBeginsWithTheBatchThatHoldsItsStart(t *testing.T) {
+	l := openLog(t, openDir(t, vfs.NewMem()), Config{})
+	if err := l.TruncateFullyAndStartAt(5, 5); err != nil {
+		t.Fatal(err)
+	}
+	b := plain(1, "a", "b", "c", "d")
+	b.SetBaseOffset(3)
+	info, err := l.AppendAsFollower(b, 0)
+	if err != nil || info.FirstOffset != 3 || l.LocalLogStart() != 3 || l.LogEnd() != 7 {
+		t.Fatalf("got %+v, %v, log %d to %d", info, err, l.LocalLogStart(), l.LogEnd())
+	}
+	if _, err := l.AppendAsFollower(b, 0); !errors.Is(err, ErrInvalidBatch) {
+		t.Fatalf("again: %v", err)
 	}
 }
 

@@ -75,7 +75,7 @@ func (m *logModel) appendSome(t *rapid.T) {
 	var info AppendInfo
 	var err error
 	if follower {
-		info, err = m.l.AppendAsFollower(b.Build())
+		info, err = m.l.AppendAsFollower(b.Build(), m.epoch)
 	} else {
 		info, err = m.l.AppendAsLeader(b.Build(), AppendOptions{LeaderEpoch: m.epoch, Now: t0})
 	}

@@ -250,7 +250,7 @@ func TestFollowerStartsFromTheTier(t *testing.T) {
 	next := plain(5, "new")
 	next.SetBaseOffset(1000)
 	next.SetLeaderEpoch(2)
-	if _, err := l.AppendAsFollower(next); err != nil {
+	if _, err := l.AppendAsFollower(next, 100); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(l.Sync(), d.Checkpoint()); err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
-	"github.com/coldbrook/coldbrook/segment/record"
 )
 
 // turn is the right to change a follower's log. It is held while the disk
@@ -104,51 +103,11 @@ func (fo *follow) append(batches []byte) (int, error) {
 	if len(batches) == 0 {
 		return 0, nil
 	}
-	first, ours, err := ofEpoch(batches, fo.epoch)
-	if err != nil {
-		return 0, err
+	info, err := fo.p.log.AppendAsFollower(batches, fo.epoch)
+	if err == nil && info.Bytes == 0 {
+		err = fmt.Errorf("%w: no whole batch in %d bytes", segment.ErrCorrupt, len(batches))
 	}
-	log := fo.p.log
-	if end := log.LogEnd(); first.BaseOffset() < end && end <= first.LastOffset() && fo.empty() {
-		// The leader's log start lies within its first batch: records were
-		// deleted up to there. Partition.appendRecordsToFollowerOrFutureReplica.
-		if err := log.TruncateFullyAndStartAt(first.BaseOffset(), min(first.BaseOffset(), log.LogStart())); err != nil {
-			return 0, err
-		}
-	}
-	info, err := log.AppendAsFollower(ours)
 	return info.Bytes, err
-}
-
-// ofEpoch returns the first batch and those before the first one of a later
-// epoch than the leader's: a leader that was deposed while it answered sends
-// what it fetched itself, and our log was not compared with that
-// (KAFKA-18723).
-func ofEpoch(batches []byte, epoch int32) (first record.Batch, ours []byte, err error) {
-	rest := batches
-	for len(rest) > 0 {
-		b, after, err := record.Next(rest)
-		if errors.Is(err, record.ErrTorn) {
-			break
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if b.LeaderEpoch() > epoch {
-			if first == nil {
-				return nil, nil, fmt.Errorf("%w: batch at %d is of leader epoch %d, asked was epoch %d", ErrFencedEpoch, b.BaseOffset(), b.LeaderEpoch(), epoch)
-			}
-			break
-		}
-		if first == nil {
-			first = b
-		}
-		rest = after
-	}
-	if first == nil {
-		return nil, nil, fmt.Errorf("%w: no whole batch in %d bytes", record.ErrCorrupt, len(batches))
-	}
-	return first, batches[:len(batches)-len(rest)], nil
 }
 
 // advance takes the leader's high watermark, as far as our log reaches, and its
@@ -234,7 +193,7 @@ func (fo *follow) fault(err error, now time.Time, report *report) {
 	if lasting {
 		fo.notBefore = now.Add(report.backoff)
 	}
-	corrupt := fo.faults > 1 && (errors.Is(err, record.ErrCorrupt) || errors.Is(err, segment.ErrInvalidBatch))
+	corrupt := fo.faults > 1 && (errors.Is(err, segment.ErrCorrupt) || errors.Is(err, segment.ErrInvalidBatch))
 	if fo.faults < noisy && !lasting && !corrupt {
 		report.log.Debug("fetch partition", "partition", fo.p.tp, "leader", fo.leader, "epoch", fo.epoch, "err", err)
 		return

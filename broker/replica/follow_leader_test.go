@@ -133,7 +133,7 @@ func replace(log *segment.Log, batches ...[]byte) error {
 		return err
 	}
 	for _, b := range batches {
-		if _, err := log.AppendAsFollower(b); err != nil {
+		if _, err := log.AppendAsFollower(b, 100); err != nil {
 			return err
 		}
 	}
