@@ -8,23 +8,32 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/version"
 )
 
-// Tool is a server that `go install` can build.
+// Tool is a server that Go can build.
 type Tool struct {
 	Name    string // of the binary
 	Package string // import path of its main package
 	Version string // module version
+	Ours    bool   // the package is of this module, and what it is made of has Version
 }
 
 // MinIOTool returns what MinIO servers are built from: its last release that is still a Go module.
 func MinIOTool() Tool {
-	return Tool{"minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"}
+	return Tool{Name: "minio", Package: "github.com/minio/minio", Version: "v0.0.0-20260212201848-7aac2a2c5b7c"}
 }
 
 // VersityTool returns what versitygw servers are built from.
 func VersityTool() Tool {
-	return Tool{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"}
+	return Tool{Name: "versitygw", Package: "github.com/versity/versitygw/cmd/versitygw", Version: "v1.8.0"}
+}
+
+// EtcdTool returns what etcd servers are built from. etcd's module has replace
+// directives, with which `go install` refuses it.
+func EtcdTool() Tool {
+	return Tool{Name: "etcd", Package: "github.com/coldbrook/coldbrook/e2e/servers/etcd", Version: "v" + version.Version, Ours: true}
 }
 
 // CacheDir is $COLDBROOK_CACHE or a folder of the user's cache directory. It may not exist yet.
@@ -82,12 +91,19 @@ func build(ctx context.Context, t Tool, bin string) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", "-ldflags=-s -w", t.Package+"@"+t.Version)
-	cmd.Dir = temp // outside any module
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOBIN="+temp, "GOOS=", "GOARCH=")
+	args := []string{"install", "-trimpath", "-ldflags=-s -w", t.Package + "@" + t.Version}
+	if t.Ours {
+		args = []string{"build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(temp, t.Name), t.Package}
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOOS=", "GOARCH=")
+	if !t.Ours {
+		cmd.Dir = temp // outside any module
+		cmd.Env = append(cmd.Env, "GOBIN="+temp)
+	}
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go install %s@%s: %w\n%s", t.Package, t.Version, err, tail(out))
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, tail(out))
 	}
 	path := filepath.Join(bin, t.Name)
 	if err := os.Rename(filepath.Join(temp, t.Name), path); err != nil {

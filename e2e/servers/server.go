@@ -32,10 +32,15 @@ type S3Server struct {
 	Region    string
 	Dir       string // where it stores
 
+	Server
+}
+
+// Server is a process that can be stopped and started again.
+type Server struct {
 	path  string
 	args  []string
 	env   []string
-	ready string // path that answers 200 once the server works
+	ready string // URL that answers 200 once the server works
 
 	mu   sync.Mutex
 	proc *process // nil while stopped
@@ -65,7 +70,7 @@ func StartMinIO(ctx context.Context, dir string) (*S3Server, error) {
 		return nil, err
 	}
 	s := newServer(addr, dir)
-	s.path, s.ready = path, "/minio/health/ready"
+	s.path, s.ready = path, s.Endpoint+"/minio/health/ready"
 	s.args = []string{"server", "--quiet", "--address", addr, "--console-address", "127.0.0.1:0", "--certs-dir", filepath.Join(dir, "certs"), data}
 	s.env = []string{"HOME=" + dir, "MINIO_ROOT_USER=" + s.AccessKey, "MINIO_ROOT_PASSWORD=" + s.SecretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=1", "MINIO_CALLHOME_ENABLE=off", "_MINIO_SERVER_DEBUG=off"}
@@ -88,9 +93,9 @@ func StartVersity(ctx context.Context, dir string) (*S3Server, error) {
 		return nil, err
 	}
 	s := newServer(addr, dir)
-	s.path, s.ready = path, "/ready"
+	s.path, s.ready = path, s.Endpoint+"/ready"
 	s.args = []string{"--port", addr, "--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region,
-		"--health", s.ready, "--quiet", "--keep-alive", "posix"}
+		"--health", "/ready", "--quiet", "--keep-alive", "posix"}
 	if !hasXattrs(dir) {
 		meta := filepath.Join(dir, "meta")
 		if err := os.MkdirAll(meta, 0o755); err != nil {
@@ -117,7 +122,7 @@ func freePort() (string, error) {
 
 // Start starts a stopped server on its port and returns when it answers. Starting a running server
 // does nothing.
-func (s *S3Server) Start(ctx context.Context) error {
+func (s *Server) Start(ctx context.Context) error {
 	p, err := s.spawn()
 	if err != nil {
 		return err
@@ -131,7 +136,7 @@ func (s *S3Server) Start(ctx context.Context) error {
 	return err
 }
 
-func (s *S3Server) spawn() (*process, error) {
+func (s *Server) spawn() (*process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != nil {
@@ -153,10 +158,10 @@ func (s *S3Server) spawn() (*process, error) {
 	return p, nil
 }
 
-func (s *S3Server) waitReady(ctx context.Context, p *process) error {
+func (s *Server) waitReady(ctx context.Context, p *process) error {
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint+s.ready, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.ready, nil)
 		if err != nil {
 			return err
 		}
@@ -172,7 +177,7 @@ func (s *S3Server) waitReady(ctx context.Context, p *process) error {
 		case <-p.done:
 			return fmt.Errorf("%s ended before it was ready: %w\n%s", s.path, p.err, s.Log())
 		case <-ctx.Done():
-			return fmt.Errorf("%s at %s is not ready: %w\n%s", s.path, s.Endpoint, ctx.Err(), s.Log())
+			return fmt.Errorf("%s is not ready at %s: %w\n%s", s.path, s.ready, ctx.Err(), s.Log())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -180,7 +185,7 @@ func (s *S3Server) waitReady(ctx context.Context, p *process) error {
 
 // Stop kills the server and waits for its end. What it stored stays. Stopping a stopped server
 // does nothing.
-func (s *S3Server) Stop() error {
+func (s *Server) Stop() error {
 	s.mu.Lock()
 	p := s.proc
 	s.proc = nil
@@ -197,7 +202,7 @@ func (s *S3Server) Stop() error {
 }
 
 // PID is the running server's process id, or 0.
-func (s *S3Server) PID() int {
+func (s *Server) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
@@ -207,7 +212,7 @@ func (s *S3Server) PID() int {
 }
 
 // Log is the end of what the server wrote so far.
-func (s *S3Server) Log() string { return s.log.String() }
+func (s *Server) Log() string { return s.log.String() }
 
 // CreateBucket makes a bucket; one that exists already is no error.
 func (s *S3Server) CreateBucket(ctx context.Context, name string) error {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/coldbrook/coldbrook/metadata/kv"
 )
 
 func TestServerKeepsPortAndDataOverStopAndStart(t *testing.T) {
@@ -38,5 +40,26 @@ func TestServerKeepsPortAndDataOverStopAndStart(t *testing.T) {
 			}
 			s.Bucket(t, "kept") // exists already
 		})
+	}
+}
+
+func TestEtcdMembersMakeAClusterThatOutlivesOne(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real servers")
+	}
+	list := Etcd(t, 3)
+	if err := list[0].Stop(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := kv.Dial(t.Context(), kv.DialOptions{Endpoints: strings.Split(ClientURLs(list), ",")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if n := store.MaxTxnOps(); n != 128 {
+		t.Errorf("%d operations in a transaction, want etcd's default", n)
+	}
+	if err := list[0].Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -21,6 +21,22 @@ func Versity(t testing.TB) *S3Server {
 	return start(t, StartVersity)
 }
 
+// Etcd starts a new etcd cluster for a test, in the test's own directory, and
+// stops it at the end.
+func Etcd(t testing.TB, members int, flags ...string) []*EtcdServer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
+	defer cancel()
+	list, err := StartEtcd(ctx, t.TempDir(), members, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		stopAtEnd(t, &s.Server)
+	}
+	return list
+}
+
 func start(t testing.TB, run func(context.Context, string) (*S3Server, error)) *S3Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
@@ -29,6 +45,11 @@ func start(t testing.TB, run func(context.Context, string) (*S3Server, error)) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAtEnd(t, &s.Server)
+	return s
+}
+
+func stopAtEnd(t testing.TB, s *Server) {
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
 			t.Errorf("stop %s: %v", s.path, err)
@@ -37,7 +58,6 @@ func start(t testing.TB, run func(context.Context, string) (*S3Server, error)) *
 			t.Logf("log of %s:\n%s", s.path, s.Log())
 		}
 	})
-	return s
 }
 
 // Bucket creates a bucket for a test.
