@@ -96,6 +96,7 @@ func (c *cluster) start(settings map[string]string) *cluster {
 		Settings: s, Logger: slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		FS: fs, KV: c.kv.Client(nil), Objects: store,
 		Listen: func(_ context.Context, addr string) (net.Listener, error) { return c.network.Listen(addr) },
+		Dial:   c.network.Dial,
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -73,6 +73,22 @@ func sample(key, version int16) kmsg.Request {
 		req.Group, req.ProtocolType = "g", "consumer"
 		req.Protocols = append(req.Protocols, kmsg.NewJoinGroupRequestProtocol())
 		return req
+	case kmsg.ElectLeaders:
+		return electRequest(version, 0, "t", 0, 1)
+	case kmsg.AlterPartitionAssignments:
+		return reassignRequest(version, "t", 0, []int32{1})
+	case kmsg.ListPartitionReassignments:
+		req := at(kmsg.NewPtrListPartitionReassignmentsRequest(), version)
+		rt := kmsg.NewListPartitionReassignmentsRequestTopic()
+		rt.Topic, rt.Partitions = "t", []int32{0}
+		req.Topics = append(req.Topics, rt)
+		return req
+	case kmsg.DescribeLogDirs:
+		req := at(kmsg.NewPtrDescribeLogDirsRequest(), version)
+		rt := kmsg.NewDescribeLogDirsRequestTopic()
+		rt.Topic, rt.Partitions = "t", []int32{0}
+		req.Topics = append(req.Topics, rt)
+		return req
 	}
 	req := kmsg.RequestForKey(key)
 	req.SetVersion(version)
@@ -165,6 +181,19 @@ func TestDeniedClientsLearnOnlyThat(t *testing.T) {
 	code(t, "describe topic configs", describe(k, 4, kmsg.ConfigResourceTypeTopic, "t").ErrorCode, topic)
 	code(t, "describe broker configs", describe(k, 4, kmsg.ConfigResourceTypeBroker, "1").ErrorCode, cluster)
 	code(t, "init producer id", do[*kmsg.InitProducerIDResponse](s, at(kmsg.NewPtrInitProducerIDRequest(), 4)).ErrorCode, cluster)
+
+	elect := do[*kmsg.ElectLeadersResponse](s, electRequest(2, 0, "t", 0))
+	code(t, "elect", elect.ErrorCode, cluster)
+	code(t, "elect v0", do[*kmsg.ElectLeadersResponse](s, electRequest(0, 0, "t", 0)).Topics[0].Partitions[0].ErrorCode, cluster)
+	same(t, "elect all", len(do[*kmsg.ElectLeadersResponse](s, electRequest(2, 0, "")).Topics), 0)
+	move := do[*kmsg.AlterPartitionAssignmentsResponse](s, reassignRequest(1, "t", 0, nil))
+	code(t, "reassign", move.ErrorCode, cluster)
+	same(t, "partitions told", len(move.Topics), 0)
+	code(t, "list reassignments", do[*kmsg.ListPartitionReassignmentsResponse](s, at(kmsg.NewPtrListPartitionReassignmentsRequest(), 0)).ErrorCode, cluster)
+	code(t, "unregister", do[*kmsg.UnregisterBrokerResponse](s, at(kmsg.NewPtrUnregisterBrokerRequest(), 0)).ErrorCode, cluster)
+	dirs := do[*kmsg.DescribeLogDirsResponse](s, at(kmsg.NewPtrDescribeLogDirsRequest(), 4))
+	code(t, "log dirs", dirs.ErrorCode, cluster)
+	same(t, "directories told", len(dirs.Dirs), 0)
 
 	find := at(kmsg.NewPtrFindCoordinatorRequest(), 3)
 	find.CoordinatorKey = "g"
