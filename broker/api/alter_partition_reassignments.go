@@ -22,7 +22,15 @@ func (a *API) alterPartitionReassignments(ctx context.Context, c *call) kmsg.Res
 		resp.ErrorCode, resp.ErrorMessage = adminError(errClusterDenied)
 		return resp
 	}
-	var asked []decision
+	total := 0
+	for i := range req.Topics {
+		total += len(req.Topics[i].Partitions)
+	}
+	if total > maxDecisions {
+		resp.ErrorCode, resp.ErrorMessage = adminError(errTooMany)
+		return resp
+	}
+	asked := make([]decision, 0, total)
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
 			asked = append(asked, reassignmentAsked(req, &req.Topics[i], &req.Topics[i].Partitions[j]))

@@ -22,6 +22,10 @@ type decision struct {
 // leader or the controller, was faster.
 const decideAttempts = 5
 
+// maxDecisions is how many partitions a request may name that are to be changed:
+// ReplicationControlManager's MAX_RECORDS_PER_USER_OP.
+const maxDecisions = 10_000
+
 var errDuplicatePartition = errors.New("partition is named more than once in the request")
 
 // decide makes the changes, all of an attempt in one call of the store. Any

@@ -31,7 +31,10 @@ func (a *API) describeLogDirs(ctx context.Context, c *call) kmsg.Response {
 		named := make(map[metadata.TopicPartition]bool)
 		for i := range req.Topics {
 			for _, n := range req.Topics[i].Partitions {
-				named[metadata.TopicPartition{Topic: req.Topics[i].Topic, Partition: n}] = true
+				tp := metadata.TopicPartition{Topic: req.Topics[i].Topic, Partition: n}
+				if _, err := a.o.Replicas.Partition(tp); err == nil {
+					named[tp] = true
+				}
 			}
 		}
 		asked = func(tp metadata.TopicPartition) bool { return named[tp] }

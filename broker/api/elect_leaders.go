@@ -27,9 +27,9 @@ func (a *API) electLeaders(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ElectLeadersRequest)
 	resp := req.ResponseKind().(*kmsg.ElectLeadersResponse)
 	all := req.Topics == nil
-	asked := a.electionsAsked(req)
-	var err error
+	asked, err := a.electionsAsked(req)
 	switch {
+	case err != nil:
 	case !a.clusterAllowed(ctx, c, auth.Alter):
 		err = errClusterDenied
 	case req.ElectionType != electPreferred && req.ElectionType != electUnclean:
@@ -68,7 +68,14 @@ func (a *API) electLeaders(ctx context.Context, c *call) kmsg.Response {
 }
 
 // electionsAsked lists the partitions of the request in its order.
-func (a *API) electionsAsked(req *kmsg.ElectLeadersRequest) []decision {
+func (a *API) electionsAsked(req *kmsg.ElectLeadersRequest) ([]decision, error) {
+	total := 0
+	for i := range req.Topics {
+		total += len(req.Topics[i].Partitions)
+	}
+	if total > maxDecisions {
+		return nil, errTooMany
+	}
 	var asked []decision
 	add := func(topic string, n int32) {
 		asked = append(asked, decision{
@@ -90,5 +97,5 @@ func (a *API) electionsAsked(req *kmsg.ElectLeadersRequest) []decision {
 			add(req.Topics[i].Topic, n)
 		}
 	}
-	return asked
+	return asked, nil
 }

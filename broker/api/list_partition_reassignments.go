@@ -42,14 +42,20 @@ func (a *API) listPartitionReassignments(ctx context.Context, c *call) kmsg.Resp
 		}
 		return resp
 	}
-	named := make(map[string]map[int32]bool, len(req.Topics))
+	named := make(map[string]map[int32]bool)
 	for i := range req.Topics {
 		q := &req.Topics[i]
-		if named[q.Topic] == nil {
-			named[q.Topic] = make(map[int32]bool, len(q.Partitions))
+		t, ok := img.Topic(q.Topic)
+		if !ok {
+			continue
+		}
+		if named[t.Name] == nil {
+			named[t.Name] = make(map[int32]bool)
 		}
 		for _, n := range q.Partitions {
-			named[q.Topic][n] = true
+			if n >= 0 && int(n) < len(t.Partitions) {
+				named[t.Name][n] = true
+			}
 		}
 	}
 	for i := range req.Topics {

@@ -35,6 +35,7 @@ func checkElectLeaders(t *testing.T, s *served, v int16) {
 	for _, p := range elect(0, "t", 0, 0).Topics[0].Partitions {
 		code(t, "named twice", p.ErrorCode, kerr.InvalidRequest)
 	}
+	code(t, "too many", elect(0, "t", make([]int32, 10_001)...).ErrorCode, map[bool]*kerr.Error{true: kerr.PolicyViolation}[v >= 1])
 	same(t, "all of the cluster, and nothing to do", len(elect(0, "").Topics), 0)
 	if v >= 1 {
 		code(t, "unclean, with a leader", elect(1, "t", 0).Topics[0].Partitions[0].ErrorCode, kerr.ElectionNotNeeded)
@@ -90,6 +91,11 @@ func checkAlterPartitionReassignments(t *testing.T, s *served, v int16) {
 		req.AllowReplicationFactorChange = false
 		code(t, "replication factor", s.reassign(req).ErrorCode, kerr.InvalidReplicationFactor)
 	}
+	many := reassignRequest(v, "t", 0, []int32{1})
+	for range 10_000 {
+		many.Topics[0].Partitions = append(many.Topics[0].Partitions, many.Topics[0].Partitions[0])
+	}
+	code(t, "too many", do[*kmsg.AlterPartitionAssignmentsResponse](s.conn, many).ErrorCode, kerr.PolicyViolation)
 	twice := reassignRequest(v, "t", 0, []int32{1})
 	twice.Topics = append(twice.Topics, twice.Topics[0])
 	for _, rt := range do[*kmsg.AlterPartitionAssignmentsResponse](s.conn, twice).Topics {
