@@ -30,6 +30,8 @@ type options struct {
 	only    string
 	out     string
 	topics  int
+	cluster bool
+	tierGB  float64
 	row     *regexp.Regexp
 }
 
@@ -40,7 +42,9 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measured load")
 	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,idle,start")
 	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
-	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test")
+	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test and of a cluster")
+	flag.BoolVar(&o.cluster, "cluster", false, "measure a cluster of three brokers instead; its parts: replication,failover,etcd,move")
+	flag.Float64Var(&o.tierGB, "tier-gb", 20, "GB in the tier of the partition that --cluster moves")
 	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
 	flag.Parse()
 	var err error
@@ -76,7 +80,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b := &bench{options: o, dir: dir, length: time.Duration(o.seconds * float64(time.Second))}
-	for _, p := range []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows}} {
+	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows}}
+	if o.cluster {
+		parts = clusterParts
+	}
+	for _, p := range parts {
 		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
 			continue
 		}
