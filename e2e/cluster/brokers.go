@@ -154,6 +154,9 @@ func (c *Cluster) Add(ctx context.Context, settings map[string]string) (*Broker,
 	id := int32(len(c.Brokers) + 1)
 	o := Options{Kind: c.o.Kind, Binary: c.o.Binary, Image: c.o.Image, Network: c.o.Back, Front: c.o.Front, StoreURL: c.o.StoreURL, Env: c.o.Env}
 	o.Dir = filepath.Join(c.o.Dir, c.alias(id))
+	if dir := os.Getenv("COLDBROOK_LOGS"); dir != "" {
+		o.LogFile = filepath.Join(dir, c.alias(id)+".log")
+	}
 	o.Settings = map[string]string{
 		"node.id": strconv.Itoa(int(id)), "broker.rack": rack(id),
 		"default.replication.factor": "3", "min.insync.replicas": "2", "offsets.topic.replication.factor": "3",

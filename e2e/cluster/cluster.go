@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,8 @@ type Options struct {
 	// them where the broker listens, and Kafka and HTTP say how it is reached.
 	Settings    map[string]string
 	Kafka, HTTP string
+	// LogFile is written along with Log, for who cannot wait for a test's end.
+	LogFile string
 	// Namespace is the network namespace of a Subprocess; empty: this one.
 	Namespace string
 	// Alias is a Container's name on Network; Front is a second network, which
@@ -110,6 +113,12 @@ func New(o Options) (*Broker, error) {
 		b.run = &dockerContainer{}
 	default:
 		return nil, fmt.Errorf("unknown kind of broker %q", o.Kind)
+	}
+	if o.LogFile != "" {
+		var err error
+		if b.log.file, err = os.OpenFile(o.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+			return nil, err
+		}
 	}
 	return b, nil
 }
@@ -246,13 +255,19 @@ func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1
 
 // lockedBuffer collects output while others read it.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	file *os.File // may be nil
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file != nil {
+		if _, err := l.file.Write(p); err != nil {
+			return 0, err
+		}
+	}
 	return l.b.Write(p)
 }
 

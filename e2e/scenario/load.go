@@ -217,7 +217,12 @@ func (l *Load) consume(ctx context.Context) {
 		l.fail("group: %v", err)
 		return
 	}
-	defer cl.CloseAllowingRebalance()
+	defer func() {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = cl.LeaveGroupContext(leaving) // of no use where the cluster is broken
+		cl.CloseAllowingRebalance()
+	}()
 	for ctx.Err() == nil {
 		fetches := cl.PollFetches(ctx)
 		fetches.EachError(func(topic string, n int32, err error) {
