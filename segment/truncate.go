@@ -13,10 +13,6 @@ import (
 func (l *Log) TruncateTo(offset int64) error {
 	l.turn.lock()
 	defer l.turn.unlock()
-	l.maint.lock()
-	defer l.maint.unlock()
-	l.lockSlots()
-	defer l.unlockSlots()
 	if err := l.check(); err != nil {
 		return err
 	}
@@ -25,6 +21,13 @@ func (l *Log) TruncateTo(offset int64) error {
 		l.cutEpochsLocked(l.end.Load())
 		l.mu.Unlock()
 		return nil
+	}
+	l.maint.lock()
+	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
+	if err := l.check(); err != nil {
+		return err
 	}
 	if offset <= l.localStart.Load() {
 		return l.resetLocked(offset, min(l.logStart.Load(), offset))
