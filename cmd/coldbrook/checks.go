@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/coldbrook/coldbrook/broker/config"
-	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -31,6 +31,11 @@ func (d *doctor) addresses(ctx context.Context) []finding {
 	}
 	if d.c.HTTPListen != "" {
 		out = append(out, d.address(ctx, "http address", "--http", d.c.HTTPListen))
+	}
+	for _, raw := range slices.Concat(d.c.Etcd.ListenPeers, d.c.Etcd.ListenClients) {
+		if u, err := url.Parse(raw); err == nil { // the settings were checked
+			out = append(out, d.address(ctx, "etcd address", "--etcd-peers", u.Host))
+		}
 	}
 	return out
 }
@@ -158,7 +163,7 @@ const (
 // disk checks that the data directories can be written, have space and sync fast enough.
 func (d *doctor) disk(context.Context) []finding {
 	dirs := slices.Clone(d.c.LogDirs)
-	if len(d.c.Etcd.Endpoints) == 0 && !under(d.c.Etcd.DataDir, dirs) {
+	if d.c.Etcd.Embedded && !under(d.c.Etcd.DataDir, dirs) {
 		dirs = append(dirs, d.c.Etcd.DataDir)
 	}
 	var out []finding
@@ -249,28 +254,6 @@ func (d *doctor) limits(context.Context) []finding {
 		return []finding{warn(check, "raise it: LimitNOFILE= of the service, or ulimit -n", "%d allowed; each segment and each connection takes one", r.Cur)}
 	}
 	return []finding{good(check, "%d allowed", r.Cur)}
-}
-
-// etcd checks that the metadata can be read.
-func (d *doctor) etcd(ctx context.Context) []finding {
-	const check = "etcd"
-	e := d.c.Etcd
-	if len(e.Endpoints) == 0 {
-		return []finding{good(check, "inside, in %s", e.DataDir)}
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	begun := time.Now()
-	certificates, err := e.TLSConfig()
-	if err != nil {
-		return []finding{bad(check, "see the etcd.tls.* settings", "%v", err)}
-	}
-	store, err := kv.Dial(ctx, kv.DialOptions{Endpoints: e.Endpoints, Username: e.Username, Password: e.Password, TLS: certificates})
-	if err != nil {
-		return []finding{bad(check, "see --etcd and the etcd.* settings", "%v", err)}
-	}
-	defer closeQuietly(store)
-	return []finding{good(check, "%s answers in %s", strings.Join(e.Endpoints, ", "), span(time.Since(begun)))}
 }
 
 // store makes a round trip through the object store.

@@ -38,8 +38,9 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short: "Check that a broker with the same flags could run here, or how the one that does is",
 		Long: `Check everything a broker needs, with the flags and files serve would get: the configuration, the
 addresses (free, or ours because it runs already), the data directory (space, speed of a sync), limits
-of this process, whether clients can reach the advertised address, etcd, and the object store with a
-round trip of a small object. Exit code 1 if a check fails.`,
+of this process, whether clients can reach the advertised address, etcd (each member, whether they have
+a majority, their versions, clocks and space), and the object store with a round trip of a small object.
+Exit code 1 if a check fails.`,
 		Args: exactly(),
 	}
 	load := a.settingsFlags(c)

@@ -33,7 +33,8 @@ Ctrl-C stops it; a second one does so at once. Where logs, data and objects are 
 start; logs go to standard error.`,
 		Example: `  coldbrook serve
   coldbrook serve --data-dir /var/lib/coldbrook --store 's3://my-bucket/coldbrook?region=eu-west-1'
-  coldbrook serve --listen 0.0.0.0:9092 --advertise broker1.example.com:9092`,
+  coldbrook serve --listen 0.0.0.0:9092 --advertise broker1.example.com:9092
+  coldbrook serve --node-id 1 --etcd-peers 1=http://10.0.0.1:2380,2=http://10.0.0.2:2380,3=http://10.0.0.3:2380 …`,
 		Args: exactly(),
 	}
 	load := a.settingsFlags(c)
@@ -122,10 +123,16 @@ func banner(c config.Broker, at broker.Addresses, info build, took time.Duration
 	}
 	row("data", at.DataDir)
 	row("object store", at.Store)
-	if len(c.Etcd.Endpoints) == 0 {
+	switch peers := len(c.Etcd.Peers); {
+	case !c.Etcd.Embedded:
+		row("etcd", strings.Join(c.Etcd.Endpoints, ", "))
+	case peers > 1:
+		row("etcd", fmt.Sprintf("one of %d members inside, %s", peers, at.Etcd))
+	default:
 		row("etcd", "inside, "+at.Etcd)
-	} else {
-		row("etcd", at.Etcd)
+	}
+	for _, told := range c.Etcd.AdvertiseClients {
+		row("", "for brokers without one: --etcd "+told)
 	}
 	row("cluster", fmt.Sprintf("%s, node %d", at.ClusterID, c.NodeID))
 	flag := ""

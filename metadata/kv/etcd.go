@@ -63,7 +63,7 @@ func Dial(ctx context.Context, o DialOptions) (KV, error) {
 		return nil, dialError(ctx, o, mapError(err))
 	}
 	kv := &etcd{client: c, maxOps: cmp.Or(o.MaxTxnOps, DefaultMaxTxnOps), timeout: cmp.Or(o.RequestTimeout, defaultRequestTimeout)}
-	if _, err := kv.Range(ctx, RangeRequest{Key: "coldbrook"}); err != nil {
+	if _, err := kv.Range(ctx, RangeRequest{Key: "/coldbrook/"}); !allowed(err) {
 		_ = c.Close() // the reason is err
 		return nil, dialError(ctx, o, err)
 	}
