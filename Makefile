@@ -1,7 +1,9 @@
 # make run    build and run one broker with everything in ./coldbrook-data
 # make test   everything that passes on a fresh machine with Go; installs what else it needs
 # make e2e    the main job on real input, in containers where there is an engine
+# make chaos  three brokers under load and kill -9 for ten minutes, then pauses and cut links
 # make bench  measured numbers beside the limits of this machine
+# make benchcluster  the same of three brokers: failover, moves, cost of replication
 
 GO      ?= go
 BIN     := bin/coldbrook
@@ -9,8 +11,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 60s
 SEEDS   ?= 100
+CHAOS   ?= 10m
 
-.PHONY: run build test e2e sim bench fuzz lint tools clean
+.PHONY: run build test e2e chaos sim bench benchcluster fuzz lint tools clean
 
 run: build
 	$(BIN) serve
@@ -35,13 +38,20 @@ test: tools
 	cd e2e/compat && $(GO) test -race -vet=all -shuffle=on -timeout 15m ./...
 
 e2e: tools build
-	COLDBROOK_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 60m -v -tags e2e ./e2e
+	COLDBROOK_BINARY=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 75m -v -tags e2e ./e2e
+
+# With links that can be cut if it runs as root.
+chaos: tools build
+	COLDBROOK_BINARY=$(CURDIR)/$(BIN) COLDBROOK_CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 120m -v -tags e2e -run '^TestChaos$$' ./e2e
 
 sim:
 	$(GO) test -count=1 -timeout 60m ./e2e/sim -seeds $(SEEDS)
 
 bench: build
 	$(GO) run ./e2e/bench --broker $(BIN)
+
+benchcluster: tools build
+	$(GO) run ./e2e/bench --broker $(BIN) --cluster
 
 fuzz:
 	@set -e; for p in $$($(GO) list ./...); do \

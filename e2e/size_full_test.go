@@ -16,7 +16,7 @@ const (
 	segmentBytes = 4 << 20
 	storeAway    = time.Minute
 
-	clusterRounds           = 6
+	clusterRounds           = 4
 	clusterAway             = 10 * time.Second
 	clustersShareTheMachine = false
 )
