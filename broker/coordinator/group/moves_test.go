@@ -285,7 +285,7 @@ func (m *moves) run() {
 // partition in one generation.
 func TestCoordinatorMovesHideNothing(t *testing.T) {
 	synced, acked, fetched := 0, int64(0), 0
-	for seed := range uint64(10) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			m := &moves{t: t, seed: seed, log: memlog.NewReplicas(3), owners: make(map[int32]map[string]string)}
 			m.run()
