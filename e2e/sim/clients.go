@@ -1,0 +1,281 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// idempotent makes a producer that never gives up and never begins anew when it
+// is told that its records are gone.
+func (w *world) idempotent(ctx context.Context, host string, opts ...kgo.Opt) (*kgo.Client, error) {
+	cl, err := w.client(host, append([]kgo.Opt{
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(5 * time.Millisecond), kgo.MaxBufferedRecords(300),
+		kgo.UnknownTopicRetries(-1), kgo.StopProducerOnDataLossDetected(),
+	}, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	// franz-go asks for its id under a mutex, for which a second of its goroutines
+	// must not wait: virtual time would stand still.
+	for {
+		if _, _, err = cl.ProducerID(ctx); err == nil {
+			return cl, nil
+		}
+		if ctx.Err() != nil {
+			cl.Close()
+			return nil, err
+		}
+	}
+}
+
+// produce sends numbered records until ctx ends, notes the acks, and waits for
+// the last of them.
+func (w *world) produce(ctx context.Context, producer uint32, every time.Duration) error {
+	cl, err := w.idempotent(ctx, fmt.Sprintf("producer-%d", producer), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	rng := rand.New(rand.NewPCG(w.seed, uint64(producer)))
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(healTime, cancel) })()
+	for n := uint32(0); ctx.Err() == nil; n++ {
+		w.send(last, cl, item{producer, n}, &kgo.Record{Value: item{producer, n}.value(rng.IntN(900))})
+		select {
+		case <-time.After(time.Duration(rng.Int64N(int64(2 * every)))):
+		case <-ctx.Done():
+		}
+	}
+	if err := cl.Flush(last); err != nil {
+		return fmt.Errorf("%d records of producer %d are not acked %v after all faults healed: %w", cl.BufferedProduceRecords(), producer, healTime, err)
+	}
+	return nil
+}
+
+func (w *world) send(ctx context.Context, cl *kgo.Client, r item, rec *kgo.Record) {
+	cl.Produce(ctx, rec, func(rec *kgo.Record, err error) {
+		switch {
+		case err == nil:
+			w.h.ack(place{rec.Topic, rec.Partition, rec.Offset}, r)
+		case ctx.Err() == nil && !errors.Is(err, kgo.ErrClientClosed):
+			w.h.fail("record %v was refused: %v", r, err)
+		}
+	})
+}
+
+// produceSome fills a topic that may be deleted at any time.
+func (w *world) produceSome(ctx context.Context, name string, producer uint32, n int) {
+	cl, err := w.idempotent(ctx, "producer-1", kgo.DefaultProduceTopic(name))
+	if err != nil {
+		return // no broker answered
+	}
+	defer cl.Close()
+	for i := range n {
+		w.send(ctx, cl, item{producer, uint32(i)}, &kgo.Record{Value: item{producer, uint32(i)}.value(2000)})
+	}
+	_ = cl.Flush(ctx) // what is acked by then counts
+}
+
+// read reads a topic from the beginning, for so long, and then again with a new
+// client.
+func (w *world) read(ctx context.Context, host string, each time.Duration, opts ...kgo.Opt) error {
+	spinning := &fetchRate{h: w.h, who: host}
+	for round := 1; ctx.Err() == nil; round++ {
+		from := make(map[int32]kgo.Offset)
+		for n := range int32(partitions) {
+			from[n] = kgo.NewOffset().At(0)
+		}
+		cl, err := w.client(host, append([]kgo.Opt{
+			kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+			kgo.WithHooks(spinning),
+		}, opts...)...)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%s round %d", host, round)
+		bounded, cancel := context.WithTimeout(ctx, each)
+		for bounded.Err() == nil {
+			w.shown(name, cl.PollFetches(bounded), func(at place, r item) { w.h.read(name, 0, at, r) })
+		}
+		cancel()
+		cl.Close()
+	}
+	return nil
+}
+
+// fetchRate complains of a client that is sent back and forth.
+type fetchRate struct {
+	h     *history
+	who   string
+	mu    sync.Mutex
+	since time.Time
+	n     int
+}
+
+// mostFetches is far above what a reader needs in a second, who waits for news
+// and gets many records at a time.
+const mostFetches = 400
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (f *fetchRate) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, _ kgo.BrokerE2E) {
+	if key != int16(kmsg.Fetch) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.since) >= time.Second {
+		f.since, f.n = time.Now(), 0
+	}
+	if f.n++; f.n == mostFetches {
+		f.h.fail("%s sent %d fetches within %v", f.who, f.n, time.Since(f.since))
+	}
+}
+
+// shown notes what a poll returned.
+func (w *world) shown(who string, fetches kgo.Fetches, note func(at place, r item)) {
+	fetches.EachRecord(func(rec *kgo.Record) {
+		at := place{rec.Topic, rec.Partition, rec.Offset}
+		r, ok := parseRecord(rec.Value)
+		if !ok {
+			w.h.fail("%s saw %d bytes at %v that nobody wrote", who, len(rec.Value), at)
+			return
+		}
+		note(at, r)
+	})
+	fetches.EachError(func(name string, n int32, err error) {
+		var lost *kgo.ErrDataLoss
+		if errors.As(err, &lost) || errors.Is(err, kerr.OffsetOutOfRange) {
+			w.h.fail("%s was told that %s-%d lost records: %v", who, name, n, err)
+		}
+	})
+}
+
+// lateCommits notes commits that got no answer: they may be made any time later.
+type lateCommits struct {
+	mu    sync.Mutex
+	doubt bool
+}
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (l *lateCommits) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	if key == int16(kmsg.OffsetCommit) && e2e.Err() != nil {
+		l.mu.Lock()
+		l.doubt = true
+		l.mu.Unlock()
+	}
+}
+
+func (l *lateCommits) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	had := l.doubt
+	l.doubt = false
+	return had
+}
+
+// join is a member of the group: it notes what it is given and what it sees,
+// commits that, and looks at what is committed.
+func (w *world) join(ctx context.Context, member int) error {
+	host := fmt.Sprintf("member-%d", member)
+	late := &lateCommits{}
+	cl, err := w.client(host,
+		kgo.ConsumeTopics(topic), kgo.ConsumerGroup(groupName), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
+		kgo.Balancers(kgo.RoundRobinBalancer()), kgo.SessionTimeout(4*time.Second), kgo.HeartbeatInterval(500*time.Millisecond),
+		kgo.RebalanceTimeout(5*time.Second), kgo.WithHooks(late),
+		kgo.OnPartitionsAssigned(func(_ context.Context, cl *kgo.Client, given map[string][]int32) {
+			id, generation := cl.GroupMetadata()
+			for name, list := range given {
+				for _, n := range list {
+					w.h.owns(groupName, generation, place{name, n, 0}, id)
+				}
+			}
+		}))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for ctx.Err() == nil {
+		w.shown(host, cl.PollRecords(ctx, 200), func(at place, r item) { w.h.saw(host, at, r) })
+		w.commit(ctx, host, cl, late)
+		w.committed(ctx, host, cl)
+	}
+	return nil
+}
+
+func committedOf(name string, n int32) string {
+	return fmt.Sprintf("committed offset of %s-%d", name, n)
+}
+
+func (w *world) commit(ctx context.Context, who string, cl *kgo.Client, late *lateCommits) {
+	offsets := cl.UncommittedOffsets()
+	if len(offsets) == 0 {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	floors := make(map[string]int64)
+	for name, list := range offsets {
+		for n := range list {
+			floors[committedOf(name, n)] = w.h.floor(committedOf(name, n))
+		}
+	}
+	made := make(map[string]int64)
+	cl.CommitOffsetsSync(bounded, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		if err != nil {
+			return
+		}
+		for i, t := range resp.Topics {
+			for j, p := range t.Partitions {
+				if p.ErrorCode == 0 {
+					made[committedOf(req.Topics[i].Topic, p.Partition)] = req.Topics[i].Partitions[j].Offset
+				}
+			}
+		}
+	})
+	inDoubt := late.take() || bounded.Err() != nil
+	for name, list := range offsets {
+		for n, o := range list {
+			of := committedOf(name, n)
+			if inDoubt {
+				w.h.late(of, o.Offset)
+			}
+			if at, ok := made[of]; ok {
+				w.h.atLeast(who+" committing", of, floors[of], at)
+			}
+		}
+	}
+}
+
+// committed asks for what is committed.
+func (w *world) committed(ctx context.Context, who string, cl *kgo.Client) {
+	bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	floors := make(map[string]int64)
+	for n := range int32(partitions) {
+		floors[committedOf(topic, n)] = w.h.floor(committedOf(topic, n))
+	}
+	offsets, err := kadm.NewClient(cl).FetchOffsets(bounded, groupName)
+	if err != nil {
+		return
+	}
+	for n := range int32(partitions) {
+		of := committedOf(topic, n)
+		o, ok := offsets.Lookup(topic, n)
+		switch {
+		case ok && o.Err == nil:
+			w.h.atLeast(who, of, floors[of], o.At)
+		case !ok && floors[of] > 0:
+			w.h.fail("%s was told that there is no %s, which was %d", who, of, floors[of])
+		}
+	}
+}
