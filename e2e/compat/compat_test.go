@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/e2e/cluster"
 	"github.com/coldbrook/coldbrook/e2e/scenario"
 	"github.com/coldbrook/coldbrook/e2e/servers"
@@ -55,20 +56,26 @@ var clients = []struct {
 
 const partitions = 3
 
+// binary is the broker's program: the one the Makefile built, or one built here.
+func binary(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("COLDBROOK_BINARY"); path != "" {
+		return path
+	}
+	path := filepath.Join(t.TempDir(), "coldbrook")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "./cmd/coldbrook")
+	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build broker: %v\n%s", err, out)
+	}
+	return path
+}
+
 func startBroker(t *testing.T) *cluster.Broker {
 	t.Helper()
-	binary := os.Getenv("COLDBROOK_BINARY")
-	if binary == "" {
-		binary = filepath.Join(t.TempDir(), "coldbrook")
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/coldbrook")
-		cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build broker: %v\n%s", err, out)
-		}
-	}
 	store := servers.MinIO(t)
 	store.Bucket(t, "compat")
-	b, err := cluster.New(cluster.Options{Kind: cluster.Subprocess, Binary: binary, Dir: filepath.Join(t.TempDir(), "data"),
+	b, err := cluster.New(cluster.Options{Kind: cluster.Subprocess, Binary: binary(t), Dir: filepath.Join(t.TempDir(), "data"),
 		Settings: scenario.Settings(), StoreURL: store.S3URL("compat"), Env: store.Env()})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +102,7 @@ func createTopic(t *testing.T, addr, topic string, partitions int) {
 	}
 	defer cl.Close()
 	segment, one := "16384", "1"
-	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), int32(partitions), 1, map[string]*string{"internal.segment.bytes": &segment, "local.retention.bytes": &one}, topic); err != nil {
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), int32(partitions), -1, map[string]*string{"internal.segment.bytes": &segment, "local.retention.bytes": &one}, topic); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -115,22 +122,26 @@ func sent(codec string, n int) []rec {
 	return list
 }
 
-func awaitTiered(ctx context.Context, t *testing.T, b *cluster.Broker, topic string) {
+func awaitTiered(ctx context.Context, t *testing.T, topic string, brokers ...*cluster.Broker) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		list, err := b.Tier(ctx)
-		if err != nil {
-			t.Fatal(err)
+		evicted := make(map[int32]bool)
+		var list []console.TierPartition
+		for _, b := range brokers {
+			own, err := b.Tier(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, own...)
 		}
-		evicted := 0
 		for _, p := range list {
 			if p.Topic == topic && p.PendingSegments == 0 && p.RemoteSegments > 0 && p.LocalLogStartOffset == p.HighestRemoteOffset+1 {
-				evicted++
+				evicted[p.Partition] = true
 			}
 		}
-		if evicted == partitions {
+		if len(evicted) == partitions {
 			return
 		}
 		select {
@@ -149,10 +160,11 @@ const perCodec = 600
 
 // write lets a client write with each codec into a topic of its own and waits
 // until all but the active segments are in the object store only.
-func write(ctx context.Context, t *testing.T, b *cluster.Broker, name string, c client) (topic string, want []rec) {
+func write(ctx context.Context, t *testing.T, name string, c client, brokers ...*cluster.Broker) (topic string, want []rec) {
 	t.Helper()
 	topic = "from-" + name
-	createTopic(t, b.Kafka(), topic, partitions)
+	addr := brokers[0].Kafka()
+	createTopic(t, addr, topic, partitions)
 	for _, codec := range codecs {
 		list := sent(codec, perCodec)
 		if name == "kcat" { // cannot give each record its own header
@@ -160,12 +172,12 @@ func write(ctx context.Context, t *testing.T, b *cluster.Broker, name string, c 
 				list[i].HeaderK, list[i].HeaderV = "", ""
 			}
 		}
-		if err := c.produce(ctx, b.Kafka(), topic, codec, list); err != nil {
+		if err := c.produce(ctx, addr, topic, codec, list); err != nil {
 			t.Fatalf("produce with %s: %v", codec, err)
 		}
 		want = append(want, list...)
 	}
-	awaitTiered(ctx, t, b, topic)
+	awaitTiered(ctx, t, topic, brokers...)
 	return topic, want
 }
 
@@ -174,14 +186,19 @@ func write(ctx context.Context, t *testing.T, b *cluster.Broker, name string, c 
 // client read it in a group of its own: the same records, in order.
 func TestClientsReadWhatOthersWrote(t *testing.T) {
 	b := startBroker(t)
+	meet(t, b)
+}
+
+// meet lets each client write and every client read.
+func meet(t *testing.T, brokers ...*cluster.Broker) {
 	for _, w := range clients {
 		t.Run(w.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			topic, want := write(ctx, t, b, w.name, w)
+			topic, want := write(ctx, t, w.name, w, brokers...)
 			for _, r := range clients {
 				begin := time.Now()
-				got, err := r.consume(ctx, b.Kafka(), topic, "group-"+r.name, len(want))
+				got, err := r.consume(ctx, brokers[0].Kafka(), topic, "group-"+r.name, len(want))
 				if err != nil {
 					t.Fatalf("%s reads: %v", r.name, err)
 				}
@@ -199,7 +216,7 @@ func TestGroupIsHandedFromClientToClient(t *testing.T) {
 	b := startBroker(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	topic, want := write(ctx, t, b, "franz-go", franz{})
+	topic, want := write(ctx, t, "franz-go", franz{}, b)
 	var got []rec
 	for i, r := range clients {
 		part := len(want)/len(clients) + 1 // not a border of batches
