@@ -156,7 +156,7 @@ func TestCredentialsThatEtcdRefusesAreNamed(t *testing.T) {
 	}
 	nobody := o
 	nobody.Username, nobody.Password = "", ""
-	if _, err := Dial(t.Context(), nobody); !errors.Is(err, ErrAccess) {
+	if _, err := dial(t, nobody).Range(t.Context(), RangeRequest{Key: "k"}); !errors.Is(err, ErrAccess) {
 		t.Errorf("no user: got %v, want ErrAccess", err)
 	}
 	stranger := o

@@ -103,6 +103,9 @@ func inspectMember(ctx context.Context, c *clientv3.Client, m *etcdserverpb.Memb
 		begun := time.Now()
 		s, err := withTimeout(ctx, func(ctx context.Context) (*clientv3.StatusResponse, error) { return c.Status(ctx, u) })
 		if h.Err = err; err != nil {
+			if why := reach(ctx, u, config); why != nil {
+				h.Err = why // etcd's client says no more than that time is up
+			}
 			continue
 		}
 		h.URL, h.Took = u, time.Since(begun)

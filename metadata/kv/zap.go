@@ -34,6 +34,9 @@ var usual = map[string]bool{
 	"simple token is not cryptographically signed":                                         true,
 	"Failed to detect schema version":                                                      true,
 	"failed to update storage version":                                                     true,
+	// It comes when the machine was busy for the tenth of a second that two of our
+	// ticks are. A disk that is too slow has its own message.
+	"leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk": true,
 	// While another member is away, or joins: each connection and each probe has
 	// its line, every few seconds. "peer became inactive" says it once.
 	"lost TCP streaming connection with remote peer":         true,
