@@ -197,7 +197,11 @@ func replicationRows(ctx context.Context, b *bench) error {
 func (b *bench) replicationRow(ctx context.Context, g *group, topic, size string, records, replicas int) error {
 	load := produceLoad{topic: topic, partitions: 6, records: records, conns: 4, inFlight: 5, acks: -1}
 	leader := g.process(1)
-	if _, err := load.run(ctx, leader.Kafka(), b.length/4); err != nil { // warm up
+	err := poll(ctx, time.Minute, func() error { // warm up; the leader may know last that it leads
+		_, err := load.run(ctx, leader.Kafka(), b.length/4)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	cpu0, err := g.cpu()
