@@ -54,6 +54,7 @@ type Tombstone struct {
 	Configs  map[string]string // its overrides
 	Deleted  time.Time         // when; of an unfinished creation, when that began
 	Creating bool              // never became visible
+	Purging  bool              // its data is being removed: it cannot come back
 	// ModRevision is compared by [Store.FinishTombstone].
 	ModRevision int64
 }
@@ -211,7 +212,7 @@ func (im *Image) tombstone(id TopicID, t *tombstone) Tombstone {
 	v := t.value
 	out := Tombstone{
 		Topic:   Topic{Name: v.Name, ID: id, Created: v.Created},
-		Configs: v.Configs, Deleted: v.Deleted, Creating: v.Creating, ModRevision: t.mod,
+		Configs: v.Configs, Deleted: v.Deleted, Creating: v.Creating, Purging: v.Purging, ModRevision: t.mod,
 	}
 	if s, ok := im.topics.get(id); ok {
 		out.Topic.Partitions = s.visible(v.Partitions)

@@ -96,6 +96,7 @@ type (
 		Configs    map[string]string `json:"configs,omitempty"`
 		Deleted    time.Time         `json:"deleted"`
 		Creating   bool              `json:"creating,omitempty"`
+		Purging    bool              `json:"purging,omitempty"`
 	}
 )
 
