@@ -89,6 +89,32 @@ func (l *Log) AssignEpoch(epoch int32, start int64) error {
 	return nil
 }
 
+// BeginEpoch notes that what is appended from now on belongs to epoch, and
+// returns where that is. No append of an earlier epoch is let in any more, so
+// none can come between the answer and the entry. Of an epoch that has begun
+// already it returns the start; one below the latest is ErrFenced.
+func (l *Log) BeginEpoch(epoch int32) (start int64, err error) {
+	if epoch < 0 {
+		return -1, fmt.Errorf("begin leader epoch %d: %w", epoch, ErrInvalidBatch)
+	}
+	l.turn.lock()
+	defer l.turn.unlock()
+	if err := l.check(); err != nil {
+		return -1, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch latest := l.epoch.Load(); {
+	case epoch == latest && len(l.epochs) > 0:
+		return l.epochs[len(l.epochs)-1].StartOffset, nil
+	case epoch < latest:
+		return -1, fmt.Errorf("%s: begin leader epoch %d, the log has %d: %w", l.tp, epoch, latest, ErrFenced)
+	}
+	start = l.end.Load()
+	l.assignEpochLocked(epoch, start)
+	return start, nil
+}
+
 // assignEpochLocked appends an entry. Entries that begin at or after start had no
 // records and go: LeaderEpochFileCache.assign.
 func (l *Log) assignEpochLocked(epoch int32, start int64) {

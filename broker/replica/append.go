@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +51,9 @@ func (m *Manager) AppendTo(p *Partition, batches []byte, acks Acks, origin segme
 		return notAppended(-1), fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicas, len(s.ISR), s.minInSync)
 	}
 	info, err := p.log.AppendAsLeader(batches, segment.AppendOptions{LeaderEpoch: s.LeaderEpoch, Origin: origin, Now: now})
+	if errors.Is(err, segment.ErrFenced) {
+		err = ErrNotLeader // deposed since
+	}
 	if err != nil {
 		return notAppended(p.log.LogStart()), err
 	}
@@ -65,7 +69,8 @@ func notAppended(logStart int64) Appended {
 }
 
 // Wait returns when the append is acknowledged as its acks asked: synced on
-// the leader for 1, committed for all. A lost leadership is ErrNotLeader: the
+// the leader for 1, committed for all, or for 1 while this broker cannot know
+// whether it still leads. A lost leadership is ErrNotLeader: the
 // records may or may not survive, as in Kafka.
 func (a Appended) Wait(ctx context.Context) error { return a.WaitOr(ctx, nil) }
 
@@ -99,32 +104,28 @@ func (a Appended) Done() bool {
 
 // settled says whether the append is acknowledged, or why it will never be.
 func (a Appended) settled() (bool, error) {
-	// The end first, then the state: what another leader made of the offsets
+	if a.acks == AcksNone {
+		return true, nil
+	}
+	// The ends first, then the state: what another leader made of the offsets
 	// comes with another state.
-	reached := a.reached()
+	log := a.partition.log
+	synced, committed := log.SyncedOffset() > a.LastOffset, log.HighWatermark() > a.LastOffset
 	s := a.partition.state.Load()
 	switch {
-	case a.acks == AcksNone:
-		return true, nil
 	case !s.leading || s.LeaderEpoch != a.epoch:
 		return false, ErrNotLeader
-	case reached && a.acks == AcksAll && !s.enoughInSync():
+	case a.acks == AcksAll && synced && !s.enoughInSync():
+		// The high watermark does not move for them any more (KIP-966).
 		return false, fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicasAfterAppend, len(s.ISR), s.minInSync)
-	case reached:
+	case committed:
+		return true, nil
+	case a.acks == Acks1 && synced && a.partition.m.leased(s, time.Now()):
+		// Without the lease another broker may have been elected that does not
+		// have them: then only the in-sync replicas can tell.
 		return true, nil
 	}
 	return false, a.partition.dir.Offline()
-}
-
-func (a Appended) reached() bool {
-	switch a.acks {
-	case AcksNone:
-		return true
-	case Acks1:
-		return a.partition.log.SyncedOffset() > a.LastOffset
-	default:
-		return a.partition.log.HighWatermark() > a.LastOffset
-	}
 }
 
 // WaitCommitted returns when the high watermark is above offset, or with an

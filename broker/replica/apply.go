@@ -2,42 +2,214 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// followImage applies each new Image until ctx ends. It is the only goroutine
-// that changes the view and the states of partitions.
+// sessionCheck is how soon the Image is looked at again while it shows this
+// broker under a registration that [Options].Session does not give yet.
+const sessionCheck = 20 * time.Millisecond
+
+// applier follows the Image: one goroutine, the only one that changes the view
+// and the states of partitions. Applying an Image costs what changed in it.
+type applier struct {
+	m          *Manager
+	recoveries errgroup.Group
+
+	image        *metadata.Image // applied last
+	registration int64           // with it
+	configs      map[metadata.TopicID]TopicConfig
+	stopped      map[metadata.TopicIDPartition]*Partition // of topics that the Image lost
+	undone       map[metadata.TopicIDPartition]struct{}   // to be tried again after RetryInterval
+}
+
+// followImage applies each new Image until ctx ends.
 func (m *Manager) followImage(ctx context.Context) error {
+	a := &applier{
+		m: m, configs: make(map[metadata.TopicID]TopicConfig),
+		stopped: make(map[metadata.TopicIDPartition]*Partition), undone: make(map[metadata.TopicIDPartition]struct{}),
+	}
+	defer func() { _ = a.recoveries.Wait() }() // they return no errors
 	changed, stop := m.o.Metadata.Watch()
 	defer stop()
 	retry := time.NewTicker(m.o.RetryInterval)
 	defer retry.Stop()
+	session := time.NewTimer(sessionCheck)
+	defer session.Stop()
 	img := m.o.Metadata.Image()
-	if self, ok := img.Broker(m.o.Broker); ok {
-		m.former = self.Epoch
-	}
 	m.bury(img)
-	m.apply(ctx, img)
+	a.apply(ctx, img, a.everything(img))
 	close(m.ready)
 	m.warnStrays()
 	for {
+		if _, shown := a.image.Broker(m.o.Broker); shown && a.registration < 0 {
+			session.Reset(sessionCheck)
+		}
+		img = a.image
+		var todo map[metadata.TopicIDPartition]struct{}
 		select {
 		case <-changed:
+			img = m.o.Metadata.Image()
+			todo = a.changes(img)
 		case <-m.reconfigured:
-		case <-retry.C:
-			if len(m.view.Load().failed) == 0 {
+			img = m.o.Metadata.Image()
+			clear(a.configs)
+			todo = a.everything(img)
+		case <-session.C:
+			if m.registration(img) == a.registration {
 				continue
 			}
+			todo = a.everything(img)
+		case <-retry.C:
+			if len(a.undone) == 0 {
+				continue
+			}
+			todo = maps.Clone(a.undone)
 		case <-ctx.Done():
 			return nil
 		}
-		m.apply(ctx, m.o.Metadata.Image())
+		a.apply(ctx, img, todo)
 	}
+}
+
+// registration is the broker epoch under which this broker may lead, -1 for none:
+// never that of a former run, which may have lost what others have seen of it.
+func (m *Manager) registration(img *metadata.Image) int64 {
+	self, ok := img.Broker(m.o.Broker)
+	if !ok || m.o.Session == nil {
+		return -1
+	}
+	if s := m.o.Session(); s == nil || s.Epoch != self.Epoch {
+		return -1
+	}
+	return self.Epoch
+}
+
+// everything is what the Image places here and what is here.
+func (a *applier) everything(img *metadata.Image) map[metadata.TopicIDPartition]struct{} {
+	todo := make(map[metadata.TopicIDPartition]struct{})
+	for _, t := range img.Topics() {
+		for n := range t.Partitions {
+			if a.placed(t, n) {
+				todo[metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}] = struct{}{}
+			}
+		}
+	}
+	for id := range a.m.view.Load().byID {
+		todo[id] = struct{}{}
+	}
+	return todo
+}
+
+// placed says whether the Image places a partition here.
+func (a *applier) placed(t *metadata.Topic, n int) bool {
+	return n < len(t.Partitions) && slices.Contains(t.Partitions[n].Replicas, a.m.o.Broker)
+}
+
+// changes are the partitions that img and the Image applied last show differently.
+func (a *applier) changes(img *metadata.Image) map[metadata.TopicIDPartition]struct{} {
+	if a.m.registration(img) != a.registration {
+		return a.everything(img)
+	}
+	todo := make(map[metadata.TopicIDPartition]struct{})
+	add := func(t *metadata.Topic, all bool, old *metadata.Topic) {
+		for n := range t.Partitions {
+			if !all && old != nil && n < len(old.Partitions) && old.Partitions[n].ModRevision == t.Partitions[n].ModRevision {
+				continue
+			}
+			todo[metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}] = struct{}{}
+		}
+	}
+	for c := range img.ChangedTopics(a.image) {
+		if c.New != nil {
+			add(c.New, false, c.Old)
+		} else {
+			add(c.Old, true, nil)
+			delete(a.configs, c.ID)
+		}
+	}
+	for name := range img.ChangedTopicConfigs(a.image) {
+		if t, ok := img.Topic(name); ok {
+			delete(a.configs, t.ID)
+			add(t, true, nil)
+		}
+	}
+	return todo
+}
+
+// apply makes the partitions of todo what the Image says. One that cannot be
+// opened, or does not become what it should, is tried again after RetryInterval.
+func (a *applier) apply(ctx context.Context, img *metadata.Image, todo map[metadata.TopicIDPartition]struct{}) {
+	old := a.m.view.Load()
+	brokers := a.image == nil || !sameBrokers(a.image.Brokers(), img.Brokers())
+	a.image, a.registration = img, a.m.registration(img)
+	want := a.wanted(img, todo)
+	next := a.next(ctx, img, old, todo, want)
+	if next != old {
+		a.m.view.Store(next)
+	}
+	for id := range todo {
+		w, ok := want[id]
+		p := next.byID[id]
+		switch {
+		case !ok && p == nil:
+			delete(a.undone, id)
+		case !ok: // without a configuration
+			a.undone[id] = struct{}{}
+		case p != nil:
+			a.settle(ctx, p, w)
+		}
+	}
+	if brokers {
+		// A follower that died is not waited for any more, wherever it was.
+		for _, p := range next.byID {
+			if s := p.state.Load(); s.leading && len(s.ISR) < len(s.Replicas) {
+				p.advance()
+			}
+		}
+	}
+	a.m.applied.broadcast()
+}
+
+func sameBrokers(a, b []metadata.Broker) bool {
+	return slices.EqualFunc(a, b, func(a, b metadata.Broker) bool {
+		return a.ID == b.ID && a.Epoch == b.Epoch && a.Draining == b.Draining
+	})
+}
+
+// next stops what is here and not wanted any more, opens what is wanted, and
+// returns the view after that.
+func (a *applier) next(ctx context.Context, img *metadata.Image, old *view, todo map[metadata.TopicIDPartition]struct{}, want map[metadata.TopicIDPartition]wanted) *view {
+	gone := a.stopMissing(img, old, todo)
+	opened, failed := a.openMissing(ctx, old, want)
+	repaired := false
+	for id := range old.failed {
+		_, tried := todo[id]
+		repaired = repaired || tried
+	}
+	if len(gone) == 0 && len(opened) == 0 && len(failed) == 0 && !repaired {
+		return old
+	}
+	next := &view{byID: make(map[metadata.TopicIDPartition]*Partition, len(old.byID)+len(opened)), failed: failed}
+	maps.Copy(next.byID, old.byID)
+	maps.Copy(next.byID, opened)
+	for _, id := range gone {
+		delete(next.byID, id)
+	}
+	for id, err := range old.failed {
+		if _, tried := todo[id]; !tried {
+			failed[id] = err
+		}
+	}
+	for id := range failed {
+		a.undone[id] = struct{}{}
+	}
+	return next
 }
 
 // wanted is one partition the Image places here.
@@ -47,185 +219,92 @@ type wanted struct {
 	config TopicConfig
 }
 
-// apply makes this broker's partitions what the Image says. A partition that
-// cannot be opened is logged and tried again after RetryInterval and at the
-// next Image.
-func (m *Manager) apply(ctx context.Context, img *metadata.Image) {
-	want := m.wanted(img)
-	old := m.view.Load()
-	m.stopMissing(img, old, want)
-	opened, failed := m.openMissing(ctx, old, want)
-	next := &view{byID: make(map[metadata.TopicIDPartition]*Partition, len(want)), failed: failed}
-	maps.Copy(opened, old.byID)
-	for id, p := range opened {
-		if _, ok := want[id]; ok {
-			next.byID[id] = p
-		}
-	}
-	if !maps.Equal(old.byID, next.byID) || len(old.failed) > 0 || len(failed) > 0 {
-		m.view.Store(next)
-	}
-	registration := m.registration(img)
-	for id, p := range next.byID {
-		m.applyState(p, want[id], registration)
-	}
-	m.applied.broadcast()
-}
-
-func (m *Manager) wanted(img *metadata.Image) map[metadata.TopicIDPartition]wanted {
+// wanted are those of todo that the Image places here.
+func (a *applier) wanted(img *metadata.Image, todo map[metadata.TopicIDPartition]struct{}) map[metadata.TopicIDPartition]wanted {
 	want := make(map[metadata.TopicIDPartition]wanted)
-	for _, t := range img.Topics() {
-		var cfg TopicConfig
-		resolved := false
-		for n := range t.Partitions {
-			if !slices.Contains(t.Partitions[n].Replicas, m.o.Broker) {
-				continue
-			}
-			if !resolved {
-				var err error
-				if cfg, err = m.o.TopicConfig(img.TopicConfig(t.Name)); err != nil {
-					m.log.Error("topic configuration invalid, using defaults", "topic", t.Name, "err", err)
-					if cfg, err = m.o.TopicConfig(nil); err != nil {
-						m.log.Error("default topic configuration invalid", "err", err)
-						break
-					}
-				}
-				resolved = true
-			}
-			want[metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}] = wanted{topic: t, number: int32(n), config: cfg}
+	for id := range todo {
+		t, ok := img.TopicByID(id.Topic)
+		if !ok || !a.placed(t, int(id.Partition)) {
+			continue
+		}
+		if cfg, ok := a.config(img, t); ok {
+			want[id] = wanted{topic: t, number: id.Partition, config: cfg}
 		}
 	}
 	return want
 }
 
-// stopMissing stops partitions that the Image no longer places here. Their
-// files go when the topic was deleted or lives on elsewhere; they stay when the
-// Image has lost the topic and nothing says why.
-func (m *Manager) stopMissing(img *metadata.Image, old *view, want map[metadata.TopicIDPartition]wanted) {
-	lost := false
-	for id, p := range old.byID {
-		if _, ok := want[id]; ok {
-			continue
-		}
-		_, lives := img.TopicByID(id.Topic)
-		m.stop(p, lives)
-		if lives {
-			m.deleteLog(p)
-		} else {
-			m.stopped[id], lost = p, true
+// config resolves a topic's configuration once, until it changes.
+func (a *applier) config(img *metadata.Image, t *metadata.Topic) (TopicConfig, bool) {
+	if cfg, ok := a.configs[t.ID]; ok {
+		return cfg, true
+	}
+	cfg, err := a.m.o.TopicConfig(img.TopicConfig(t.Name))
+	if err != nil {
+		a.m.log.Error("topic configuration invalid, using defaults", "topic", t.Name, "err", err)
+		if cfg, err = a.m.o.TopicConfig(nil); err != nil {
+			a.m.log.Error("default topic configuration invalid", "err", err)
+			return TopicConfig{}, false
 		}
 	}
-	if len(m.stopped) == 0 {
+	a.configs[t.ID] = cfg
+	return cfg, true
+}
+
+// stopMissing stops partitions that the Image no longer places here and returns
+// them. Their files go when the topic was deleted or lives on elsewhere; they stay
+// when the Image has lost the topic and nothing says why.
+func (a *applier) stopMissing(img *metadata.Image, old *view, todo map[metadata.TopicIDPartition]struct{}) (gone []metadata.TopicIDPartition) {
+	lost := false
+	for id := range todo {
+		p := old.byID[id]
+		t, lives := img.TopicByID(id.Topic)
+		if p == nil || lives && a.placed(t, int(id.Partition)) {
+			continue
+		}
+		gone = append(gone, id)
+		a.stop(p, lives)
+		if lives {
+			a.m.deleteLog(p)
+		} else {
+			a.stopped[id], lost = p, true
+		}
+	}
+	a.buryStopped(img, lost)
+	return gone
+}
+
+// buryStopped deletes what is left of topics that the Image lost, once it says
+// that they were deleted; or leaves them, with a complaint.
+func (a *applier) buryStopped(img *metadata.Image, lost bool) {
+	if len(a.stopped) == 0 {
 		return
 	}
 	graves := buried(img)
 	deleted := make(map[metadata.TopicID]metadata.Topic)
-	for id, p := range m.stopped {
-		_, lives := img.TopicByID(id.Topic)
+	for id, p := range a.stopped {
+		t, lives := img.TopicByID(id.Topic)
 		_, renewed := img.Topic(p.tp.Topic)
-		_, wants := want[id]
 		switch {
-		case wants: // openMissing takes it back
+		case lives && a.placed(t, int(id.Partition)): // openMissing takes it back
 		case lives:
-			m.deleteLog(p)
-			delete(m.stopped, id)
+			a.m.deleteLog(p)
+			delete(a.stopped, id)
 		case graves[id.Topic] || renewed:
-			m.deleteLog(p)
-			delete(m.stopped, id)
+			a.m.deleteLog(p)
+			delete(a.stopped, id)
 			deleted[id.Topic] = metadata.Topic{Name: p.tp.Topic, ID: id.Topic}
 		case lost:
-			m.log.Error("topic left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)
+			a.m.log.Error("topic left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)
 		}
 	}
-	if len(deleted) > 0 && m.o.OnDeleted != nil {
-		m.o.OnDeleted(slices.Collect(maps.Values(deleted)))
-	}
-}
-
-// stop ends the service of a partition.
-func (m *Manager) stop(p *Partition, lives bool) {
-	s := *p.state.Load()
-	led := s.leading
-	s.leading, s.gone = false, ErrUnknownPartition
-	if lives {
-		s.gone = ErrNotLeader
-	}
-	p.update(&s)
-	m.o.Remote.Resign(p.tip)
-	if led {
-		m.lead(p, false)
+	if len(deleted) > 0 && a.m.o.OnDeleted != nil {
+		a.m.o.OnDeleted(slices.Collect(maps.Values(deleted)))
 	}
 }
 
 func (m *Manager) deleteLog(p *Partition) {
 	if err := p.dir.DeleteLog(p.log); err != nil {
 		m.log.Error("delete log", "partition", p.tp, "err", err)
-	}
-}
-
-// registration is the broker epoch under which this run may lead: never that of
-// a former run, which may have lost what others have seen of it.
-func (m *Manager) registration(img *metadata.Image) int64 {
-	self, ok := img.Broker(m.o.Broker)
-	if !ok || self.Epoch == m.former {
-		return -1
-	}
-	return self.Epoch
-}
-
-// applyState brings one open partition to the state the Image gives it.
-func (m *Manager) applyState(p *Partition, w wanted, registration int64) {
-	now := w.topic.Partitions[w.number]
-	was := p.state.Load()
-	s := &state{
-		Partition:  now,
-		leading:    now.Leader == m.o.Broker && now.LeaderBrokerEpoch == registration,
-		epochStart: was.epochStart,
-		minInSync:  w.config.MinInSyncReplicas,
-		config:     w.config.Log,
-		remote:     w.config.Log.RemoteEnabled,
-	}
-	if was.config != w.config.Log {
-		p.log.SetConfig(w.config.Log)
-		m.retainSoon()
-	}
-	if same(was, s) {
-		return
-	}
-	elected := s.leading && (s.LeaderEpoch != was.LeaderEpoch || !was.leading)
-	if elected {
-		s.epochStart = p.log.LogEnd()
-		if err := p.log.AssignEpoch(s.LeaderEpoch, s.epochStart); err != nil {
-			m.log.Error("assign leader epoch", "partition", p.tp, "epoch", s.LeaderEpoch, "err", err)
-			return
-		}
-	}
-	p.update(s)
-	p.advance()
-	if s.leading && (elected || s.remote != was.remote) {
-		if s.remote {
-			m.o.Remote.Lead(p.tip, s.LeaderEpoch, p.log)
-		} else {
-			m.o.Remote.Resign(p.tip)
-		}
-	}
-	switch {
-	case elected:
-		m.lead(p, true)
-	case !s.leading && was.leading:
-		m.o.Remote.Resign(p.tip)
-		m.lead(p, false)
-	}
-}
-
-func same(a, b *state) bool {
-	return a.Leader == b.Leader && a.LeaderEpoch == b.LeaderEpoch && a.Epoch == b.Epoch && slices.Equal(a.ISR, b.ISR) &&
-		slices.Equal(a.Replicas, b.Replicas) && a.minInSync == b.minInSync && a.config == b.config && a.leading == b.leading &&
-		errors.Is(a.gone, b.gone)
-}
-
-func (m *Manager) lead(p *Partition, leading bool) {
-	if m.o.OnLeadership != nil {
-		m.o.OnLeadership(p, leading)
 	}
 }

@@ -31,6 +31,7 @@ func (r *FetchRequest) follower() bool { return r.Replica >= 0 }
 type FetchPartition struct {
 	ID           metadata.TopicIDPartition
 	Offset       int64
+	LogStart     int64 // of a follower's log
 	MaxBytes     int
 	CurrentEpoch int32 // the caller's leader epoch, -1 if none
 	FetchedEpoch int32 // epoch of the last fetched record, -1 if none (KIP-595)
@@ -72,10 +73,12 @@ func (r *FetchResult) Size() int {
 type fetch struct {
 	m       *Manager
 	req     *FetchRequest
-	parts   []*Partition
+	parts   []*Partition // nil: no replica is here
 	results []FetchResult
+	told    []int64 // of a follower: the high watermarks it knows
+	epochs  []int32 // and under which leader epoch it was noted, -1: it was not
 	bytes   int
-	failed  bool  // an error, or an epoch that diverges: answered at once
+	urgent  bool  // something that is answered at once: an error, an epoch that diverges, another replica, a high watermark
 	hot     []int // partitions with something to read, local and remote, in order
 	cold    []int
 }
@@ -83,25 +86,32 @@ type fetch struct {
 // Fetch answers the request, waiting up to MaxWait until MinBytes are there.
 // Partitions are answered in the order of the request: MaxBytes is spent in
 // that order, and the first partition with data gives at least one batch
-// however large (KIP-74). An error of one partition ends the wait. The results
-// are in the order of the request; every Data in them is the caller's.
+// however large (KIP-74). An error of one partition ends the wait, and of a
+// follower a high watermark that it does not know. The results are in the order
+// of the request; every Data in them is the caller's.
 func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 	n := len(req.Partitions)
 	f := &fetch{m: m, req: req, parts: make([]*Partition, n), results: make([]FetchResult, n)}
+	if req.follower() {
+		f.note()
+	}
 	f.read(ctx)
 	if n == 0 || req.MaxWait <= 0 || f.enough() || len(f.cold) > 0 {
 		f.finish(ctx)
-		return f.results
+	} else {
+		f.wait(ctx)
 	}
-	f.wait(ctx)
+	if req.follower() {
+		f.answered(ctx)
+	}
 	return f.results
 }
 
-func (f *fetch) enough() bool { return f.failed || f.bytes >= f.req.MinBytes }
+func (f *fetch) enough() bool { return f.urgent || f.bytes >= f.req.MinBytes }
 
 // read looks at every partition and reads the hot ones.
 func (f *fetch) read(ctx context.Context) {
-	f.bytes, f.failed, f.hot, f.cold = 0, false, f.hot[:0], f.cold[:0]
+	f.bytes, f.urgent, f.hot, f.cold = 0, false, f.hot[:0], f.cold[:0]
 	for i := range f.req.Partitions {
 		if err := f.look(i); err != nil {
 			f.fail(i, err)
@@ -151,7 +161,7 @@ func (f *fetch) fail(i int, err error) {
 		f.results[i].Data.Release()
 	}
 	f.results[i] = NoFetchResult(err)
-	f.failed = true
+	f.urgent = true
 }
 
 // look checks the request of one partition and notes whether it is hot or cold.
@@ -159,38 +169,63 @@ func (f *fetch) look(i int) error {
 	q, r := &f.req.Partitions[i], &f.results[i]
 	*r = NoFetchResult(nil)
 	p, err := f.find(i)
+	if errors.Is(err, ErrNotLeader) && f.anywhere() {
+		return f.lookAbroad(i)
+	}
 	if err != nil {
 		return err
 	}
-	s, err := p.leaderState(q.CurrentEpoch)
+	s, err := f.admit(p, q)
 	if err != nil {
 		return err
 	}
-	if f.req.follower() && !s.follower(f.req.Replica, p.broker) {
-		return fmt.Errorf("%w: broker %d is no replica of %s", ErrNotLeader, f.req.Replica, p.tp)
-	}
-	// The lowest first: what moves meanwhile only moves up.
-	r.LogStart = p.log.LogStart()
-	r.LastStable = p.log.LastStableOffset()
-	r.HighWatermark = p.log.HighWatermark()
+	f.ends(p, r)
 	if end := p.log.LogEnd(); q.Offset < r.LogStart || q.Offset > end {
 		return fmt.Errorf("offset %d of %s, the log is %d to %d: %w", q.Offset, p.tp, r.LogStart, end, segment.ErrOffsetOutOfRange)
 	}
 	if q.FetchedEpoch != -1 {
 		if diverges, err := p.diverges(q, r); diverges || err != nil {
-			f.failed = true
+			f.urgent = true
 			return err
 		}
 	}
+	if f.req.follower() {
+		return f.lookAsFollower(i, p, s)
+	}
+	if s.leading && f.anywhere() {
+		if r.PreferredReplica = f.prefer(p, s, q); r.PreferredReplica != metadata.NoBroker {
+			f.urgent = true
+			return nil
+		}
+	}
 	switch {
-	case q.Offset < p.log.LocalLogStart() && f.req.follower():
-		return ErrMovedToTier
 	case q.Offset < p.log.LocalLogStart():
 		f.cold = append(f.cold, i)
 	case q.Offset < f.upTo(p, r):
 		f.hot = append(f.hot, i)
 	}
 	return nil
+}
+
+// ends takes the ends of a log. The lowest first: what moves meanwhile only
+// moves up.
+func (f *fetch) ends(p *Partition, r *FetchResult) {
+	r.LogStart = p.log.LogStart()
+	r.LastStable = p.log.LastStableOffset()
+	r.HighWatermark = p.log.HighWatermark()
+}
+
+// admit says whether this broker may answer the caller: followers, and consumers
+// that know of no other way, are answered by the leader alone.
+func (f *fetch) admit(p *Partition, q *FetchPartition) (*state, error) {
+	if f.anywhere() {
+		return p.replicaState(q.CurrentEpoch)
+	}
+	s, err := p.leaderState(q.CurrentEpoch)
+	if err == nil && f.req.follower() && !s.follower(f.req.Replica, p.broker) {
+		return nil, fmt.Errorf("%w: broker %d is no replica of %s", ErrNotLeader, f.req.Replica, p.tp)
+	}
+	return s, err
 }
 
 // upTo is the end of what the caller may see, as the answer says it.

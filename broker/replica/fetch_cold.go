@@ -30,7 +30,7 @@ type coldRead struct {
 // is left to the cache.
 func (f *fetch) readCold(ctx context.Context) {
 	limit := min(f.m.o.RemoteWait, f.req.MaxWait)
-	if f.failed || f.bytes > 0 && f.bytes >= f.req.MinBytes {
+	if f.urgent || f.bytes > 0 && f.bytes >= f.req.MinBytes {
 		limit = 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(limit, coldGrace))
@@ -59,13 +59,18 @@ func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) cold
 	if o.MaxBytes <= 0 && !minOne {
 		return coldRead{index: i}
 	}
-	data, err := f.m.o.Remote.Read(ctx, p.tip, q.Offset, o)
+	data, err := f.m.o.Remote.Read(ctx, q.ID, q.Offset, o)
 	if err != nil {
-		return coldRead{index: i, err: p.remoteError(q.Offset, err)}
+		return coldRead{index: i, err: f.remoteError(p, q, err)}
 	}
 	c := coldRead{index: i, data: data}
 	if f.req.ReadCommitted && data.Len() > 0 {
-		if c.aborted, c.err = f.m.aborted(ctx, p, q.Offset, data.NextOffset()); c.err != nil {
+		if p != nil {
+			c.aborted, c.err = f.m.aborted(ctx, p, q.Offset, data.NextOffset())
+		} else if c.aborted, err = f.m.o.Remote.AbortedTransactions(ctx, q.ID, q.Offset, data.NextOffset()); err != nil {
+			c.err = f.remoteError(p, q, err)
+		}
+		if c.err != nil {
 			data.Release()
 			c.data = nil
 		}
@@ -73,17 +78,29 @@ func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) cold
 	return c
 }
 
+func (f *fetch) remoteError(p *Partition, q *FetchPartition, err error) error {
+	if p != nil {
+		return p.remoteError(q.Offset, err)
+	}
+	pointer, _ := f.m.o.Metadata.Image().RemotePointer(q.ID)
+	return remoteError(q.ID, q.Offset, pointer.StartOffset, err)
+}
+
 // remoteError judges an error of the remote log. An offset that is in the log
 // and not in the tier must not look out of range to a consumer, which would
 // skip to another offset.
 func (p *Partition) remoteError(offset int64, err error) error {
+	return remoteError(p.tp, offset, p.log.LogStart(), err)
+}
+
+func remoteError(partition fmt.Stringer, offset, logStart int64, err error) error {
 	switch {
-	case offset < p.log.LogStart():
-		return fmt.Errorf("offset %d of %s, the log starts at %d: %w", offset, p.tp, p.log.LogStart(), segment.ErrOffsetOutOfRange)
+	case offset < logStart:
+		return fmt.Errorf("offset %d of %s, the log starts at %d: %w", offset, partition, logStart, segment.ErrOffsetOutOfRange)
 	case late(err):
 		return err
 	}
-	return fmt.Errorf("%w: %s at offset %d: %w", ErrRemote, p.tp, offset, err)
+	return fmt.Errorf("%w: %s at offset %d: %w", ErrRemote, partition, offset, err)
 }
 
 // late says that an operation ended because nobody waits for it any more.

@@ -18,30 +18,39 @@ func asFollower(id metadata.BrokerID) func(*replica.FetchRequest) {
 }
 
 // TestFollowersSeeWhatIsAppended wakes a follower by the append, not by the
-// sync, and shows it what no consumer may see yet.
+// sync, and shows it what no consumer may see before all in-sync replicas have
+// it on stable storage, the leader too.
 func TestFollowersSeeWhatIsAppended(t *testing.T) {
 	in(t, func(t *testing.T, b *bench) {
 		p := b.topic("t", 1, 2)
 		b.syncDelay.Store(int64(time.Second))
 		got := make(chan int64, 2)
-		poll := func(id metadata.BrokerID) {
+		poll := func(id metadata.BrokerID, offset int64) {
 			r := b.m.Fetch(t.Context(), &replica.FetchRequest{Replica: id, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: time.Minute,
-				Partitions: []replica.FetchPartition{{ID: p.ID(), MaxBytes: 1 << 20, CurrentEpoch: -1, FetchedEpoch: -1}}})[0]
+				Partitions: []replica.FetchPartition{{ID: p.ID(), Offset: offset, MaxBytes: 1 << 20, CurrentEpoch: 0, FetchedEpoch: -1}}})[0]
 			if r.Data != nil {
 				r.Data.Release()
 			}
 			got <- r.HighWatermark
 		}
-		go poll(2)
+		poll(2, 0)
+		same(t, "high watermark at first", <-got, 0)
+		go poll(2, 0)
 		time.Sleep(time.Second)
 		began := time.Now()
 		_, err := b.append("t", replica.AcksAll, "a")
 		b.must(err)
 		same(t, "high watermark the follower hears", <-got, 0)
 		same(t, "follower woke after", time.Since(began), 0)
-		go poll(-1)
-		same(t, "high watermark the consumer hears", <-got, 1)
-		same(t, "consumer woke after", time.Since(began), time.Second)
+		consumer := make(chan int64, 1)
+		go func() {
+			r := b.fetch(p, 0, func(r *replica.FetchRequest) { r.MaxWait = time.Minute })
+			consumer <- r.HighWatermark
+		}()
+		go poll(2, 1) // it is synced there, not yet here
+		same(t, "high watermark the follower hears of itself", <-got, 1)
+		same(t, "high watermark the consumer hears", <-consumer, 1)
+		same(t, "both woke after", time.Since(began), time.Second)
 		b.syncDelay.Store(0)
 	})
 }

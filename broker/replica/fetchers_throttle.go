@@ -10,15 +10,13 @@ import (
 
 // throttle holds replicas that are named in
 // follower.replication.throttled.replicas, and are not in sync, to
-// follower.replication.throttled.rate (KIP-73). What is taken beyond the rate is
-// owed: nothing more is asked for until it is paid.
+// follower.replication.throttled.rate (KIP-73).
 type throttle struct {
-	m    *Manager
-	rate func() int64
+	m     *Manager
+	rate  func() int64
+	limit rateLimit
 
 	mu      sync.Mutex
-	left    float64 // bytes; negative while owed
-	at      time.Time
 	configs map[metadata.TopicPartition]throttled // asked for at most once in configAge
 }
 
@@ -37,33 +35,14 @@ func newThrottle(m *Manager) *throttle {
 // holds says whether a partition has to be left out for now.
 func (t *throttle) holds(fo *follow, now time.Time) bool {
 	rate := t.rate()
-	if rate == math.MaxInt64 || fo.lag.Load() == 0 || !t.named(fo.p.tp, now) {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.payLocked(rate, now)
-	return t.left < 0 || rate <= 0
+	return rate != math.MaxInt64 && fo.lag.Load() != 0 && t.named(fo.p.tp, now) && t.limit.spent(rate, now)
 }
 
 // record counts what was copied, of partitions in sync too: the rate is one for
 // all, as in ReplicaFetcherThread.processPartitionData.
 func (t *throttle) record(fo *follow, n int, now time.Time) {
-	rate := t.rate()
-	if rate == math.MaxInt64 || !t.named(fo.p.tp, now) {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.payLocked(rate, now)
-	t.left -= float64(n)
-}
-
-// payLocked adds what the rate allows since the last time, at most a second's.
-func (t *throttle) payLocked(rate int64, now time.Time) {
-	if now.After(t.at) {
-		t.left = min(t.left+now.Sub(t.at).Seconds()*float64(rate), float64(rate))
-		t.at = now
+	if rate := t.rate(); rate != math.MaxInt64 && t.named(fo.p.tp, now) {
+		t.limit.take(rate, n, now)
 	}
 }
 

@@ -90,7 +90,7 @@ func (f *fetchers) buildFromTier(ctx context.Context, fo *follow, leaderStart in
 		switch {
 		case ok && aux.EndOffset >= max(end, leaderStart):
 			fo.tierKnown = true
-			if err := fo.restore(aux); err != nil {
+			if err := fo.p.restore(aux); err != nil {
 				return err
 			}
 			f.metrics.auxBuilt(ctx)
@@ -109,16 +109,16 @@ func (f *fetchers) buildFromTier(ctx context.Context, fo *follow, leaderStart in
 	})
 }
 
-func (fo *follow) restore(aux segment.AuxState) error {
-	log := fo.p.log
-	if err := log.TruncateFullyAndStartAt(aux.EndOffset, min(aux.LogStart, aux.EndOffset)); err != nil {
+// restore makes the log begin at the end of the tier.
+func (p *Partition) restore(aux segment.AuxState) error {
+	if err := p.log.TruncateFullyAndStartAt(aux.EndOffset, min(aux.LogStart, aux.EndOffset)); err != nil {
 		return err
 	}
-	if err := log.RestoreFromRemote(aux.EndOffset, aux.Epochs, aux.ProducerSnapshot); err != nil {
+	if err := p.log.RestoreFromRemote(aux.EndOffset, aux.Epochs, aux.ProducerSnapshot); err != nil {
 		return err
 	}
-	fo.p.moved.broadcast()
-	fo.p.fetches.wake()
+	p.moved.broadcast()
+	p.fetches.wake()
 	return nil
 }
 

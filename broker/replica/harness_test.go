@@ -48,6 +48,7 @@ type run struct {
 	dir     *segment.Dir
 	m       *replica.Manager
 	session *metadata.Session
+	inForce atomic.Pointer[metadata.Session] // what the manager is told
 	stop    func()
 }
 
@@ -108,6 +109,7 @@ func (b *bench) open() {
 	b.must(err)
 	r.m, err = replica.New(replica.Options{
 		Broker: 1, Metadata: r.md, Dirs: []*segment.Dir{r.dir}, Remote: tier, RetentionInterval: time.Second,
+		Session:     r.inForce.Load,
 		TopicConfig: func(map[string]string) (replica.TopicConfig, error) { return b.config, nil },
 		OnDeleted: func(topics []metadata.Topic) {
 			for _, t := range topics {
@@ -149,6 +151,8 @@ func (b *bench) register() {
 	var err error
 	b.session, err = b.md.RegisterBroker(b.t.Context(), metadata.Registration{ID: 1, DirectoryID: "d", Incarnation: fmt.Sprint(time.Now().UnixNano())})
 	b.must(err)
+	b.inForce.Store(b.session)
+	time.Sleep(50 * time.Millisecond) // it may be noticed late
 	synctest.Wait()
 }
 

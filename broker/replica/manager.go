@@ -50,7 +50,7 @@ type Options struct {
 	RemoteWait time.Duration
 
 	// Session is this broker's registration in force, nil before there is one.
-	// It may change. Without it the one that the Image shows counts.
+	// It may change. Nothing is led under another, or without.
 	Session func() *metadata.Session
 	// Dial reaches other brokers' InterBrokerListener.
 	Dial                func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -85,10 +85,9 @@ type Manager struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	// Owned by followImage: partitions of topics that the Image lost, and the
-	// broker epoch of a former run of this broker.
-	stopped map[metadata.TopicIDPartition]*Partition
-	former  int64
+	fetchers *fetchers
+	isr      *isrKeeper
+	quota    rateLimit // of LeaderThrottle
 
 	view    atomic.Pointer[view] // replaced by followImage alone
 	applied signal               // an Image has been applied
@@ -110,8 +109,9 @@ func New(o Options) (*Manager, error) {
 		return nil, errors.New("replica: Metadata, Dirs, Remote and TopicConfig are required")
 	}
 	o = o.withDefaults()
-	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), stopped: make(map[metadata.TopicIDPartition]*Partition)}
+	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), isr: newISRKeeper()}
 	m.view.Store(&view{})
+	m.fetchers = newFetchers(m)
 	mm, err := newMetrics(m, o.Meter)
 	if err != nil {
 		return nil, fmt.Errorf("replica metrics: %w", err)
@@ -147,12 +147,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run follows the Image and keeps retention until ctx ends. It must begin before
-// this broker is registered: a registration it finds is that of a former run,
-// and nothing is led under it.
+// Run follows the Image and the leaders, keeps the in-sync replicas and
+// retention, until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.followImage(ctx) })
+	g.Go(func() error { return m.fetchers.run(ctx) })
+	g.Go(func() error { return m.keepISR(ctx) })
 	g.Go(func() error { return m.retain(ctx) })
 	return g.Wait()
 }

@@ -15,7 +15,8 @@ import (
 
 // openMissing opens logs in parallel; recovery after a crash reads them. failed
 // are those that do not open, with why.
-func (m *Manager) openMissing(ctx context.Context, old *view, want map[metadata.TopicIDPartition]wanted) (opened map[metadata.TopicIDPartition]*Partition, failed map[metadata.TopicIDPartition]error) {
+func (a *applier) openMissing(ctx context.Context, old *view, want map[metadata.TopicIDPartition]wanted) (opened map[metadata.TopicIDPartition]*Partition, failed map[metadata.TopicIDPartition]error) {
+	m := a.m
 	opened, failed = make(map[metadata.TopicIDPartition]*Partition), make(map[metadata.TopicIDPartition]error)
 	var mu sync.Mutex
 	var g errgroup.Group
@@ -25,9 +26,9 @@ func (m *Manager) openMissing(ctx context.Context, old *view, want map[metadata.
 		if old.byID[id] != nil {
 			continue
 		}
-		if p := m.stopped[id]; p != nil { // its topic is back
+		if p := a.stopped[id]; p != nil { // its topic is back
 			opened[id] = p
-			delete(m.stopped, id)
+			delete(a.stopped, id)
 			continue
 		}
 		if dirs == nil {
@@ -63,7 +64,7 @@ func (m *Manager) open(dir *segment.Dir, tp metadata.TopicPartition, id metadata
 	if dir == nil {
 		return nil, fmt.Errorf("%s: %w: every log directory is", tp, segment.ErrOffline)
 	}
-	p := &Partition{tp: tp, tip: id, broker: m.o.Broker, dir: dir}
+	p := &Partition{m: m, tp: tp, tip: id, broker: m.o.Broker, dir: dir, recovered: -1}
 	p.state.Store(&state{config: cfg.Log, Partition: metadata.Partition{Leader: metadata.NoBroker, LeaderEpoch: -1}})
 	log, err := dir.OpenLog(segment.LogOptions{TopicPartition: tp, TopicID: id.Topic, Config: cfg.Log, OnSynced: p.synced})
 	if err != nil {

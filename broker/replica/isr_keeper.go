@@ -1,0 +1,190 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+)
+
+const (
+	// alterTimeout bounds one attempt to change in-sync replicas; what the
+	// attempt came to is found out by the next.
+	alterTimeout = 10 * time.Second
+	// alterBackoff is the pause after the store did not answer or said that it
+	// knows a later state: that one is on its way.
+	alterBackoff = 500 * time.Millisecond
+)
+
+// isrKeeper collects the partitions whose in-sync replicas are to change, so that
+// one transaction changes many: Kafka's AlterPartitionManager. The store is never
+// asked by who fetches or appends.
+type isrKeeper struct {
+	wake chan struct{}
+
+	mu  sync.Mutex
+	due map[*Partition]struct{}
+}
+
+func newISRKeeper() *isrKeeper {
+	return &isrKeeper{wake: make(chan struct{}, 1), due: make(map[*Partition]struct{})}
+}
+
+// later has a partition asked what it proposes, when others are.
+func (k *isrKeeper) later(p *Partition) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.due[p] = struct{}{}
+}
+
+// want has a partition asked what it proposes, now. It never blocks.
+func (k *isrKeeper) want(p *Partition) {
+	k.later(p)
+	select {
+	case k.wake <- struct{}{}:
+	default: // the keeper will look
+	}
+}
+
+func (k *isrKeeper) take() map[*Partition]struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	due := k.due
+	k.due = make(map[*Partition]struct{})
+	return due
+}
+
+// keepISR changes in-sync replicas as followers catch up and fall behind, until
+// ctx ends.
+func (m *Manager) keepISR(ctx context.Context) error {
+	check := time.NewTicker(m.o.LagMax / 2) // ReplicaManager's isr-expiration
+	defer check.Stop()
+	checked := time.Now()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-m.isr.wake:
+		case <-again.C:
+		case <-check.C:
+			now := time.Now()
+			if now.Sub(checked) <= m.o.LagMax { // else this process was stopped, and nobody could fetch
+				m.checkISR(now)
+			}
+			checked = now
+		case <-ctx.Done():
+			return nil
+		}
+		if left := m.alterISR(ctx, m.isr.take()); left {
+			again.Reset(alterBackoff)
+		}
+	}
+}
+
+// checkISR looks for followers that fell behind.
+func (m *Manager) checkISR(now time.Time) {
+	for _, p := range m.view.Load().byID {
+		s := p.state.Load()
+		if !s.leading {
+			continue
+		}
+		if p.overdue(now) {
+			m.isr.want(p)
+		}
+		if len(s.ISR) < len(s.Replicas) {
+			p.advance() // it need not wait any more for one that did not join
+		}
+	}
+}
+
+// alterISR asks for what the partitions propose. It says whether some are to be
+// asked again later.
+func (m *Manager) alterISR(ctx context.Context, due map[*Partition]struct{}) (left bool) {
+	var ps []*Partition
+	var changes []metadata.PartitionChange
+	now := time.Now()
+	for p := range due {
+		if s := p.state.Load(); !m.leased(s, now) {
+			// Maybe deposed, or stopped for a while: the followers seem late
+			// although it is us. What has no answer waits, too.
+			if s.elected {
+				m.isr.later(p)
+				left = true
+			}
+			continue
+		}
+		if c, ok := p.propose(now); ok {
+			ps, changes = append(ps, p), append(changes, c)
+		}
+	}
+	if len(changes) == 0 {
+		return left
+	}
+	attempt, cancel := context.WithTimeout(ctx, alterTimeout)
+	defer cancel()
+	failed := 0
+	for i, err := range m.o.Metadata.AlterPartitions(attempt, changes) {
+		p, c := ps[i], &changes[i]
+		p.altered(c, err, time.Now())
+		switch {
+		case err == nil:
+			m.noteISR(ctx, p, c)
+		case errors.Is(err, metadata.ErrUnknownPartition):
+		default:
+			m.isr.later(p)
+			left = true
+			failed++
+			m.log.Debug("change in-sync replicas", "partition", p.tp, "from", c.From.ISR, "to", c.To.ISR, "err", err)
+		}
+	}
+	if failed > 0 && ctx.Err() == nil {
+		m.metrics.isrFailed(ctx, failed)
+	}
+	return left
+}
+
+// altered takes the answer to a change that was asked for.
+func (p *Partition) altered(c *metadata.PartitionChange, err error, now time.Time) {
+	p.mu.Lock()
+	if p.pending == nil || p.pending.From.ModRevision != c.From.ModRevision {
+		p.mu.Unlock()
+		return // the Image was faster
+	}
+	switch {
+	case err == nil:
+		p.pending.made = true
+	case errors.Is(err, metadata.ErrConflict):
+		// Not made, and never will be: the partition has another state, or a
+		// follower that was to join another registration.
+		p.pending, p.askAgain = nil, now.Add(alterBackoff)
+	}
+	p.mu.Unlock()
+	p.advance()
+}
+
+// noteISR says what was changed.
+func (m *Manager) noteISR(ctx context.Context, p *Partition, c *metadata.PartitionChange) {
+	if c.From.Recovering && !c.To.Recovering {
+		m.log.Info("unclean leader has what the tier has", "partition", p.tp, "epoch", c.To.LeaderEpoch)
+		return
+	}
+	m.metrics.isrChanged(ctx, c)
+	m.log.Info("in-sync replicas changed", "partition", p.tp, "epoch", c.To.LeaderEpoch, "from", c.From.ISR, "to", c.To.ISR)
+}
+
+// leased says whether nobody can have been elected in this broker's place
+// without its knowing: the registration under which it leads was confirmed not
+// longer ago than it lasts.
+func (m *Manager) leased(s *state, now time.Time) bool {
+	if m.o.Session == nil {
+		return false
+	}
+	session := m.o.Session()
+	if session == nil || session.Epoch != s.LeaderBrokerEpoch {
+		return false
+	}
+	at, ttl := session.Confirmed()
+	return now.Before(at.Add(ttl))
+}
