@@ -195,8 +195,8 @@ func (w *world) work(ctx context.Context, steps []step, length time.Duration) er
 	w.follow(ctx, steps, length)
 	w.heal()
 	healed := w.healed(ctx)
-	time.Sleep(2 * time.Second) // clients go on for a while
 	w.note("whole again: %v", healed)
+	time.Sleep(2 * time.Second) // clients go on for a while
 	silent()
 	produced := producers()
 	deaf()

@@ -35,7 +35,7 @@ func TestAckedRecordsSurviveEverything(t *testing.T) {
 func simulate(t *testing.T, seed uint64, steps []step) {
 	log := &buffer{}
 	w := newWorld(seed, slog.New(slog.NewTextHandler(log, nil)))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), *length+10*time.Minute)
 	defer cancel()
 	if err := w.run(ctx, steps, *length); err != nil {
 		w.h.fail("%v", err)
