@@ -233,9 +233,6 @@ func (e *Embedded) Wait(ctx context.Context) error {
 	}
 }
 
-// Name is the member's, as in Peers.
-func (e *Embedded) Name() string { return e.etcd.Server.Cfg.Name }
-
 // Cluster is etcd's number of the cluster, as its tools show it.
 func (e *Embedded) Cluster() string { return e.etcd.Server.Cluster().ID().String() }
 
