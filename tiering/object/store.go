@@ -37,6 +37,13 @@ type Store interface {
 	// An error ends the sequence. Objects put or deleted meanwhile may or may not be seen.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Info, error]
 
+	// Uploads yields the multipart uploads of objects below prefix that are neither completed nor aborted, in no
+	// order; those under way are among them. None for stores that have no such thing.
+	Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error]
+
+	// Abort gives a multipart upload up and frees what it holds. One that is gone is no error.
+	Abort(ctx context.Context, u Upload) error
+
 	// Close frees connections. No other call may be running or follow.
 	Close() error
 }
