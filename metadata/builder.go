@@ -31,6 +31,7 @@ func newBuilder(keys keyspace, from *Image) *builder {
 	im := &Image{
 		revision: from.revision, clusterID: from.clusterID, controller: from.controller, controllerEpoch: from.controllerEpoch,
 		brokers: from.brokers, nodes: from.nodes, names: from.names, brokerConfigs: from.brokerConfigs, tombstones: from.tombstones,
+		restore: from.restore,
 	}
 	return &builder{
 		keys: keys, im: im, owned: map[TopicID]*topicState{},
@@ -72,6 +73,8 @@ func (b *builder) applyTo(kind, name string, e kv.Event) error {
 		return b.applyConfig(name, e)
 	case "tombstones":
 		return b.applyTombstone(name, e)
+	case "restore":
+		return b.applyRestore(e)
 	}
 	return nil // of no interest to readers, or of a later version
 }
@@ -325,6 +328,9 @@ func (b *builder) revisions() map[string]int64 {
 	revs := map[string]int64{}
 	if b.im.controller != NoBroker {
 		revs[b.keys.controller()] = 0
+	}
+	if b.im.restore.mod != 0 {
+		revs[b.keys.restore()] = b.im.restore.mod
 	}
 	for _, broker := range b.im.brokers {
 		revs[b.keys.broker(broker.ID)] = 0

@@ -20,6 +20,7 @@
 //	configs/brokers/<id>|default   overrides
 //	tombstones/<topic-id>          a deleted topic, or one that is being created
 //	producer-ids                   {"next": …}
+//	restore                        a restore that is not complete, or whose groups are still to be imported
 //
 // There is no key per segment, offset or record, and nothing is written but for
 // a decision: the store grows with the cluster, not with its traffic.

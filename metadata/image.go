@@ -24,6 +24,7 @@ type Image struct {
 	brokerConfigs   map[string]*configState // by broker id in decimal, or defaultBroker
 	remote          table[TopicIDPartition, RemotePointer]
 	tombstones      map[TopicID]*tombstone
+	restore         restoreState
 	sorted          atomic.Pointer[[]*Topic] // made by the first call of Topics
 }
 

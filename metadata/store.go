@@ -73,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		kv: o.KV, keys: keyspace("/coldbrook/" + o.Cluster + "/"), log: o.Logger,
+		kv: o.KV, keys: keyspaceOf(o.Cluster), log: o.Logger,
 		turn: make(chan struct{}, 1), ended: make(chan struct{}),
 		grew: make(chan struct{}), subs: map[chan struct{}]struct{}{}, registered: map[BrokerID]string{},
 	}
@@ -89,6 +89,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if err := s.makeClusterID(ctx); err != nil {
 			return nil, fmt.Errorf("make cluster id: %w", err)
 		}
+	}
+	if s.Image().restore.value.Writing {
+		return nil, fmt.Errorf("cluster %s: %w: `coldbrook cluster restore --again` begins anew", o.Cluster, ErrRestoring)
 	}
 	return s, nil
 }

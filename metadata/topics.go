@@ -129,7 +129,7 @@ func (s *Store) createLarge(ctx context.Context, t *Topic, create kv.Txn, puts [
 	begin, err := s.txn(ctx, "create-topic-begin", kv.Txn{
 		If: []kv.Cmp{kv.Absent(grave), kv.Absent(s.keys.topic(t.Name))},
 		Then: []kv.Op{kv.Put(grave, encode(tombstoneValue{
-			Name: t.Name, Partitions: int32(len(puts)), Created: t.Created, Deleted: t.Created, Creating: true,
+			Name: t.Name, Partitions: int32(len(t.Partitions)), Created: t.Created, Deleted: time.Now().UTC(), Creating: true,
 		}), 0)},
 		Else: []kv.Op{kv.Get(s.keys.topic(t.Name), "")},
 	})
@@ -152,7 +152,9 @@ func (s *Store) createLarge(ctx context.Context, t *Topic, create kv.Txn, puts [
 			return nil, err // what is written goes with the tombstone
 		}
 		for range part {
-			t.Partitions[n].ModRevision = resp.Revision
+			if n < len(t.Partitions) { // behind them come others, see RecoverTopic
+				t.Partitions[n].ModRevision = resp.Revision
+			}
 			n++
 		}
 	}

@@ -68,7 +68,7 @@ func (d decider) decide(p, to metadata.Partition) metadata.Partition {
 	}
 	to.ISR = d.inSync(to.ISR)
 	d.complete(&to)
-	if !d.elect(&to) && d.unclean != nil && d.unclean() {
+	if !d.elect(&to) && (restored(p) || d.unclean != nil && d.unclean()) {
 		d.electUnclean(&to)
 	}
 	// A replica that is none any more must not go on as a follower: its fetches
