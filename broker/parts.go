@@ -84,6 +84,7 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 		}
 		b.kv, b.addresses.Etcd = etcd.KV(), etcd.Endpoint()
 		parts.onStop("embedded etcd", etcd.Close)
+		parts.start(ctx, "embedded etcd's member", etcd.Wait)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 	meta, _ := b.dirs[0].Meta()
 	r := metadata.Registration{
 		ID: metadata.BrokerID(c.NodeID), Rack: c.Rack, Role: role(c), Listeners: listeners,
-		DirectoryID: meta.DirectoryID, Incarnation: uuid.NewString(), LeaseTTL: c.SessionTimeout,
+		DirectoryID: meta.DirectoryID, Incarnation: uuid.NewString(), LeaseTTL: c.LeaseTTL,
 	}
 	session, err := b.metadata.RegisterBroker(ctx, r)
 	if err != nil {
@@ -38,7 +38,10 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 	parts.onStop("registration", func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		return b.session.Load().Close(ctx)
+		if err := b.session.Load().Close(ctx); err != nil {
+			b.log.Warn("registration is left to its lease", "err", err) // etcd may be gone: no reason to fail a stop
+		}
+		return nil
 	})
 	parts.start(ctx, "registration", func(ctx context.Context) error { return b.stayRegistered(ctx, r) })
 	if r.Role == metadata.RoleReplay {
