@@ -24,7 +24,7 @@ func (f *fetch) lookAsFollower(i int, p *Partition, s *state) error {
 	if q.Offset < p.log.LocalLogStart() {
 		return ErrMovedToTier
 	}
-	if q.CurrentEpoch >= 0 && f.epochs[i] < 0 { // who does not say in which epoch it follows only reads
+	if f.epochs[i] < 0 {
 		told, err := p.fetched(f.req, q, time.Now())
 		if err != nil {
 			return err

@@ -45,7 +45,7 @@ func (f *peer) inTime(leaderEnd int64, now time.Time, lag time.Duration) bool {
 func (p *Partition) fetched(req *FetchRequest, q *FetchPartition, now time.Time) (told int64, err error) {
 	p.mu.Lock()
 	s, f := p.state.Load(), p.peers[req.Replica]
-	if q.CurrentEpoch != s.LeaderEpoch || f == nil || req.ReplicaEpoch > 0 && req.ReplicaEpoch < f.epoch {
+	if f == nil || checkEpoch(q.CurrentEpoch, s.LeaderEpoch) != nil || req.ReplicaEpoch > 0 && req.ReplicaEpoch < f.epoch {
 		// Who leads changed meanwhile, or this is of a former life of the follower.
 		p.mu.Unlock()
 		return 0, ErrNotLeader
