@@ -168,7 +168,7 @@ func (a *applier) apply(ctx context.Context, img *metadata.Image, todo map[metad
 	if brokers {
 		// A follower that died is not waited for any more, wherever it was.
 		for _, p := range next.byID {
-			if s := p.state.Load(); s.leading && len(s.ISR) < len(s.Replicas) {
+			if s := p.state.Load(); s.leading && len(s.Replicas) > 1 {
 				p.advance()
 			}
 		}

@@ -50,18 +50,36 @@ func (p *Partition) fetched(req *FetchRequest, q *FetchPartition, now time.Time)
 		p.mu.Unlock()
 		return 0, ErrNotLeader
 	}
+	deleted := q.LogStart > f.logStart
 	f.record(req, q, p.log.LogEnd(), now)
 	told = f.told
 	joins := p.pending == nil && !slices.Contains(s.ISR, req.Replica) && p.mayJoin(s, req.Replica, f)
 	committed := p.advanceLocked(s, now)
 	p.mu.Unlock()
-	if committed {
+	switch {
+	case committed:
 		p.committed()
+	case deleted:
+		p.moved.broadcast()
 	}
 	if joins {
 		p.m.isr.want(p)
 	}
 	return told, nil
+}
+
+// lowWatermark is the lowest start of the logs of all live replicas:
+// Partition.lowWatermarkIfLeader.
+func (p *Partition) lowWatermark() int64 {
+	low, img := p.log.LogStart(), p.m.o.Metadata.Image()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, f := range p.peers {
+		if _, live := img.Broker(id); live {
+			low = min(low, f.logStart)
+		}
+	}
+	return low
 }
 
 // tell notes the high watermark that a follower is told.

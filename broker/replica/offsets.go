@@ -240,3 +240,27 @@ func (m *Manager) DeleteRecords(tp metadata.TopicPartition, offset int64) (int64
 	m.retainSoon()
 	return p.log.LogStart(), nil
 }
+
+// WaitDeleted returns when every live replica's log starts at logStart or behind
+// it, so that no election brings back what [Manager.DeleteRecords] deleted;
+// ErrTimedOut when ctx ends before.
+func (m *Manager) WaitDeleted(ctx context.Context, tp metadata.TopicPartition, logStart int64) error {
+	p, err := m.Partition(tp)
+	if err != nil {
+		return err
+	}
+	for {
+		moved := p.moved.next()
+		if _, err := p.leaderState(-1); err != nil {
+			return err
+		}
+		if p.lowWatermark() >= logStart {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: replicas of %s to delete records below %d", ErrTimedOut, tp, logStart)
+		}
+	}
+}
