@@ -48,7 +48,8 @@ func (a *app) connect(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error)
 		kgo.SeedBrokers(seeds...),
 		kgo.ClientID("coldbrook"),
 		kgo.SoftwareNameAndVersion("coldbrook", safeVersion(readBuild().Version)),
-		kgo.DialTimeout(reachTimeout),
+		// A machine that is gone does not answer at all: time must be left for the others.
+		kgo.DialTimeout(max(time.Second, reachTimeout/time.Duration(len(seeds)+1))),
 		kgo.RetryTimeout(requestTimeout),
 		kgo.MetadataMinAge(100 * time.Millisecond),
 	}, opts...)...)

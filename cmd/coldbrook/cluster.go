@@ -346,11 +346,16 @@ func some[T any](all []T, most int, write func(T) string) string {
 // seconds. It belongs to one goroutine.
 type line struct {
 	a       *app
+	text    string
 	last    time.Time
 	visible bool
 }
 
-const lineEvery = 5 * time.Second
+// How often a line is written where it cannot be replaced: news, and what has been said already.
+const (
+	lineEvery  = 5 * time.Second
+	againEvery = time.Minute
+)
 
 // say shows the text, if it is time.
 func (l *line) say(text string) {
@@ -359,8 +364,8 @@ func (l *line) say(text string) {
 	case l.a.errTerminal:
 		l.visible = true
 		fmt.Fprint(l.a.err, "\r\x1b[K"+text)
-	case l.last.IsZero() || now.Sub(l.last) >= lineEvery:
-		l.last = now
+	case l.last.IsZero(), text != l.text && now.Sub(l.last) >= lineEvery, now.Sub(l.last) >= againEvery:
+		l.text, l.last = text, now
 		l.a.note("%s", text)
 	}
 }
