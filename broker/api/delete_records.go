@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -11,8 +10,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// deleteRecords is DeleteRecords (key 21), versions 0–2 (KIP-107). It is answered
-// when all live replicas have deleted, so that no election brings records back.
+// deleteRecords is DeleteRecords (key 21), versions 0–2 (KIP-107).
 func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DeleteRecordsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
@@ -38,18 +36,6 @@ func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMillis)*time.Millisecond)
-	defer cancel()
-	for i := range resp.Topics {
-		rt := &resp.Topics[i]
-		for j := range rt.Partitions {
-			rp := &rt.Partitions[j]
-			if rp.ErrorCode == 0 {
-				tp := metadata.TopicPartition{Topic: rt.Topic, Partition: rp.Partition}
-				rp.ErrorCode = codeOf(a.o.Replicas.WaitDeleted(ctx, tp, rp.LowWatermark))
-			}
-		}
 	}
 	return resp
 }
