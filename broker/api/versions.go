@@ -54,7 +54,7 @@ func versionTable() map[int16]entry {
 		{key: kmsg.ApiVersions, min: 0, max: 4, now: (*API).apiVersions},
 		{key: kmsg.CreateTopics, min: 2, max: 7, now: (*API).createTopics, decides: true},
 		{key: kmsg.DeleteTopics, min: 1, max: 6, now: (*API).deleteTopics, decides: true},
-		{key: kmsg.DeleteRecords, min: 0, max: 2, now: (*API).deleteRecords},
+		{key: kmsg.DeleteRecords, min: 0, max: 2, waits: (*API).deleteRecords},
 		{key: kmsg.InitProducerID, min: 0, max: 5, now: (*API).initProducerID, decides: true},
 		{key: kmsg.OffsetForLeaderEpoch, min: 2, max: 4, waits: (*API).offsetForLeaderEpoch},
 		{key: kmsg.DescribeConfigs, min: 1, max: 4, now: (*API).describeConfigs},
