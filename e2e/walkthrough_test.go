@@ -117,6 +117,9 @@ func TestWalkThroughOfACluster(t *testing.T) {
 		for _, name := range on {
 			w.run(name, s)
 		}
+		if strings.Contains(s.text, "-t history") {
+			w.untilReplayed(s)
+		}
 	}
 	out := w.out.String()
 	for want, times := range map[string]int{
@@ -300,6 +303,9 @@ func (w *walk) install(name, root, local string) {
 		}
 		// The operator has adapted the files. The store here has no certificate.
 		b = bytes.ReplaceAll(b, []byte("secure=true"), []byte("secure=false"))
+		if filepath.Ext(path) == ".properties" {
+			b = append(b, "log.retention.check.interval.ms=1000\n"...) // what takes minutes
+		}
 		to := filepath.Join(home, "deploy", strings.TrimPrefix(path, "../deploy/"))
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
@@ -351,13 +357,30 @@ func (w *walk) destroy(name string) {
 	w.must(os.Rename(m.root, fmt.Sprintf("%s-lost-%s", m.root, m.address)))
 }
 
+// untilReplayed reads history again until the replay broker has served some of it: local copies have to go
+// first.
+func (w *walk) untilReplayed(s step) {
+	w.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		out := w.run("broker-5", step{line: s.line, text: "curl -sf http://127.0.0.1:9644/metrics | grep ^coldbrook_remote_fetch_bytes_total || true"})
+		if strings.Contains(out, "coldbrook_remote_fetch_bytes_total") {
+			return
+		}
+		// The same records, from wherever they are.
+		if out := w.run(anyMachine, step{line: s.line, text: "kcat -b $COLDBROOK_BOOTSTRAP -X client.rack=a -C -t history -o beginning -e -q | wc -l"}); out != "1000000\n" {
+			w.t.Fatalf("a reader of 1000000 records found %s", out)
+		}
+	}
+	w.t.Fatal("the replay broker has served nothing")
+}
+
 // runs is how a block is run: what one exports is there in the next one on the same machine.
 const runs = `cd; [ ! -f .exports ] || . ./.exports; set -eu -o pipefail
 %s
 export -p > .exports`
 
 // run runs a block on a machine.
-func (w *walk) run(name string, s step) {
+func (w *walk) run(name string, s step) string {
 	w.t.Helper()
 	m := w.machines[name]
 	if m == nil {
@@ -373,4 +396,5 @@ func (w *walk) run(name string, s step) {
 	if err != nil {
 		w.t.Fatalf("%s:%d on %s: %v\n%s%s", walkthroughFile, s.line, name, err, s.text, tail(w.out.String(), 8<<10))
 	}
+	return string(out)
 }
