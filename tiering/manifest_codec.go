@@ -55,6 +55,11 @@ func sealJSON(format string, v any, limit int) ([]byte, CRC, error) {
 
 // openJSON checks the header and the checksum of b and decodes the rest into v. b is not changed or kept.
 func openJSON(format string, b []byte, limit int, v any) (CRC, error) {
+	return openObjects(format, b, limit, maxObjects, v)
+}
+
+// openObjects is openJSON of at most so many JSON objects.
+func openObjects(format string, b []byte, limit, objects int, v any) (CRC, error) {
 	if len(b) > limit {
 		return 0, fmt.Errorf("%s of %d bytes, want at most %d: %w", format, len(b), limit, ErrCorrupt)
 	}
@@ -80,7 +85,7 @@ func openJSON(format string, b []byte, limit int, v any) (CRC, error) {
 	if sum != want {
 		return 0, fmt.Errorf("%s: checksum %08x, want %08x: %w", format, sum, want, ErrCorrupt)
 	}
-	if n := bytes.Count(b, []byte{'{'}); n > maxObjects {
+	if n := bytes.Count(b, []byte{'{'}); n > objects {
 		return 0, fmt.Errorf("%s of %d objects: %w", format, n, ErrCorrupt)
 	}
 	// A field this version does not know would be lost by the next rewrite: refuse it.

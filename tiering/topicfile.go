@@ -20,6 +20,7 @@ type TopicFile struct {
 	Topic      string            `json:"topic"`
 	TopicID    metadata.TopicID  `json:"topic_id"`
 	Partitions int               `json:"partitions"`
+	Replicas   int               `json:"replicas,omitempty"` // of each partition
 	Created    time.Time         `json:"created"`
 	Configs    map[string]string `json:"configs,omitempty"` // overrides only
 }
@@ -30,7 +31,7 @@ func DecodeTopicFile(b []byte) (*TopicFile, error) {
 	if _, err := openJSON(topicFormat, b, maxTopicBytes, t); err != nil {
 		return nil, err
 	}
-	if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || t.Partitions < 0 {
+	if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || t.Partitions < 0 || t.Partitions > metadata.MaxPartitionsPerTopic || t.Replicas < 0 {
 		return nil, fmt.Errorf("topic.json of %q with %d partitions: %w", t.Topic, t.Partitions, ErrCorrupt)
 	}
 	return t, nil
@@ -89,9 +90,17 @@ func (m *Manager) describeTopic(id metadata.TopicID) ([]byte, error) {
 		return nil, fmt.Errorf("topic %v: %w", id, metadata.ErrUnknownTopic)
 	}
 	b, _, err := sealJSON(topicFormat, TopicFile{
-		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
+		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Replicas: replicasOf(t), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
 	}, maxTopicBytes)
 	return b, err
+}
+
+// replicasOf is how many replicas a partition is to have, whatever is being moved.
+func replicasOf(t *metadata.Topic) int {
+	if len(t.Partitions) == 0 {
+		return 0
+	}
+	return len(t.Partitions[0].Replicas) - len(t.Partitions[0].Removing)
 }
 
 // topicFile makes sure that topic.json exists before the first manifest of a topic is committed.

@@ -1,0 +1,251 @@
+package tiering
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+const (
+	clusterDir     = "cluster/"
+	snapshotFormat = "coldbrook.cluster.snapshot"
+	// maxSnapshotBytes bounds a snapshot: some 4,000,000 committed offsets.
+	maxSnapshotBytes = 256 << 20
+	// minObjectBytes is the least that a JSON object in a snapshot takes: {"p":0,"o":0}.
+	minObjectBytes = 13
+)
+
+// ClusterSnapshot is the contents of cluster/<sequence>.json: what a cluster is beside what topics' own objects
+// say. Times are Unix milliseconds where they are numbers.
+type ClusterSnapshot struct {
+	ClusterID string `json:"cluster_id"`
+	Sequence  int64  `json:"sequence"`
+	Created   int64  `json:"created"`
+	// Source is the snapshot that a restore made this one of: its groups' offsets are within what came back.
+	Source int64 `json:"source,omitempty"`
+
+	Brokers        []SnapshotBroker             `json:"brokers,omitempty"`
+	Topics         []SnapshotTopic              `json:"topics,omitempty"`  // by name
+	Deleted        []SnapshotTopic              `json:"deleted,omitempty"` // whose objects may still be there
+	BrokerConfigs  map[string]map[string]string `json:"broker_configs,omitempty"`
+	NextProducerID int64                        `json:"next_producer_id,omitempty"`
+	Groups         []SnapshotGroup              `json:"groups,omitempty"` // by name
+	Keys           map[string]json.RawMessage   `json:"keys,omitempty"`   // ACLs, credentials, quotas: as in etcd
+}
+
+// SnapshotBroker is a broker that holds partitions.
+type SnapshotBroker struct {
+	ID   metadata.BrokerID `json:"id"`
+	Rack string            `json:"rack,omitempty"`
+}
+
+// SnapshotTopic is a topic of a snapshot.
+type SnapshotTopic struct {
+	Topic      string              `json:"topic"`
+	TopicID    metadata.TopicID    `json:"topic_id"`
+	Created    time.Time           `json:"created"`
+	Configs    map[string]string   `json:"configs,omitempty"`
+	Deleted    *time.Time          `json:"deleted,omitempty"`
+	Partitions []SnapshotPartition `json:"partitions"`
+}
+
+// SnapshotPartition is a partition of a snapshot.
+type SnapshotPartition struct {
+	Replicas    []metadata.BrokerID `json:"replicas"`
+	LeaderEpoch int32               `json:"epoch"`
+	End         int64               `json:"end"` // high watermark, -1 unknown
+}
+
+// SnapshotGroup is a group's committed offsets.
+type SnapshotGroup struct {
+	Group  string               `json:"group"`
+	Topics []SnapshotGroupTopic `json:"topics,omitempty"` // by name
+}
+
+// SnapshotGroupTopic is a group's committed offsets of a topic.
+type SnapshotGroupTopic struct {
+	Topic      string           `json:"topic"`
+	Partitions []SnapshotOffset `json:"partitions"` // by number
+}
+
+// SnapshotOffset is one committed offset.
+type SnapshotOffset struct {
+	Partition   int32  `json:"p"`
+	Offset      int64  `json:"o"`
+	LeaderEpoch int32  `json:"e,omitempty"` // one more than the leader epoch; 0: unknown
+	Metadata    string `json:"m,omitempty"`
+}
+
+// Offsets counts the committed offsets.
+func (s *ClusterSnapshot) Offsets() int {
+	n := 0
+	for i := range s.Groups {
+		for _, t := range s.Groups[i].Topics {
+			n += len(t.Partitions)
+		}
+	}
+	return n
+}
+
+// SameState says whether both describe the same, whenever and under whatever name they were written.
+func (s *ClusterSnapshot) SameState(other *ClusterSnapshot) bool {
+	a, b := *s, *other
+	a.Sequence, a.Created, a.Source = 0, 0, 0
+	b.Sequence, b.Created, b.Source = 0, 0, 0
+	x, err1 := json.Marshal(&a)
+	y, err2 := json.Marshal(&b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+func (s *ClusterSnapshot) validate() error {
+	if s.ClusterID == "" || s.Sequence < 1 {
+		return fmt.Errorf("snapshot %d of cluster %q: %w", s.Sequence, s.ClusterID, ErrCorrupt)
+	}
+	for _, list := range [][]SnapshotTopic{s.Topics, s.Deleted} {
+		for i := range list {
+			t := &list[i]
+			if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || len(t.Partitions) > metadata.MaxPartitionsPerTopic {
+				return fmt.Errorf("snapshot %d: topic %q with %d partitions: %w", s.Sequence, t.Topic, len(t.Partitions), ErrCorrupt)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *ClusterSnapshot) encode() ([]byte, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	b, _, err := sealJSON(snapshotFormat, s, maxSnapshotBytes)
+	return b, err
+}
+
+// DecodeClusterSnapshot reads a cluster/<sequence>.json object.
+func DecodeClusterSnapshot(b []byte) (*ClusterSnapshot, error) {
+	s := new(ClusterSnapshot)
+	if _, err := openObjects(snapshotFormat, b, maxSnapshotBytes, len(b)/minObjectBytes+16, s); err != nil {
+		return nil, err
+	}
+	return s, s.validate()
+}
+
+// SnapshotKey is where a snapshot lies, below the cluster's prefix.
+func SnapshotKey(sequence int64) string {
+	return fmt.Sprintf("%s%020d%s", clusterDir, sequence, jsonSuffix)
+}
+
+func parseSnapshotKey(key string) (int64, bool) {
+	base, ok := strings.CutSuffix(strings.TrimPrefix(key, clusterDir), jsonSuffix)
+	n, err := strconv.ParseInt(base, 10, 64)
+	return n, ok && err == nil && len(base) == 20 && n > 0
+}
+
+// SnapshotInfo names a snapshot of a cluster.
+type SnapshotInfo struct {
+	Sequence int64
+	Bytes    int64
+	Modified time.Time
+}
+
+// Snapshots returns a cluster's snapshots, oldest first.
+func (b *Bucket) Snapshots(ctx context.Context, clusterID string) ([]SnapshotInfo, error) {
+	prefix := clusterID + "/"
+	var out []SnapshotInfo
+	for info, err := range b.store.List(ctx, prefix+clusterDir, "") {
+		if err != nil {
+			return nil, named("list", prefix+clusterDir, err)
+		}
+		if n, ok := parseSnapshotKey(info.Key[len(prefix):]); ok {
+			out = append(out, SnapshotInfo{Sequence: n, Bytes: info.Size, Modified: info.Modified})
+		}
+	}
+	return out, nil
+}
+
+// Snapshot reads one snapshot.
+func (b *Bucket) Snapshot(ctx context.Context, clusterID, key string) (*ClusterSnapshot, error) {
+	body, err := b.read(ctx, clusterID+"/"+key, maxSnapshotBytes)
+	if err != nil {
+		return nil, err
+	}
+	s, err := DecodeClusterSnapshot(body)
+	if err == nil && (s.ClusterID != clusterID || SnapshotKey(s.Sequence) != key) {
+		err = fmt.Errorf("it is snapshot %d of cluster %s: %w", s.Sequence, s.ClusterID, ErrCorrupt)
+	}
+	if err != nil {
+		return nil, &ObjectError{Op: "read snapshot", Object: clusterID + "/" + key, Err: err}
+	}
+	return s, nil
+}
+
+// NewestSnapshot returns the newest snapshot that can be read, nil if there is none, and what is wrong with newer ones.
+func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*ClusterSnapshot, []error, error) {
+	list, err := b.Snapshots(ctx, clusterID)
+	if err != nil {
+		return nil, nil, err
+	}
+	var bad []error
+	for _, info := range slices.Backward(list) {
+		s, err := b.Snapshot(ctx, clusterID, SnapshotKey(info.Sequence))
+		switch {
+		case err == nil:
+			return s, bad, nil
+		case !unusable(err):
+			return nil, bad, err
+		}
+		bad = append(bad, err)
+	}
+	return nil, bad, nil
+}
+
+// PutSnapshot writes s under the next free sequence after its own, which it changes. An existing one is never replaced.
+func (b *Bucket) PutSnapshot(ctx context.Context, s *ClusterSnapshot) error {
+	for range maxRenames {
+		s.Sequence++
+		body, err := s.encode()
+		if err != nil {
+			return err
+		}
+		key := s.ClusterID + "/" + SnapshotKey(s.Sequence)
+		_, err = b.store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+		if !errors.Is(err, object.ErrExists) {
+			return named("write", key, err)
+		}
+		list, err := b.Snapshots(ctx, s.ClusterID)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			s.Sequence = max(s.Sequence, list[len(list)-1].Sequence)
+		}
+	}
+	return fmt.Errorf("no free name for a snapshot of cluster %s", s.ClusterID)
+}
+
+// PruneSnapshots deletes the snapshots before the last keep ones that are older than the grace period; except is the
+// key of one that stays.
+func (b *Bucket) PruneSnapshots(ctx context.Context, clusterID string, keep int, grace time.Duration, now time.Time, except string) error {
+	list, err := b.Snapshots(ctx, clusterID)
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, info := range list[:max(0, len(list)-keep)] {
+		if key := SnapshotKey(info.Sequence); key != except && now.Sub(info.Modified) > grace {
+			keys = append(keys, clusterID+"/"+key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return named("delete", keys[0], b.store.Delete(ctx, keys...))
+}

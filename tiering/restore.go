@@ -1,0 +1,302 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// Bucket reads what clusters have left in an object store. It needs neither etcd nor a broker.
+type Bucket struct {
+	store object.Store
+	log   *slog.Logger
+}
+
+// NewBucket makes a Bucket of a store, which the caller closes. The logger may be nil.
+func NewBucket(store object.Store, log *slog.Logger) *Bucket {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Bucket{store: store, log: log}
+}
+
+// BucketTopic is a topic as its own objects tell it.
+type BucketTopic struct {
+	TopicFile
+	Modified time.Time // when topic.json was written
+	// Partitions has a root for each partition that has a readable one.
+	Roots map[int32]BucketRoot
+	// Problems say what could not be read.
+	Problems []error
+}
+
+// BucketRoot is the head of a partition's newest readable manifest.
+type BucketRoot struct {
+	*Root
+	Key string // below the cluster's prefix
+}
+
+// Pointer is what etcd had for this root.
+func (r BucketRoot) Pointer() metadata.RemotePointer {
+	return metadata.RemotePointer{
+		Manifest: r.Key, Sequence: r.Sequence, LeaderEpoch: r.LeaderEpoch, StartOffset: r.StartOffset, EndOffset: r.EndOffset,
+	}
+}
+
+// NewestTimestamp is the highest timestamp of all records, -1 for none.
+func (r *Root) NewestTimestamp() int64 {
+	newest := int64(-1)
+	for i := range r.Refs {
+		newest = max(newest, r.Refs[i].MaxTimestamp)
+	}
+	for i := range r.Tail {
+		newest = max(newest, r.Tail[i].MaxTimestamp)
+	}
+	return newest
+}
+
+// bucketReads is how many topics are looked at at a time.
+const bucketReads = 16
+
+// unusable says that an object is not there, is not what it should be, or is of a newer version: another one may do.
+// Anything else is the store's fault and may pass.
+func unusable(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMissing) || errors.Is(err, ErrVersion)
+}
+
+func (b *Bucket) read(ctx context.Context, key string, limit int64) ([]byte, error) {
+	body, err := object.ReadAll(ctx, b.store, key, limit)
+	return body, named("read", key, err)
+}
+
+// folders yields the names directly below a prefix that ends with a slash, those of folders without theirs. It asks
+// one LIST for each, so that it need not go through all that is in them.
+func (b *Bucket) folders(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		after := ""
+		for {
+			name := ""
+			for info, err := range b.store.List(ctx, prefix, after) {
+				if err != nil {
+					yield("", named("list", prefix, err))
+					return
+				}
+				name = info.Key[len(prefix):]
+				break
+			}
+			if name == "" {
+				return
+			}
+			folder, _, is := strings.Cut(name, "/")
+			if !yield(folder, nil) {
+				return
+			}
+			if after = prefix + folder; is {
+				after += "0" // the byte after the slash: behind all that is in the folder
+			}
+		}
+	}
+}
+
+// Clusters returns the ids of the clusters that have something in the bucket.
+func (b *Bucket) Clusters(ctx context.Context) ([]string, error) {
+	var out []string
+	for id, err := range b.folders(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range []string{clusterDir, topicsDir} {
+			any, err := b.any(ctx, id+"/"+dir)
+			if err != nil {
+				return nil, err
+			}
+			if any {
+				out = append(out, id)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+func (b *Bucket) any(ctx context.Context, prefix string) (bool, error) {
+	for _, err := range b.store.List(ctx, prefix, "") {
+		return err == nil, named("list", prefix, err)
+	}
+	return false, nil
+}
+
+// Topics returns the topics of a cluster that have objects, by name and id, deleted ones whose objects are still
+// there too: only a snapshot knows them.
+func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, error) {
+	var mu sync.Mutex
+	var out []BucketTopic
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(bucketReads)
+	for folder, err := range b.folders(ctx, clusterID+"/"+topicsDir) {
+		if err != nil {
+			return nil, errors.Join(err, g.Wait())
+		}
+		g.Go(func() error {
+			t, err := b.topic(gctx, clusterID, folder)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out = append(out, t)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(out, func(x, y BucketTopic) int {
+		if c := strings.Compare(x.Topic, y.Topic); c != 0 {
+			return c
+		}
+		return x.TopicID.Compare(y.TopicID)
+	})
+	return out, nil
+}
+
+// TopicsNamed returns those of a name.
+func (b *Bucket) TopicsNamed(ctx context.Context, clusterID, name string) ([]BucketTopic, error) {
+	var out []BucketTopic
+	dir := clusterID + "/" + topicsDir
+	for info, err := range b.folders(ctx, dir) {
+		if err != nil {
+			return nil, err
+		}
+		if n, _, ok := parseTopicFolder(info); !ok || n != name {
+			continue
+		}
+		t, err := b.topic(ctx, clusterID, info)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// parseTopicFolder reads "<topic>.<id>".
+func parseTopicFolder(folder string) (string, metadata.TopicID, bool) {
+	dot := strings.LastIndexByte(folder, '.')
+	if dot < 0 {
+		return "", metadata.TopicID{}, false
+	}
+	id, err := metadata.ParseTopicID(folder[dot+1:])
+	return folder[:dot], id, err == nil && metadata.ValidTopicName(folder[:dot]) == nil
+}
+
+// topic reads topic.json and the roots. What is unreadable is one of its problems.
+func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (BucketTopic, error) {
+	t := BucketTopic{Roots: map[int32]BucketRoot{}}
+	prefix := clusterID + "/"
+	dir := topicsDir + folder + "/"
+	name, id, ok := parseTopicFolder(folder)
+	if !ok {
+		t.Problems = append(t.Problems, &ObjectError{Op: "read topic", Object: prefix + dir, Err: errors.New("not a topic's folder")})
+		return t, nil
+	}
+	t.Topic, t.TopicID = name, id
+	if err := b.topicFile(ctx, prefix, dir, &t); err != nil {
+		return t, err
+	}
+	for number, err := range b.folders(ctx, prefix+dir) {
+		if err != nil {
+			return t, err
+		}
+		n, err := strconv.ParseInt(number, 10, 32)
+		if err != nil || n < 0 || n >= metadata.MaxPartitionsPerTopic {
+			continue // topic.json, or foreign
+		}
+		root, bad, err := b.newestRoot(ctx, prefix, dir+number+"/"+manifestDir, metadata.TopicIDPartition{Topic: id, Partition: int32(n)})
+		if err != nil {
+			return t, err
+		}
+		t.Problems = append(t.Problems, bad...)
+		if root.Root != nil {
+			t.Roots[int32(n)] = root
+			t.Partitions = max(t.Partitions, int(n)+1)
+		}
+	}
+	return t, nil
+}
+
+func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *BucketTopic) error {
+	key := prefix + dir + "topic.json"
+	info, err := b.store.Head(ctx, key)
+	var body []byte
+	if err == nil {
+		t.Modified = info.Modified
+		body, err = b.read(ctx, key, maxTopicBytes)
+	}
+	err = named("read", key, err)
+	if err == nil {
+		var f *TopicFile
+		if f, err = DecodeTopicFile(body); err == nil && (f.Topic != t.Topic || f.TopicID != t.TopicID) {
+			err = fmt.Errorf("it is of topic %s with id %s: %w", f.Topic, f.TopicID, ErrCorrupt)
+		}
+		if err == nil {
+			t.TopicFile = *f
+			return nil
+		}
+		err = &ObjectError{Op: "read topic", Object: key, Err: err}
+	}
+	if !unusable(err) {
+		return err
+	}
+	t.Problems = append(t.Problems, err)
+	return nil
+}
+
+// newestRoot returns the root of the highest leader epoch and, of that, of the highest sequence, that can be read,
+// and what is wrong with newer ones. Names sort that way; leaves come behind roots.
+func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadata.TopicIDPartition) (BucketRoot, []error, error) {
+	var keys []string
+	for info, err := range b.store.List(ctx, prefix+dir, "") {
+		if err != nil {
+			return BucketRoot{}, nil, named("list", prefix+dir, err)
+		}
+		if base := path.Base(info.Key); strings.HasPrefix(base, "leaf-") {
+			break
+		} else if _, _, ok := parseRootName(base); ok {
+			keys = append(keys, info.Key[len(prefix):])
+		}
+	}
+	var bad []error
+	for _, key := range slices.Backward(keys) {
+		body, err := b.read(ctx, prefix+key, maxRootBytes)
+		if err == nil {
+			var r *Root
+			if r, err = DecodeRoot(body); err == nil && (r.TopicID != tip.Topic || r.Partition != tip.Partition || path.Base(key) != rootName(r.LeaderEpoch, r.Sequence)+jsonSuffix) {
+				err = fmt.Errorf("it is root %d of epoch %d of %v-%d: %w", r.Sequence, r.LeaderEpoch, r.TopicID, r.Partition, ErrCorrupt)
+			}
+			if err == nil {
+				return BucketRoot{Root: r, Key: key}, bad, nil
+			}
+			err = &ObjectError{Op: "read manifest", Object: prefix + key, Err: err}
+		}
+		if !unusable(err) {
+			return BucketRoot{}, bad, err
+		}
+		b.log.Warn("manifest unreadable, taking the one before it", "object", prefix+key, "err", err)
+		bad = append(bad, err)
+	}
+	return BucketRoot{}, bad, nil
+}
