@@ -20,7 +20,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,10 +91,6 @@ type Broker struct {
 	session    atomic.Pointer[metadata.Session] // the registration in force
 	addresses  Addresses
 	ready      atomic.Bool
-
-	deletedMu   sync.Mutex
-	deleted     []group.DeletedTopic // whose offsets must go
-	deletedWake chan struct{}
 }
 
 // New checks the options; it opens nothing.
@@ -120,7 +115,7 @@ func New(o Options) (*Broker, error) {
 	if o.Meter == nil {
 		o.Meter = func(pkg string) metric.Meter { return noopmetric.NewMeterProvider().Meter(pkg) }
 	}
-	b := &Broker{o: o, log: o.Logger, deletedWake: make(chan struct{}, 1)}
+	b := &Broker{o: o, log: o.Logger}
 	b.settings.Store(o.Settings)
 	return b, nil
 }

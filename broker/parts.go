@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -254,7 +256,10 @@ func (b *Broker) openGroups(ctx context.Context, parts *layers) error {
 	cfg.CommitTimeout, cfg.LoadBytes = g.OffsetsCommitTimeout, g.OffsetsLoadBytes
 	var err error
 	b.groups, err = group.New(group.Options{
-		Log:    topicLog{topic: group.Topic, replicas: func() *replica.Manager { return b.replicas }, session: b.session.Load},
+		Log: importingLog{
+			topicLog: topicLog{topic: group.Topic, replicas: func() *replica.Manager { return b.replicas }, session: b.session.Load},
+			metadata: b.metadata, snapshot: newRestoredSnapshot(b.bucket), now: time.Now,
+		},
 		Config: cfg,
 		Partitions: func() int32 {
 			t, ok := b.metadata.Image().Topic(group.Topic)
@@ -293,7 +298,6 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 			return topicConfig(b.settings.Load(), overrides)
 		},
 		OnLeadership:      b.leadership,
-		OnDeleted:         b.topicsDeleted,
 		RetentionInterval: c.RetentionCheckInterval,
 		RemoteWait:        c.Remote.FetchMaxWait,
 		Session:           b.session.Load,
@@ -336,39 +340,40 @@ func (b *Broker) leadership(p *replica.Partition, leading bool) {
 	}
 }
 
-// topicsDeleted queues topics whose offsets must go; see forgetOffsets.
-func (b *Broker) topicsDeleted(topics []metadata.Topic) {
-	b.deletedMu.Lock()
-	for _, t := range topics {
-		b.deleted = append(b.deleted, group.DeletedTopic{Name: t.Name, ID: t.ID})
-	}
-	b.deletedMu.Unlock()
-	select {
-	case b.deletedWake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// forgetOffsets deletes the committed offsets of deleted topics. What fails is
-// tried again with the next topic; offsets expire in any case.
+// forgetOffsets deletes the committed offsets of topics that are deleted, in
+// the groups this broker coordinates. What fails is tried again with the next
+// change; offsets expire in any case.
 func (b *Broker) forgetOffsets(ctx context.Context) error {
-	for {
+	changed, stop := b.metadata.Watch()
+	defer stop()
+	var deleted []group.DeletedTopic
+	for img := b.metadata.Image(); ; {
 		select {
-		case <-b.deletedWake:
+		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
-		b.deletedMu.Lock()
-		topics := b.deleted
-		b.deleted = nil
-		b.deletedMu.Unlock()
-		if err := b.groups.OnTopicsDeleted(ctx, topics); err != nil && ctx.Err() == nil {
-			b.log.Warn("delete offsets of deleted topics", "err", err)
-			b.deletedMu.Lock()
-			b.deleted = append(topics, b.deleted...)
-			b.deletedMu.Unlock()
+		last := img
+		img = b.metadata.Image()
+		for c := range img.ChangedTopics(last) {
+			// A topic that is gone without a trace was lost, not deleted.
+			if c.New == nil && buried(img, c.ID) {
+				deleted = append(deleted, group.DeletedTopic{Name: c.Old.Name, ID: c.ID})
+			}
 		}
+		if len(deleted) == 0 {
+			continue
+		}
+		if err := b.groups.OnTopicsDeleted(ctx, deleted); err != nil && ctx.Err() == nil {
+			b.log.Warn("delete offsets of deleted topics", "err", err)
+			continue
+		}
+		deleted = nil
 	}
+}
+
+func buried(img *metadata.Image, id metadata.TopicID) bool {
+	return slices.ContainsFunc(img.Tombstones(), func(t metadata.Tombstone) bool { return t.Topic.ID == id && !t.Creating })
 }
 
 // newAPI is the Kafka protocol over the parts.
