@@ -20,8 +20,9 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
 		return err
 	}
-	if man.root == nil {
-		return nil
+	man, err = m.collectOrphans(ctx, p, l, man)
+	if err != nil || man.root == nil {
+		return err
 	}
 	done, failed := m.collect(ctx, l, man, now)
 	e := editOf(man.root, man.load, now, m.o.Grace)

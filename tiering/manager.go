@@ -37,6 +37,11 @@ type Options struct {
 	Poll     time.Duration // how often sealed segments are looked for; default 500 ms
 	Grace    time.Duration // how long objects outlive the manifest that named them; default 10 min
 	Stall    time.Duration // an upload without progress for this long is given up; default 60 s
+	// Sweep is how often orphans are looked for: remote.gc.interval.ms; default 6 h, < 0 = never.
+	Sweep time.Duration
+	// Collector says whether this broker looks at what nobody leads: partitions without a leader, folders of topics
+	// that are gone. The controller's does. nil: it does not.
+	Collector func() bool
 	// RetryMin and RetryMax bound the pause after a failure, which doubles; defaults 500 ms and 30 s.
 	RetryMin, RetryMax time.Duration
 
@@ -96,6 +101,12 @@ func (o *Options) check() error {
 	if o.Uploads <= 0 {
 		o.Uploads = 10
 	}
+	if o.Sweep == 0 {
+		o.Sweep = defaultSweep
+	}
+	if o.Collector == nil {
+		o.Collector = func() bool { return false }
+	}
 	return nil
 }
 
@@ -113,6 +124,7 @@ type Manager struct {
 	copyRate   *rate.Limiter // nil = unlimited
 	fetchRate  *rate.Limiter
 	topics     topicFiles
+	gc         gcState
 	wake       chan struct{} // 1-buffered: the scheduler should look again
 
 	mu         sync.Mutex
@@ -130,7 +142,7 @@ func New(o Options) (*Manager, error) {
 		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
 	m.memo = newMemo(o.MetaBytes, m.tasks)
-	if err := m.newMetrics(o.Meter); err != nil {
+	if err := errors.Join(m.newMetrics(o.Meter), m.gc.init(o.Meter)); err != nil {
 		return nil, err
 	}
 	return m, nil

@@ -35,11 +35,13 @@ type leadership struct {
 	epoch int32
 	topic string
 
-	// The next four are guarded by partition.mu.
+	// The next five are guarded by partition.mu.
 	loaded bool      // the pointer was read under this leadership
 	fenced bool      // another leader was elected
 	end    int64     // of the manifest
 	keepAt time.Time // next housekeeping
+	// What the collector found for this leader to delete, nil for nothing.
+	orphans *handover
 
 	tried int64   // highest sequence a root was PUT under
 	swept int64   // former roots listed with a time up to this one are deleted

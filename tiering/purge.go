@@ -8,14 +8,22 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// Purge deletes a deleted topic from the bucket once the grace period since its deletion has passed: all objects
-// below the topic's folder, found by LIST, and then the partitions' pointers, so that a crash in between leaves
-// the tombstone to call it again. It needs no leader. done is false while it must be called later.
+// Purge deletes a deleted topic from the bucket once the grace period since its deletion has passed: topic.json, all
+// objects below the topic's folder, found by LIST, and then the partitions' pointers, so that a crash in between
+// leaves the tombstone to call it again. From its first deletion on the tombstone says that the topic cannot come
+// back; a folder without topic.json says so to who has the bucket alone, and to the collector of orphans. It needs
+// no leader. done is false while it must be called later.
 func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, err error) {
 	if time.Since(t.Deleted) < m.o.Grace {
 		return false, nil
 	}
+	if err := m.o.Metadata.BeginPurge(ctx, t); err != nil {
+		return false, err
+	}
 	dir := topicDir(t.Topic.Name, t.Topic.ID)
+	if err := m.remove(ctx, []string{dir + "topic.json"}); err != nil {
+		return false, err
+	}
 	n, err := m.removeBelow(ctx, dir)
 	if err != nil {
 		return false, err
