@@ -59,6 +59,7 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 		return err
 	}
 	parts.start(ctx, "controller", ctl.Run)
+	parts.start(ctx, "cluster snapshots", b.snapshotCluster)
 	return b.awaitLeadership(ctx)
 }
 

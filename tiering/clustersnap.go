@@ -249,3 +249,14 @@ func (b *Bucket) PruneSnapshots(ctx context.Context, clusterID string, keep int,
 	}
 	return named("delete", keys[0], b.store.Delete(ctx, keys...))
 }
+
+// SetBrokerConfig adds what was set for one broker, or with an empty id for all.
+func (s *ClusterSnapshot) SetBrokerConfig(id string, values map[string]string) {
+	if len(values) == 0 {
+		return
+	}
+	if s.BrokerConfigs == nil {
+		s.BrokerConfigs = map[string]map[string]string{}
+	}
+	s.BrokerConfigs[id] = values
+}

@@ -85,6 +85,7 @@ type Broker struct {
 	QuotaWindows        int
 	QuotaWindow         time.Duration
 	MetricsTopicEnabled bool
+	SnapshotInterval    time.Duration
 }
 
 // Group is what group coordinators are configured with.
@@ -170,6 +171,7 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		QuotaWindows:        int(r.int("quota.window.num")),
 		QuotaWindow:         time.Duration(r.int("quota.window.size.seconds")) * time.Second,
 		MetricsTopicEnabled: r.flag("metrics.topic.enable"),
+		SnapshotInterval:    r.ms("cluster.snapshot.interval.ms"),
 	}
 	if b.RequestMemoryBytes >= 0 {
 		b.RequestMemoryBytes = max(b.RequestMemoryBytes, int64(b.RequestMaxBytes))

@@ -213,6 +213,8 @@ var remoteDefs = []Def{
 		Doc: "Default of the topics' remote.copy.max.age.ms. An hour."},
 	{Name: "remote.delete.grace.ms", Type: Long, Default: "86400000", Unit: Milliseconds, Own: true, Valid: atLeast(0),
 		Doc: "How long an object stays in the store after nothing refers to it any more.."},
+	{Name: "cluster.snapshot.interval.ms", Type: Long, Default: "60000", Unit: Milliseconds, Own: true, Valid: atLeast(100),
+		Doc: "How often the controller writes what manifests do not say into the store: offsets of groups, configurations, ends of logs. Topics are written within seconds."},
 	{Name: "remote.cache.bytes", Type: Long, Default: "134217728", Unit: Bytes, Own: true, Valid: atLeast(8 << 20),
 		Doc: "How much memory may hold pieces of objects for readers of old data, reads under way included."},
 	{Name: "remote.read.ahead.bytes", Type: Long, Default: "67108864", Unit: Bytes, Own: true, Valid: atLeast(0),
