@@ -38,7 +38,9 @@ var canLink = sync.OnceValue(cluster.CanLink)
 // startCluster starts three brokers and a MinIO behind them.
 func startCluster(t *testing.T, v variant) (*cluster.Cluster, scenario.Store) {
 	t.Helper()
-	o := cluster.ClusterOptions{Kind: v.kind, Embedded: v.embedded, Dir: t.TempDir(), Settings: scenario.Settings()}
+	settings := scenario.Settings()
+	settings["replica.lag.time.max.ms"] = "6000" // it is as long that a link may be cut unnoticed
+	o := cluster.ClusterOptions{Kind: v.kind, Embedded: v.embedded, Dir: t.TempDir(), Settings: settings}
 	var store scenario.Store
 	if v.kind == cluster.Container {
 		store = inNetworks(t, &o)

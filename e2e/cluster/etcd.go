@@ -57,9 +57,11 @@ func (e *Etcd) Start(ctx context.Context) error {
 	return errors.Join(fmt.Errorf("etcd: %w", err), e.Stop())
 }
 
-// Stop takes it away.
+// Stop takes it away at once: asked to end, it would stop renewing leases first
+// and still expire them.
 func (e *Etcd) Stop() error {
 	if e.run != nil {
+		e.run.Server.HardStop()
 		e.run.Close()
 		e.run = nil
 	}

@@ -93,6 +93,7 @@ const progressWithin = 45 * time.Second
 // rounds does something again and again, and waits each time until all is well.
 func (x Chaos) rounds(ctx context.Context, t testing.TB, what string, do func(round int)) {
 	t.Helper()
+	x.Load.brutal.Store(true)
 	for n := range x.Rounds {
 		began := time.Now()
 		x.Load.LongestGap()

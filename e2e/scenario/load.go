@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ type Load struct {
 	leave                context.CancelFunc // of the group
 	producing, consuming sync.WaitGroup
 
+	// brutal allows members to find their coordinator gone without a word.
+	brutal   atomic.Bool
 	finished bool // what clients were told is reported
 
 	mu     sync.Mutex
@@ -226,7 +229,12 @@ func (l *Load) consume(ctx context.Context) {
 	for ctx.Err() == nil {
 		fetches := cl.PollFetches(ctx)
 		fetches.EachError(func(topic string, n int32, err error) {
-			if ctx.Err() == nil {
+			var session *kgo.ErrGroupSession
+			switch {
+			case ctx.Err() != nil:
+			case l.brutal.Load() && errors.As(err, &session):
+				// A note that the client will join again: it met a broker that is not there.
+			default:
 				l.fail("fetch %s-%d: %v", topic, n, err)
 			}
 		})
