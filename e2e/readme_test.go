@@ -89,6 +89,8 @@ func TestREADMECommands(t *testing.T) {
 	kafka, http := freeAddress(t), freeAddress(t)
 	// What a reader has to replace too, and the ports, which may be taken.
 	real := strings.NewReplacer("127.0.0.1:9092", kafka, "127.0.0.1:9644", http,
+		"127.0.0.1:9093", freeAddress(t), "127.0.0.1:9645", freeAddress(t), "127.0.0.1:9094", freeAddress(t), "127.0.0.1:9646", freeAddress(t),
+		"127.0.0.1:2380", freePair(t), "127.0.0.1:2480", freePair(t), "127.0.0.1:2580", freePair(t),
 		"127.0.0.1:9000", strings.TrimPrefix(store.Endpoint, "http://"),
 		"minio-user", store.AccessKey, "minio-password", store.SecretKey, "aws-key", store.AccessKey, "aws-secret", store.SecretKey,
 		"region=eu-central-1", "region="+store.Region+"&endpoint="+store.Endpoint, "https://s3.example.com", store.Endpoint)
@@ -110,6 +112,9 @@ func TestREADMECommands(t *testing.T) {
 		"coldbrook_remote_", // metrics
 		"\n1000000\n",       // the last record, after its segments were uploaded
 		"broker.properties is good",
+		"3 live of 3 registered", // a cluster
+		"elected ",               // its leaders
+		"moved 1 partition in ",  // its partitions
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the commands did not print %q", want)
@@ -121,24 +126,31 @@ func TestREADMECommands(t *testing.T) {
 }
 
 // shellPreamble runs `coldbrook serve` in the background, as the reader does in another terminal,
-// and ends the one before it.
+// and ends those before it, unless it is a cluster's, which wait for each other.
 const shellPreamble = `set -eu -o pipefail
-broker=
+brokers=
+members=
 at() { echo "at README.md:$1"; }
-end_broker() {
-	[ -n "$broker" ] || return 0
-	kill -INT $broker
-	wait $broker || { cat serve.log; exit 1; }
-	broker=
+end_brokers() {
+	[ -z "$brokers" ] || kill -INT $brokers
+	for broker in $brokers; do
+		wait $broker || { cat serve.*.log; brokers=; exit 1; }
+	done
+	brokers= members=
+	rm -f serve.*.log
 }
-trap end_broker EXIT
+trap end_brokers EXIT
 coldbrook() {
 	[ "$1" = serve ] || { command coldbrook "$@"; return; }
-	end_broker
-	command coldbrook "$@" > serve.log 2>&1 &
-	broker=$!
+	case " $* " in
+	*" --etcd-peers "*) [ -n "$members" ] || end_brokers; members=1 ;;
+	*) end_brokers ;;
+	esac
+	command coldbrook "$@" > serve.$RANDOM.log 2>&1 &
+	brokers="$brokers $!"
+	[ -z "$members" ] || return 0
 	until command coldbrook topic list > /dev/null 2>&1; do
-		kill -0 $broker 2> /dev/null || { cat serve.log; broker=; exit 1; }
+		kill -0 $brokers 2> /dev/null || { cat serve.*.log; brokers=; exit 1; }
 	done
 }
 `
@@ -204,6 +216,25 @@ func freeAddress(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return l.Addr().String()
+}
+
+// freePair is a free address whose port has a free neighbour below, for an etcd member's clients.
+func freePair(t *testing.T) string {
+	t.Helper()
+	for {
+		at := freeAddress(t)
+		i := strings.LastIndexByte(at, ':') + 1
+		port, err := strconv.Atoi(at[i:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l, err := net.Listen("tcp", at[:i]+strconv.Itoa(port-1)); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return at
+		}
+	}
 }
 
 // What no test can run must at least exist: make targets, files of the tree, commands and flags.
