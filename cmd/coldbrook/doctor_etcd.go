@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func (d *doctor) etcd(ctx context.Context) []finding {
 	case !e.Embedded:
 	case d.node != nil && len(e.AdvertiseClients) > 0:
 		o.Endpoints = e.AdvertiseClients
-	case d.node != nil:
+	case d.node != nil && there(kv.SocketEndpoint(e.DataDir)):
 		o.Endpoints, o.TLS = []string{kv.SocketEndpoint(e.DataDir)}, nil
 	case len(e.Peers) > 0:
 		return d.etcdPeers(ctx)
@@ -45,6 +46,13 @@ func (d *doctor) etcd(ctx context.Context) []finding {
 		return []finding{bad(etcdCheck, "see --etcd and the etcd.* settings", "%v", err)}
 	}
 	return etcdFindings(h)
+}
+
+// there says whether the socket of an embedded etcd exists: the broker that runs may be one of another
+// data directory.
+func there(socket string) bool {
+	_, err := os.Stat(strings.TrimPrefix(socket, "unix://"))
+	return err == nil
 }
 
 // etcdFindings judges what etcd says of itself.
