@@ -21,6 +21,23 @@ type PartitionChange struct {
 	Joins map[BrokerID]int64
 }
 
+// Partition reads a partition's state from the store, not from the image.
+func (s *Store) Partition(ctx context.Context, tip TopicIDPartition) (Partition, bool, error) {
+	resp, err := s.kv.Range(ctx, kv.RangeRequest{Key: s.keys.partition(tip)})
+	if err != nil {
+		return Partition{}, false, fmt.Errorf("read partition %s: %w", tip, err)
+	}
+	if len(resp.KVs) == 0 {
+		return Partition{}, false, nil
+	}
+	p, err := decode[Partition](kv.Event{KV: resp.KVs[0]})
+	if err != nil {
+		return Partition{}, false, fmt.Errorf("read partition %s: %w", tip, err)
+	}
+	p.ModRevision = resp.KVs[0].ModRevision
+	return p, true, nil
+}
+
 // AlterPartitions makes the changes, many in one transaction, each only if its
 // partition is as it was in From. The result has an error per change, nil where
 // it was made or changes nothing: ErrConflict if the partition had changed or a

@@ -38,6 +38,7 @@ type bench struct {
 
 	// the disk's syncs: held back by so long, or failing
 	syncDelay atomic.Int64
+	kvHook    atomic.Pointer[kv.Hook] // what happens between the broker and etcd
 
 	*run
 }
@@ -93,7 +94,12 @@ func (b *bench) open() {
 	r := &run{}
 	b.run = r
 	var err error
-	r.md, err = metadata.Open(ctx, metadata.Options{KV: b.kv.Client(nil)})
+	r.md, err = metadata.Open(ctx, metadata.Options{KV: b.kv.Client(func(ctx context.Context, c kv.Call) error {
+		if hook := b.kvHook.Load(); hook != nil {
+			return (*hook)(ctx, c)
+		}
+		return nil
+	})})
 	b.must(err)
 	fs := vfs.WithFaults(b.disk, func(op vfs.Op) error {
 		if wait := b.syncDelay.Load(); wait > 0 && op.Kind == vfs.OpSync {

@@ -209,7 +209,8 @@ func (p *Partition) trackLocked(s *state, sameEpoch bool) {
 // shows a later state it may have been made.
 type pendingChange struct {
 	metadata.PartitionChange
-	made bool // so says the store; the Image is on its way
+	made    bool // so says the store; the Image is on its way
+	unknown bool // an attempt had no answer: it may have been made, and undone since
 }
 
 // propose returns the change that the leader wants: the one it asked for and had

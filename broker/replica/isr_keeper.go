@@ -127,7 +127,7 @@ func (m *Manager) alterISR(ctx context.Context, due map[*Partition]struct{}) (le
 	failed := 0
 	for i, err := range m.o.Metadata.AlterPartitions(attempt, changes) {
 		p, c := ps[i], &changes[i]
-		p.altered(c, err, time.Now())
+		p.altered(c, m.decided(attempt, p, c, err), time.Now())
 		switch {
 		case err == nil:
 			m.noteISR(ctx, p, c)
@@ -145,6 +145,32 @@ func (m *Manager) alterISR(ctx context.Context, due map[*Partition]struct{}) (le
 	return left
 }
 
+// errUndecided means that a conflict does not say whether a change was made: an
+// attempt before it had no answer. Until the Image shows a later state the larger
+// set of replicas counts, for one of them may lead.
+var errUndecided = errors.New("the change may have been made")
+
+// decided is err, or errUndecided where a conflict says too little: if an earlier
+// attempt had no answer, only a partition that is as it was shows that it was not
+// made (a follower that was to join has another registration).
+func (m *Manager) decided(ctx context.Context, p *Partition, c *metadata.PartitionChange, err error) error {
+	if !errors.Is(err, metadata.ErrConflict) || !p.unanswered(c) {
+		return err
+	}
+	now, ok, readErr := m.o.Metadata.Partition(ctx, p.tip)
+	if readErr != nil || !ok || now.ModRevision != c.From.ModRevision {
+		return errUndecided
+	}
+	return err
+}
+
+// unanswered says whether an attempt to make the change had no answer.
+func (p *Partition) unanswered(c *metadata.PartitionChange) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pending != nil && p.pending.From.ModRevision == c.From.ModRevision && p.pending.unknown
+}
+
 // altered takes the answer to a change that was asked for.
 func (p *Partition) altered(c *metadata.PartitionChange, err error, now time.Time) {
 	p.mu.Lock()
@@ -159,6 +185,8 @@ func (p *Partition) altered(c *metadata.PartitionChange, err error, now time.Tim
 		// Not made, and never will be: the partition has another state, or a
 		// follower that was to join another registration.
 		p.pending, p.askAgain = nil, now.Add(alterBackoff)
+	default:
+		p.pending.unknown = true
 	}
 	p.mu.Unlock()
 	p.advance()
