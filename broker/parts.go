@@ -304,7 +304,7 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 		Dial:              b.o.Dial, InterBrokerListener: c.InterBrokerListener,
 		LagMax: c.ReplicaLagMax, FetchWait: c.ReplicaFetchWait, FetchBackoff: c.ReplicaFetchBackoff, Fetchers: c.ReplicaFetchers,
 		FetchMinBytes: c.ReplicaFetchMinBytes, FetchBytes: c.ReplicaFetchBytes, FetchResponseBytes: c.ReplicaFetchResponseBytes,
-		RackAware: c.RackAwareSelector, ReplayClient: b.replayClient,
+		RackAware: c.RackAwareSelector, ReplayClient: func(id string) bool { return b.settings.Load().Broker().ReplayClient(id) },
 		LeaderThrottle:   func() int64 { return b.settings.Load().Broker().LeaderThrottle },
 		FollowerThrottle: func() int64 { return b.settings.Load().Broker().FollowerThrottle },
 		Logger:           b.log, Meter: b.o.Meter("replica"),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -69,18 +68,6 @@ func role(c config.Broker) string {
 		return metadata.RoleReplay
 	}
 	return ""
-}
-
-// replayClient says whose cold reads go to replay brokers wherever they are:
-// replay.client.ids, where '*' at the end stands for anything.
-func (b *Broker) replayClient(id string) bool {
-	for _, want := range b.settings.Load().Broker().ReplayClients {
-		prefix, open := strings.CutSuffix(want, "*")
-		if id == want || open && strings.HasPrefix(id, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // stayRegistered registers again when etcd has ended the registration: this

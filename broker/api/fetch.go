@@ -101,6 +101,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		Rack:          req.Rack,
 		ClientID:      c.ClientID,
 		AnyReplica:    req.Version >= 11,
+		ReplicasOnly:  franzGo(c),
 		MaxWait:       time.Duration(req.MaxWaitMillis) * time.Millisecond,
 		MinBytes:      min(int(req.MinBytes), maxBytes),
 		MaxBytes:      maxBytes,

@@ -139,6 +139,9 @@ func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequ
 		rp.Default()
 		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(n), int32(p.Leader), p.LeaderEpoch
 		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p.Replicas)
+		if franzGo(c) && a.o.Settings().Broker().ReplayClient(c.ClientID) {
+			rp.Replicas = append(rp.Replicas, replayBrokers(img)...)
+		}
 		leader, alive := img.Broker(p.Leader)
 		_, _, listens := endpoint(leader, c.Conn.Listener())
 		switch {
@@ -158,6 +161,25 @@ func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequ
 		}
 	}
 	return rt
+}
+
+// franzGo says whether a client is franz-go, which follows a preferred read
+// replica only to brokers that it has seen among the replicas of a topic it
+// reads (kgo 1.22, metadata.go), and would else ask its leader for ever.
+// Consumers whose client id is one of replay.client.ids see replay brokers there.
+func franzGo(c *call) bool {
+	name, _ := c.Conn.Software()
+	return name == "kgo"
+}
+
+func replayBrokers(img *metadata.Image) []int32 {
+	var ids []int32
+	for _, b := range img.Brokers() {
+		if b.Role == metadata.RoleReplay && !b.Draining {
+			ids = append(ids, int32(b.ID))
+		}
+	}
+	return ids
 }
 
 // autoCreate creates missing topics where client and broker both want it. denied

@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -86,6 +88,15 @@ type Broker struct {
 	QuotaWindow         time.Duration
 	MetricsTopicEnabled bool
 	SnapshotInterval    time.Duration
+}
+
+// ReplayClient says whose cold reads go to replay brokers wherever they are:
+// replay.client.ids, where '*' at the end stands for anything.
+func (b Broker) ReplayClient(id string) bool {
+	return slices.ContainsFunc(b.ReplayClients, func(want string) bool {
+		prefix, open := strings.CutSuffix(want, "*")
+		return id == want || open && strings.HasPrefix(id, prefix)
+	})
 }
 
 // Group is what group coordinators are configured with.

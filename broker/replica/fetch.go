@@ -18,6 +18,7 @@ type FetchRequest struct {
 	Rack          string            // the consumer's
 	ClientID      string
 	AnyReplica    bool // the caller takes PreferredReplica for an answer: version 11 and above (KIP-392)
+	ReplicasOnly  bool // the caller goes only to brokers that Metadata has named as replicas to it
 	MaxWait       time.Duration
 	MinBytes      int
 	MaxBytes      int

@@ -52,10 +52,13 @@ func (m *Manager) replayBroker(req *FetchRequest, q *FetchPartition) metadata.Br
 	if pointer, ok := img.RemotePointer(q.ID); !ok || q.Offset < pointer.StartOffset || q.Offset >= pointer.EndOffset {
 		return metadata.NoBroker
 	}
+	configured := m.o.ReplayClient(req.ClientID)
 	switch {
+	case req.ReplicasOnly && !configured:
+		return metadata.NoBroker
 	case len(near) > 0:
 		return near[spreadOver(q.ID, len(near))]
-	case m.o.ReplayClient(req.ClientID):
+	case configured:
 		return all[spreadOver(q.ID, len(all))]
 	}
 	return metadata.NoBroker

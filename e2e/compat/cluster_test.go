@@ -59,19 +59,7 @@ func TestClientsMeetACluster(t *testing.T) {
 // records there are.
 var nearReaders = map[string]func(ctx context.Context, addr, topic, rack string, count int) error{
 	"franz-go": func(ctx context.Context, addr, topic, rack string, count int) error {
-		cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.Rack(rack), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-		if err != nil {
-			return err
-		}
-		defer cl.Close()
-		for n := 0; n < count; {
-			fetches := cl.PollFetches(ctx)
-			if err := fetches.Err(); err != nil {
-				return fmt.Errorf("after %d records: %w", n, err)
-			}
-			n += fetches.NumRecords()
-		}
-		return nil
+		return franzReads(ctx, addr, topic, rack, replayClient, count)
 	},
 	"confluent-kafka-go": func(ctx context.Context, addr, topic, rack string, count int) (err error) {
 		c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": addr, "group.id": "near-" + rack, "client.rack": rack, "auto.offset.reset": "earliest"})
@@ -107,6 +95,26 @@ var nearReaders = map[string]func(ctx context.Context, addr, topic, rack string,
 		}
 		return nil
 	},
+}
+
+// replayClient is a client id that replay.client.ids names, without which
+// franz-go does not go to a broker that is no replica.
+const replayClient = "replay-compat"
+
+func franzReads(ctx context.Context, addr, topic, rack, id string, count int) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.Rack(rack), kgo.ClientID(id), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for n := 0; n < count; {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return fmt.Errorf("after %d records: %w", n, err)
+		}
+		n += fetches.NumRecords()
+	}
+	return nil
 }
 
 // near lets each reader read as a client of a rack and expects the bytes to come
@@ -190,7 +198,7 @@ func TestConsumersReadFromTheReplicaOfTheirRack(t *testing.T) {
 // TestReplaysAreServedByTheReplayBroker lets consumers of a replay broker's rack
 // read what is in the tier only from it, and the rest from the leader.
 func TestReplaysAreServedByTheReplayBroker(t *testing.T) {
-	c := startCluster(t, nil)
+	c := startCluster(t, map[string]string{"replay.client.ids": "replay-*"})
 	replay, err := c.Add(t.Context(), map[string]string{"broker.role": "replay", "broker.rack": "rack-replay"})
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +212,9 @@ func TestReplaysAreServedByTheReplayBroker(t *testing.T) {
 	defer cancel()
 	awaitCold(ctx, t, c.Broker(1), "replayed")
 	near(t, c, "replayed", "rack-replay", replay, n, 0.9*n*1024)
+	if err := franzReads(ctx, c.Brokers[0].Kafka(), "replayed", "rack-replay", "other", n); err != nil {
+		t.Errorf("franz-go of the replay broker's rack with another client id: %v", err)
+	}
 }
 
 // awaitCold waits until the only partition is remote but for its active segment.
