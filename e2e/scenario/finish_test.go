@@ -15,7 +15,9 @@ type notes struct {
 	said []string
 }
 
-func (n *notes) Errorf(format string, args ...any) { n.said = append(n.said, fmt.Sprintf(format, args...)) }
+func (n *notes) Errorf(format string, args ...any) {
+	n.said = append(n.said, fmt.Sprintf(format, args...))
+}
 
 // Numbers are of records as they were sent; what is read is them by offset.
 func TestFinalReadingSeesWhatIsWrong(t *testing.T) {
