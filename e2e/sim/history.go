@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // place is where a record lies.
@@ -51,6 +52,7 @@ func parseRecord(v []byte) (item, bool) {
 // history is what clients were told and shown. It complains as soon as two of
 // these contradict each other. It is safe for concurrent use.
 type history struct {
+	begin   time.Time
 	mu      sync.Mutex
 	values  map[place]item
 	places  map[item]place
@@ -66,7 +68,7 @@ type history struct {
 
 func newHistory() *history {
 	return &history{
-		values: make(map[place]item), places: make(map[item]place), acked: make(map[item]place), showed: make(map[place]string),
+		begin: time.Now(), values: make(map[place]item), places: make(map[item]place), acked: make(map[item]place), showed: make(map[place]string),
 		next: make(map[string]int64), floors: make(map[string]int64), doubts: make(map[string]bool), owners: make(map[string]string), deleted: make(map[string]bool),
 	}
 }
@@ -76,7 +78,7 @@ const mostComplaints = 50
 
 func (h *history) failLocked(format string, args ...any) {
 	if len(h.broken) < mostComplaints {
-		h.broken = append(h.broken, fmt.Sprintf(format, args...))
+		h.broken = append(h.broken, fmt.Sprintf(format, args...)+fmt.Sprintf(" (at %.3fs)", time.Since(h.begin).Seconds()))
 	}
 }
 

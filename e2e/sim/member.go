@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // member is a member of the group. It commits with its own requests: those of
@@ -59,9 +60,15 @@ func (w *world) join(ctx context.Context, number int) error {
 	m := &member{w: w, host: fmt.Sprintf("member-%d", number)}
 	var err error
 	m.cl, err = w.client(m.host,
-		kgo.ConsumeTopics(topic), kgo.ConsumerGroup(groupName), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
+		kgo.ConsumeTopics(topic), kgo.ConsumerGroup(groupName), kgo.DisableAutoCommit(),
+		// Without leader epochs (below) a deposed leader is believed that says that
+		// an offset is out of its range (KIP-320): wait for another assignment then.
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.Balancers(kgo.RoundRobinBalancer()), kgo.SessionTimeout(4*time.Second), kgo.HeartbeatInterval(500*time.Millisecond),
-		kgo.RebalanceTimeout(5*time.Second), kgo.WithHooks(&m.late), kgo.OnPartitionsAssigned(m.assigned))
+		kgo.RebalanceTimeout(5*time.Second), kgo.WithHooks(&m.late), kgo.OnPartitionsAssigned(m.assigned),
+		// As of Kafka 2.0 clients do not ask for the ends of leader epochs, for which
+		// franz-go makes a rebalance wait under a lock.
+		kgo.MaxVersions(kversion.V2_0_0()))
 	if err != nil {
 		return err
 	}
@@ -69,7 +76,8 @@ func (w *world) join(ctx context.Context, number int) error {
 	for ctx.Err() == nil {
 		a := m.assignment()
 		seen := make(map[place]int64)
-		w.shown(m.host, m.cl.PollRecords(ctx, 200), func(at place, r item) {
+		fetches := m.cl.PollRecords(ctx, 200)
+		w.records(m.host, fetches, func(at place, r item) {
 			w.h.saw(m.host, at, r)
 			seen[place{at.topic, at.partition, 0}] = at.offset + 1
 		})

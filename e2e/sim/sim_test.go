@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,16 +29,61 @@ var (
 func TestAckedRecordsSurviveEverything(t *testing.T) {
 	for seed := *first; seed < *first+uint64(*seeds); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, seed, plan(seed, *length, kinds())) })
+			t.Parallel()
+			steps := plan(seed, *length, kinds())
+			alive := watch(t, steps)
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed, steps, alive) })
 		})
 	}
 }
 
-func simulate(t *testing.T, seed uint64, steps []step) {
+// stuck is how long virtual time may stand still while real time goes on.
+const stuck = 90 * time.Second
+
+// watch ends the process when alive is not called for too long: somebody in the
+// bubble waits for a lock that is held by who waits for time to go on, or two
+// send each other back and forth without an end.
+func watch(t *testing.T, steps []step) (alive func()) {
+	timer := time.AfterFunc(stuck, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("%s: virtual time stands still\n%v", t.Name(), steps))
+	})
+	t.Cleanup(func() { timer.Stop() })
+	var ticks atomic.Int64
+	seen := int64(-1)
+	done := make(chan struct{})
+	t.Cleanup(func() { close(done) })
+	go func() {
+		for ticker := time.NewTicker(stuck / 3); ; {
+			select {
+			case <-ticker.C:
+				if now := ticks.Load(); now != seen {
+					seen = now
+					timer.Reset(stuck)
+				}
+			case <-done:
+				ticker.Stop()
+				return
+			}
+		}
+	}()
+	return func() { ticks.Add(1) }
+}
+
+func simulate(t *testing.T, seed uint64, steps []step, alive func()) {
 	log := &buffer{}
 	w := newWorld(seed, slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithTimeout(t.Context(), *length+10*time.Minute)
 	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			alive()
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}()
 	if err := w.run(ctx, steps, *length); err != nil {
 		w.h.fail("%v", err)
 	}
