@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -10,7 +11,8 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// deleteRecords is DeleteRecords (key 21), versions 0–2 (KIP-107).
+// deleteRecords is DeleteRecords (key 21), versions 0–2 (KIP-107). It is answered
+// when all live replicas have deleted, so that no election brings records back.
 func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DeleteRecordsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
@@ -36,6 +38,18 @@ func (a *API) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMillis)*time.Millisecond)
+	defer cancel()
+	for i := range resp.Topics {
+		rt := &resp.Topics[i]
+		for j := range rt.Partitions {
+			rp := &rt.Partitions[j]
+			if rp.ErrorCode == 0 {
+				tp := metadata.TopicPartition{Topic: rt.Topic, Partition: rp.Partition}
+				rp.ErrorCode = codeOf(a.o.Replicas.WaitDeleted(ctx, tp, rp.LowWatermark))
+			}
+		}
 	}
 	return resp
 }

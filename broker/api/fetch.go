@@ -137,7 +137,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		}
 		fr.Partitions = append(fr.Partitions, replica.FetchPartition{
 			ID:     metadata.TopicIDPartition{Topic: topic.ID, Partition: t.partition},
-			Offset: t.offset, MaxBytes: int(t.maxBytes), CurrentEpoch: t.currentEpoch, FetchedEpoch: t.fetchedEpoch, Tag: i,
+			Offset: t.offset, MaxBytes: int(t.maxBytes), CurrentEpoch: t.currentEpoch, FetchedEpoch: t.fetchedEpoch, LogStart: t.replicaStart, Tag: i,
 		})
 	}
 	return fr, answers

@@ -34,6 +34,7 @@ type fetchTarget struct {
 	maxBytes     int32
 	currentEpoch int32
 	fetchedEpoch int32
+	replicaStart int64 // of a follower's log
 }
 
 func (t *fetchTarget) sameTopic(o *fetchTarget) bool { return t.id == o.id && t.topic == o.topic }
@@ -41,7 +42,7 @@ func (t *fetchTarget) sameTopic(o *fetchTarget) bool { return t.id == o.id && t.
 func targetOf(t *kmsg.FetchRequestTopic, q *kmsg.FetchRequestTopicPartition) fetchTarget {
 	return fetchTarget{
 		topic: t.Topic, id: t.TopicID, partition: q.Partition, offset: q.FetchOffset, maxBytes: q.PartitionMaxBytes,
-		currentEpoch: q.CurrentLeaderEpoch, fetchedEpoch: q.LastFetchedEpoch,
+		currentEpoch: q.CurrentLeaderEpoch, fetchedEpoch: q.LastFetchedEpoch, replicaStart: q.LogStartOffset,
 	}
 }
 
