@@ -45,8 +45,8 @@ type gcState struct {
 	marks   map[string]mark
 	missing map[metadata.TopicIDPartition]int64 // objects the manifest names and the store does not have
 
-	deleted, aborted, failures metric.Int64Counter
-	orphans, lost              metric.Int64Gauge
+	deleted, aborted, failures, scrubbed metric.Int64Counter
+	orphans, lost                        metric.Int64Gauge
 }
 
 type mark struct {
@@ -56,12 +56,13 @@ type mark struct {
 
 func (g *gcState) init(meter metric.Meter) error {
 	g.marks, g.missing = map[string]mark{}, map[metadata.TopicIDPartition]int64{}
-	var errs [5]error
+	var errs [6]error
 	g.deleted, errs[0] = meter.Int64Counter("coldbrook_remote_orphans_deleted", metric.WithUnit("1"), metric.WithDescription("Objects deleted because no manifest named them for the grace period."))
 	g.aborted, errs[1] = meter.Int64Counter("coldbrook_remote_uploads_aborted", metric.WithUnit("1"), metric.WithDescription("Multipart uploads aborted because nobody had ended them for the grace period."))
 	g.failures, errs[2] = meter.Int64Counter("coldbrook_remote_gc_errors", metric.WithUnit("1"), metric.WithDescription("Parts of the collection of orphans that failed."))
 	g.orphans, errs[3] = meter.Int64Gauge("coldbrook_remote_orphans", metric.WithUnit("1"), metric.WithDescription("Objects and multipart uploads that no manifest names, older than the grace period, found by this broker's last round."))
 	g.lost, errs[4] = meter.Int64Gauge("coldbrook_remote_missing_objects", metric.WithUnit("1"), metric.WithDescription("Objects that a manifest names and the store does not have, or has with another size, in this broker's partitions."))
+	g.scrubbed, errs[5] = meter.Int64Counter("coldbrook_remote_scrub_bytes", metric.WithUnit("By"), metric.WithDescription("Bytes that the scrub in the background has read and checked."))
 	return errors.Join(errs[:]...)
 }
 
@@ -187,10 +188,69 @@ func (m *Manager) oldUploads(ctx context.Context) (map[string][]object.Upload, e
 	return out, nil
 }
 
-// handover is what a round found for a partition's leader to delete.
+// handover is what was found for a partition's leader to delete.
 type handover struct {
 	orphans []string // keys below the cluster's prefix
 	uploads []object.Upload
+}
+
+// job is work on a partition's manifest that runs in a pass. It returns the manifest as it is afterwards.
+type job func(ctx context.Context, man manifest) (manifest, error)
+
+// ask has a job done in the partition's next pass, and never if the leadership ends first. It never blocks.
+func (m *Manager) ask(p *partition, l *leadership, j job) {
+	p.mu.Lock()
+	if p.leader == l {
+		l.jobs = append(l.jobs, j)
+		l.keepAt = time.Time{}
+	}
+	p.mu.Unlock()
+	m.nudge()
+}
+
+// do has a job done in the partition's next pass and waits for it.
+func (m *Manager) do(ctx context.Context, p *partition, l *leadership, j job) error {
+	done := make(chan error, 1)
+	m.ask(p, l, func(pass context.Context, man manifest) (manifest, error) {
+		next, err := j(pass, man)
+		done <- err
+		return next, err
+	})
+	tick := time.NewTicker(m.o.Poll)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			p.mu.Lock()
+			gone := p.leader != l && !p.busy
+			p.mu.Unlock()
+			if gone && len(done) == 0 {
+				return ErrNotLeader
+			}
+		}
+	}
+}
+
+// doJobs does what was asked for. A job that fails ends the pass; the others wait for the next.
+func (m *Manager) doJobs(ctx context.Context, p *partition, l *leadership, man manifest) (manifest, error) {
+	for {
+		p.mu.Lock()
+		if len(l.jobs) == 0 {
+			p.mu.Unlock()
+			return man, nil
+		}
+		j := l.jobs[0]
+		l.jobs = l.jobs[1:]
+		p.mu.Unlock()
+		var err error
+		if man, err = j(ctx, man); err != nil {
+			return man, err
+		}
+	}
 }
 
 // sweepLed compares a led partition's folder with its manifest and hands what is due to the next pass.
@@ -229,13 +289,7 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 	if len(h.orphans)+len(h.uploads) == 0 {
 		return nil
 	}
-	p.mu.Lock()
-	if p.leader == l {
-		l.orphans = &h
-		l.keepAt = now
-	}
-	p.mu.Unlock()
-	m.nudge()
+	m.ask(p, l, func(ctx context.Context, man manifest) (manifest, error) { return m.collectOrphans(ctx, p, l, man, h) })
 	return nil
 }
 

@@ -18,6 +18,7 @@ const (
 	unnamed   differenceKind = iota // an object that neither the manifest nor its garbage list names
 	missing                         // an object that the manifest names and a LIST did not show
 	wrongSize                       // an object that the manifest names with another size
+	wrongSum                        // … or with another checksum; audit does not see that
 	foreign                         // an object with a name that is not ours
 )
 
@@ -71,7 +72,8 @@ func (m *Manager) references(ctx context.Context, man manifest) (*references, er
 			continue
 		}
 		r.deadRanges = append(r.deadRanges, *g.Leaf)
-		if g.Leaf.Whole { // some of it may be deleted already
+		r.deadNodes[g.Leaf.Ref.Object] = true // the deletion reads it; it may be live as well
+		if g.Leaf.Whole {                     // some of it may be deleted already
 			err := man.eachNode(ctx, g.Leaf.Ref, func(ref Ref) { r.deadNodes[ref.Object] = true })
 			if err != nil && !errors.Is(err, ErrMissing) {
 				return nil, err

@@ -12,22 +12,8 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// takeOrphans returns what a round handed over, once.
-func (p *partition) takeOrphans(l *leadership) *handover {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := l.orphans
-	l.orphans = nil
-	return h
-}
-
-// collectOrphans deletes what a round handed over. It runs in the partition's pass, so that nothing is being copied.
-// It returns the manifest with the pointer as it is afterwards.
-func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man manifest) (manifest, error) {
-	h := p.takeOrphans(l)
-	if h == nil {
-		return man, nil
-	}
+// collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
+func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man manifest, h handover) (manifest, error) {
 	held := map[string]bool{}
 	for i := range l.ready {
 		held[l.ready[i].Object] = true

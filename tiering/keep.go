@@ -20,7 +20,7 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
 		return err
 	}
-	man, err = m.collectOrphans(ctx, p, l, man)
+	man, err = m.doJobs(ctx, p, l, man)
 	if err != nil || man.root == nil {
 		return err
 	}

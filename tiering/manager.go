@@ -42,6 +42,9 @@ type Options struct {
 	// Collector says whether this broker looks at what nobody leads: partitions without a leader, folders of topics
 	// that are gone. The controller's does. nil: it does not.
 	Collector func() bool
+	// ScrubRate is how many bytes a second of the led partitions' tier are verified in the background:
+	// remote.scrub.bytes.per.second; 0 = none.
+	ScrubRate int64
 	// RetryMin and RetryMax bound the pause after a failure, which doubles; defaults 500 ms and 30 s.
 	RetryMin, RetryMax time.Duration
 

@@ -40,8 +40,8 @@ type leadership struct {
 	fenced bool      // another leader was elected
 	end    int64     // of the manifest
 	keepAt time.Time // next housekeeping
-	// What the collector found for this leader to delete, nil for nothing.
-	orphans *handover
+	// What is to be done in the next housekeeping, which no copy runs beside.
+	jobs []job
 
 	tried int64   // highest sequence a root was PUT under
 	swept int64   // former roots listed with a time up to this one are deleted

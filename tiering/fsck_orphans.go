@@ -1,0 +1,204 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// orphans reports the orphans of one partition. A repair deletes those that this broker may delete and that it first
+// saw a grace period ago.
+func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all []Problem) {
+	if len(all) == 0 {
+		return
+	}
+	var why string
+	var due []string
+	taken := map[string]bool{}
+	if f.o.Repair {
+		for i := range all {
+			if f.m.gc.due(all[i].Object, f.now.Add(-time.Duration(all[i].AgeMs)*time.Millisecond), time.Now(), f.m.o.Grace) && len(due) < fsckRepairLimits {
+				due = append(due, all[i].Object)
+				taken[all[i].Object] = true
+			}
+		}
+		if len(due) > 0 {
+			why = f.m.deleteDue(ctx, tip, due)
+		}
+	}
+	for i := range all {
+		p := &all[i]
+		switch {
+		case !f.o.Repair:
+		case !taken[p.Object]:
+			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", f.m.o.Grace)
+		case why != "":
+			p.Action = why
+		default:
+			_, err := f.m.o.Store.Head(ctx, f.m.prefix+p.Object)
+			if p.Repaired = errors.Is(err, object.ErrNotFound); p.Repaired {
+				p.Action = "deleted"
+			} else {
+				p.Action = "left: the current leader may still name it"
+			}
+		}
+		f.report(*p)
+	}
+}
+
+// deleteDue deletes orphans of a partition by the rules of the collector. It returns why it did not.
+func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, keys []string) string {
+	fresh, err := m.o.Metadata.Fresh(ctx)
+	if err != nil {
+		return "not deleted: " + err.Error()
+	}
+	state, ok := fresh.PartitionByID(tip)
+	if !ok {
+		return "left: its topic is deleted, the purge takes it"
+	}
+	if state.Leader == metadata.NoBroker {
+		pointer, _ := fresh.RemotePointer(tip)
+		t, _ := fresh.TopicByID(tip.Topic)
+		p := leaderless{tip: tip, dir: partitionDir(t.Name, tip), pointer: pointer, orphans: keys}
+		if err := m.deleteLeaderless(ctx, fresh, &p); err != nil {
+			return "not deleted: " + err.Error()
+		}
+		return ""
+	}
+	m.mu.Lock()
+	p := m.partitions[tip]
+	m.mu.Unlock()
+	var l *leadership
+	if p != nil {
+		p.mu.Lock()
+		l = p.leader
+		p.mu.Unlock()
+	}
+	if l == nil {
+		return fmt.Sprintf("left to broker %d, which leads the partition", state.Leader)
+	}
+	err = m.do(ctx, p, l, func(ctx context.Context, man manifest) (manifest, error) {
+		return m.collectOrphans(ctx, p, l, man, handover{orphans: keys})
+	})
+	if err != nil {
+		return "not deleted: " + err.Error()
+	}
+	return ""
+}
+
+// strays looks at folders of topics that etcd does not know.
+func (f *fsck) strays(ctx context.Context) error {
+	m := f.m
+	var folders []topicFolder
+	err := m.eachTopicFolder(ctx, func(t topicFolder) { folders = append(folders, t) })
+	fresh, ferr := m.o.Metadata.Fresh(ctx)
+	if err != nil || ferr != nil {
+		return errors.Join(err, ferr)
+	}
+	for _, t := range folders {
+		if exists(fresh, t.id) {
+			continue
+		}
+		if err := f.stray(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fsck) stray(ctx context.Context, t topicFolder) error {
+	m := f.m
+	tip := metadata.TopicIDPartition{Topic: t.id, Partition: -1}
+	_, err := m.o.Store.Head(ctx, m.prefix+t.dir+"topic.json")
+	if err == nil {
+		p := newProblem(ProblemUnknown, t.name, tip, t.dir)
+		p.Detail = "in the bucket and not in etcd; `coldbrook topic recover` brings it back"
+		f.report(p)
+		return nil
+	}
+	if !errors.Is(err, object.ErrNotFound) {
+		return named("head", t.dir+"topic.json", err)
+	}
+	var orphans []Problem
+	var due []string
+	taken := map[string]bool{}
+	for info, err := range m.o.Store.List(ctx, m.prefix+t.dir, "") {
+		if err != nil {
+			return named("list", t.dir, err)
+		}
+		key := info.Key[len(m.prefix):]
+		_, part, n, ok := parsePartitionKey(key)
+		p := newProblem(ProblemOrphan, t.name, tip, key)
+		p.Size = info.Size
+		switch age := f.now.Sub(info.Modified); {
+		case !ok || n.kind == nameForeign:
+			p.Kind = ProblemForeign
+		case age < m.o.Grace:
+			f.sum.Young++
+			continue
+		default:
+			p.Partition, p.AgeMs = part.Partition, age.Milliseconds()
+			if f.o.Repair && m.gc.due(key, info.Modified, time.Now(), m.o.Grace) && len(due) < fsckRepairLimits {
+				due = append(due, key)
+				taken[key] = true
+			}
+		}
+		orphans = append(orphans, p)
+	}
+	var failed error
+	if len(due) > 0 {
+		fresh, err := m.o.Metadata.Fresh(ctx) // after the LIST
+		switch {
+		case err != nil:
+			return err
+		case exists(fresh, t.id):
+			clear(taken)
+		default:
+			failed = m.deleteOrphans(ctx, due)
+		}
+	}
+	for _, p := range orphans {
+		switch {
+		case !f.o.Repair || p.Kind == ProblemForeign:
+		case !taken[p.Object]:
+			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", m.o.Grace)
+		case failed != nil:
+			p.Action = "not deleted: " + failed.Error()
+		default:
+			p.Repaired, p.Action = true, "deleted"
+		}
+		f.report(p)
+	}
+	return nil
+}
+
+// uploads reports multipart uploads that nobody has ended for the grace period. The collector aborts them.
+func (f *fsck) uploads(ctx context.Context) error {
+	m := f.m
+	for u, err := range m.o.Store.Uploads(ctx, m.prefix+topicsDir) {
+		if err != nil {
+			return named("list uploads", topicsDir, err)
+		}
+		t, _, ok := parseTopicKey(u.Key[len(m.prefix):])
+		age := f.now.Sub(u.Initiated)
+		if !ok || age < m.o.Grace {
+			f.sum.Young++
+			continue
+		}
+		_, tip, _, ok := parsePartitionKey(u.Key[len(m.prefix):])
+		if !ok {
+			tip = metadata.TopicIDPartition{Topic: t.id, Partition: -1}
+		}
+		p := newProblem(ProblemUpload, t.name, tip, u.Key[len(m.prefix):])
+		p.AgeMs = age.Milliseconds()
+		if f.o.Repair {
+			p.Action = "left: the collector aborts it"
+		}
+		f.report(p)
+	}
+	return nil
+}

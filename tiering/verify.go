@@ -1,0 +1,288 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+const (
+	verifyBytes = 4 << 20        // of one GET
+	scrubCycle  = 24 * time.Hour // the least time from one round of the scrub to the next
+)
+
+// VerifyOptions say what to read.
+type VerifyOptions struct {
+	Topic string // all without it
+	Rate  int64  // bytes a second; 0 = as fast as the store
+	// Repair puts bad objects of partitions that this broker leads back from the local log.
+	Repair bool
+}
+
+// VerifySummary is what was read. The names are a promise to scripts.
+type VerifySummary struct {
+	Partitions int64 `json:"partitions"`
+	Segments   int64 `json:"segments"`
+	Bytes      int64 `json:"bytes"`
+	Problems   int64 `json:"problems"`
+	Repaired   int64 `json:"repaired"`
+}
+
+// Verify reads every byte that the manifests name, and checks it: each object's checksum, each batch's, each section
+// of the indexes. report is told of what is wrong, progress now and then how far it is; both are called by the
+// goroutine that called Verify. Errors are about what could not be checked; the rest was.
+func (m *Manager) Verify(ctx context.Context, o VerifyOptions, report func(Problem), progress func(VerifySummary)) (VerifySummary, error) {
+	var sum VerifySummary
+	im, err := m.o.Metadata.Fresh(ctx)
+	if err != nil {
+		return sum, err
+	}
+	topics, err := chosen(im, o.Topic)
+	if err != nil {
+		return sum, err
+	}
+	v := &verifier{m: m, limit: limiter(o.Rate), repair: o.Repair}
+	var errs []error
+	for _, t := range topics {
+		for n := range t.Partitions {
+			tip := metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}
+			err := v.partition(ctx, t.Name, tip, 0, func(p Problem) {
+				sum.Problems++
+				if p.Repaired {
+					sum.Repaired++
+				}
+				report(p)
+			}, func(bytes int64) {
+				sum.Segments++
+				sum.Bytes += bytes
+				progress(sum)
+			})
+			if ctx.Err() != nil {
+				return sum, ctx.Err()
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s-%d: %w", t.Name, n, err))
+			}
+			sum.Partitions++
+			progress(sum)
+		}
+	}
+	return sum, errors.Join(errs...)
+}
+
+// chosen are the topics to be checked: those there are, and those that may still come back.
+func chosen(im *metadata.Image, name string) ([]*metadata.Topic, error) {
+	var out []*metadata.Topic
+	for _, t := range im.Topics() {
+		if name == "" || t.Name == name {
+			out = append(out, t)
+		}
+	}
+	for _, g := range im.Tombstones() {
+		if (name == "" || g.Topic.Name == name) && !g.Creating && !g.Purging {
+			out = append(out, &g.Topic)
+		}
+	}
+	if name != "" && len(out) == 0 {
+		return nil, fmt.Errorf("topic %q: %w", name, metadata.ErrUnknownTopic)
+	}
+	return out, nil
+}
+
+// verifier reads segments one after another.
+type verifier struct {
+	m      *Manager
+	limit  *rate.Limiter
+	repair bool
+	buf    []byte
+}
+
+// partition verifies the segments of one partition from the one that holds offset from on.
+func (v *verifier) partition(ctx context.Context, topic string, tip metadata.TopicIDPartition, from int64, report func(Problem), each func(bytes int64)) error {
+	man, problem, err := v.m.openFresh(ctx, topic, tip)
+	if problem != nil {
+		report(*problem)
+	}
+	if err != nil || man.root == nil {
+		return err
+	}
+	for e, err := range man.walk(ctx, from, nil) {
+		if err != nil {
+			if p := manifestProblem(topic, tip, err); p != nil {
+				report(*p)
+				return nil
+			}
+			return err
+		}
+		d, err := v.entry(ctx, man.dir, e)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !isDamage(err) {
+			return err
+		}
+		if err != nil && v.m.stillNamed(ctx, tip, e) {
+			p := problemOf(topic, tip, e, err)
+			if v.repair {
+				v.m.repair(ctx, &p, tip, *e, d)
+			}
+			report(p)
+		}
+		each(e.Bytes + e.IndexBytes)
+	}
+	return nil
+}
+
+// isDamage says whether an error is about what is stored rather than about reading it.
+func isDamage(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMissing) }
+
+// damage says which of a segment's objects are bad.
+type damage struct{ log, index bool }
+
+// entry reads and checks both objects of a segment. What is bad is read once more: it may have happened on the way.
+func (v *verifier) entry(ctx context.Context, dir string, e *Entry) (d damage, err error) {
+	var x *Index
+	ixerr := again(func() (err error) { x, err = v.index(ctx, dir, e); return err })
+	if ixerr != nil && !isDamage(ixerr) {
+		return d, ixerr
+	}
+	logerr := again(func() error { return v.log(ctx, dir, e, x) })
+	if logerr != nil && !isDamage(logerr) {
+		return d, logerr
+	}
+	return damage{log: logerr != nil, index: ixerr != nil}, errors.Join(logerr, ixerr)
+}
+
+func again(fn func() error) error {
+	err := fn()
+	if err != nil && errors.Is(err, ErrCorrupt) {
+		err = fn()
+	}
+	return err
+}
+
+// fill reads part of an object at the rate allowed.
+func (v *verifier) fill(ctx context.Context, key string, pos int64, b []byte) error {
+	if _, err := throttle(ctx, v.limit, int64(len(b))); err != nil {
+		return err
+	}
+	err := v.m.retry(ctx, func(ctx context.Context) error {
+		_, err := object.ReadFull(ctx, v.m.o.Store, v.m.prefix+key, pos, b)
+		return err
+	})
+	return named("verify", key, err)
+}
+
+// space returns n bytes that the next call gets again.
+func (v *verifier) space(n int64) []byte {
+	if int64(cap(v.buf)) < n {
+		v.buf = make([]byte, n)
+	}
+	return v.buf[:n]
+}
+
+func (v *verifier) index(ctx context.Context, dir string, e *Entry) (*Index, error) {
+	key := segmentKey(dir, e.Object, indexSuffix)
+	b := make([]byte, e.IndexBytes)
+	if err := v.fill(ctx, key, 0, b); err != nil {
+		return nil, err
+	}
+	if sum := crc32.Checksum(b, castagnoli); sum != uint32(e.IndexCRC32C) {
+		return nil, &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), ErrCorrupt)}
+	}
+	x, err := DecodeIndex(b)
+	if err == nil && (x.BaseOffset != e.BaseOffset || x.LastOffset != e.LastOffset || x.LogBytes != e.Bytes || x.LogCRC32C != e.CRC32C) {
+		err = fmt.Errorf("it describes offsets %d to %d: %w", x.BaseOffset, x.LastOffset, ErrCorrupt)
+	}
+	if err != nil {
+		return nil, &ObjectError{Op: "verify", Object: key, Err: err}
+	}
+	return x, nil
+}
+
+// log checks the object's checksum, and, where the index says at which positions batches begin, each batch.
+func (v *verifier) log(ctx context.Context, dir string, e *Entry, x *Index) error {
+	key := segmentKey(dir, e.Object, logSuffix)
+	cuts := []Cut{}
+	for pos := int64(0); x == nil && pos < e.Bytes; pos += verifyBytes {
+		cuts = append(cuts, Cut{Offset: -1, Position: pos})
+	}
+	if x != nil {
+		cuts = x.Cuts
+	}
+	sum := uint32(0)
+	for _, c := range chunksOf(cuts, e.Bytes, verifyBytes) {
+		b := v.space(c.size)
+		if err := v.fill(ctx, key, c.pos, b); err != nil {
+			return err
+		}
+		sum = crc32.Update(sum, castagnoli, b)
+		if x == nil {
+			continue
+		}
+		if err := checkChunk(b, c.offset, e.LastOffset); err != nil {
+			return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("at position %d: %w", c.pos, err)}
+		}
+	}
+	if sum != uint32(e.CRC32C) {
+		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.CRC32C), ErrCorrupt)}
+	}
+	return nil
+}
+
+// stillNamed says whether the manifest names the entry now: what retention dropped meanwhile may be gone. When it
+// cannot be told it says yes.
+func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition, e *Entry) bool {
+	man, err := m.current(ctx, m.partition(tip), true)
+	if err != nil {
+		return true
+	}
+	if man.root == nil {
+		return false
+	}
+	now, err := man.find(ctx, e.BaseOffset)
+	if errors.Is(err, ErrOffsetOutOfRange) {
+		return false
+	}
+	return err != nil || now.Object == e.Object
+}
+
+// scrubLoop verifies the partitions that this broker leads, again and again, at a low rate, and repairs what it can.
+// It begins anywhere, so that a broker that restarts often gets round as well.
+func (m *Manager) scrubLoop(ctx context.Context) {
+	v := &verifier{m: m, limit: limiter(m.o.ScrubRate), repair: true}
+	for {
+		begun := time.Now()
+		parts := m.snapshot()
+		rand.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+		for n, p := range parts {
+			p.mu.Lock()
+			l := p.leader
+			p.mu.Unlock()
+			if l == nil {
+				continue
+			}
+			from := int64(0)
+			if view := p.view.Load(); n == 0 && view.HighestOffset > view.StartOffset && view.StartOffset >= 0 {
+				from = view.StartOffset + rand.Int64N(view.HighestOffset-view.StartOffset)
+			}
+			err := v.partition(ctx, l.topic, p.tip, from, func(p Problem) {
+				m.log.Error("the scrub found a bad object", "topic", p.Topic, "partition", p.Partition, "object", p.Object, "repaired", p.Repaired, "action", p.Action, "err", p.Detail)
+			}, func(bytes int64) { m.gc.scrubbed.Add(ctx, bytes) })
+			if err != nil && ctx.Err() == nil {
+				m.log.Warn("partition not verified", "topic", l.topic, "partition", p.tip.Partition, "err", err)
+			}
+		}
+		if !sleep(ctx, max(scrubCycle-time.Since(begun), time.Minute)) {
+			return
+		}
+	}
+}
