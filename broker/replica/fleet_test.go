@@ -56,6 +56,7 @@ type node struct {
 	disk     *vfs.Mem
 	cutOff   atomic.Bool // from the store
 	onKV     atomic.Pointer[func(context.Context, kv.Call) error]
+	noStore  atomic.Bool // the bucket does not answer this broker
 	slowSync atomic.Int64 // nanoseconds
 	runs     int
 
@@ -148,6 +149,13 @@ func (n *node) hook(l *life) kv.Hook {
 	}
 }
 
+func (n *node) onStore(context.Context, object.Op) error {
+	if n.noStore.Load() {
+		return errors.New("bucket is away")
+	}
+	return nil
+}
+
 // start begins a run.
 func (n *node) start() {
 	n.t.Helper()
@@ -169,7 +177,7 @@ func (n *node) start() {
 	n.must(err)
 	chunks, err := cache.New(cache.Options{MemoryBytes: 1 << 20, ChunkBytes: 4 << 10})
 	n.must(err)
-	tier, err := tiering.New(tiering.Options{Store: n.objects, Metadata: l.md, Cache: chunks, ClusterID: "c", Interval: 500 * time.Millisecond})
+	tier, err := tiering.New(tiering.Options{Store: object.WithFaults(n.objects, n.onStore), Metadata: l.md, Cache: chunks, ClusterID: "c", Interval: 500 * time.Millisecond})
 	n.must(err)
 	o := replica.Options{
 		Broker: n.id, Metadata: l.md, Dirs: []*segment.Dir{l.dir}, Remote: tier, RetentionInterval: time.Second,
@@ -281,6 +289,19 @@ func (f *fleet) inSync(name string, want ...metadata.BrokerID) {
 		slices.Sort(isr)
 		return slices.Equal(isr, want)
 	})
+}
+
+// decide changes the state of a topic's partition as a controller would.
+func (f *fleet) decide(name string, change func(p *metadata.Partition)) {
+	f.t.Helper()
+	md := f.nodes[0].md
+	topic, _ := md.Image().Topic(name)
+	to := topic.Partitions[0]
+	change(&to)
+	for _, err := range md.AlterPartitions(f.t.Context(), []metadata.PartitionChange{{TopicIDPartition: metadata.TopicIDPartition{Topic: topic.ID}, From: topic.Partitions[0], To: to}}) {
+		f.must(err)
+	}
+	synctest.Wait()
 }
 
 func (n *node) partition(name string) *replica.Partition {
@@ -464,4 +485,18 @@ func codeOf(err error) int16 {
 		return kerr.KafkaStorageError.Code
 	}
 	return 0
+}
+
+func wants(t *testing.T, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) || want == nil && got != nil {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// batch is one record.
+func batch(value string) []byte {
+	builder := record.NewBuilder(record.BuilderOptions{})
+	builder.Append(time.Now().UnixMilli(), nil, []byte(value))
+	return builder.Build()
 }
