@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&o.broker, "broker", "bin/coldbrook", "the broker's `binary`")
 	flag.StringVar(&o.dir, "dir", "", "`directory` for data, on the disk to be measured (default: a new one under the working directory)")
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measured load")
-	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,idle,start")
+	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,replay,idle,start")
 	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
 	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test and of a cluster")
 	flag.BoolVar(&o.cluster, "cluster", false, "measure a cluster of three brokers instead; its parts: replication,failover,etcd,move")
@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b := &bench{options: o, dir: dir, length: time.Duration(o.seconds * float64(time.Second))}
-	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows}}
+	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"replay", replayRows}, {"start", startRows}}
 	if o.cluster {
 		parts = clusterParts
 	}
