@@ -211,6 +211,7 @@ func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 		Interval: r.TaskInterval, Uploads: r.Copiers, Grace: r.DeleteGrace, RetryMin: r.RetryBackoff, RetryMax: r.RetryBackoffMax,
 		CopyRate: byteRate(r.CopyBytesPerSecond), FetchRate: byteRate(r.FetchBytesPerSecond),
 		ReadAhead: r.ReadAheadBytes, MetaBytes: r.IndexCacheBytes,
+		Sweep: r.GCInterval, Collector: b.collector, ScrubRate: r.ScrubBytesPerSecond,
 		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.tracer("tiering"),
 	})
 	if err != nil {

@@ -23,6 +23,9 @@ func (b *Broker) consoleOptions() console.Options {
 		Topics:        b.viewTopics,
 		Tier:          b.viewTier,
 		Segments:      b.viewSegments,
+		Fsck:          b.tierFsck,
+		Verify:        b.tierVerify,
+		Undelete:      b.undelete,
 		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
 		TopicSettings: b.viewTopicSettings,
 	}

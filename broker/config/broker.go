@@ -119,6 +119,8 @@ type Group struct {
 type Remote struct {
 	StoreURL            string // never empty
 	DeleteGrace         time.Duration
+	GCInterval          time.Duration
+	ScrubBytesPerSecond int64 // 0: none
 	CacheBytes          int64
 	ReadAheadBytes      int64
 	IndexCacheBytes     int64
@@ -272,6 +274,8 @@ func resolveRemote(r *reader) Remote {
 	return Remote{
 		StoreURL:            r.text("remote.store.url"),
 		DeleteGrace:         r.ms("remote.delete.grace.ms"),
+		GCInterval:          r.ms("remote.gc.interval.ms"),
+		ScrubBytesPerSecond: r.long("remote.scrub.bytes.per.second"),
 		CacheBytes:          r.long("remote.cache.bytes"),
 		ReadAheadBytes:      r.long("remote.read.ahead.bytes"),
 		IndexCacheBytes:     r.long("remote.log.index.file.cache.total.size.bytes"),

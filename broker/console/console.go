@@ -1,4 +1,4 @@
-// Package console is the broker's HTTP side: health, readiness, metrics, profiles and a read-only
+// Package console is the broker's HTTP side: health, readiness, metrics, profiles and a
 // JSON view of topics, brokers, the tier and the settings.
 //
 //	/                        what is here
@@ -13,9 +13,13 @@
 //	/api/v1/config           this broker's settings and where each came from; ?topic=NAME for a topic's
 //	/api/v1/tier             a partition a row: what is local, what is remote, what waits; ?topic=NAME for one
 //	/api/v1/tier/segments    a partition's remote segments; ?topic=NAME&partition=N[&from=OFFSET][&limit=N]
+//	/api/v1/tier/fsck        compares store and manifests, in JSON lines; [?topic=NAME][&quick=true]; POST repairs
+//	/api/v1/tier/verify      reads and checks all bytes, in JSON lines; [?topic=NAME][&rate=BYTES/s]; POST repairs
+//	/api/v1/topics/undelete  POST brings a deleted topic back; ?topic=NAME or id
 //
 // It hides HTTP: what is shown comes from functions in Options, so that this package knows no log and
-// no tier. Everything answers GET and HEAD only; nothing can be changed here. An error of the API is
+// no tier. Everything answers GET and HEAD, which change nothing; what changes something is a POST with
+// Content-Type application/json, which no form of another site's page can send. An error of the API is
 // {"error": "…"} with a status that fits. Nobody is asked for a password: the address decides who gets in.
 package console
 
@@ -38,6 +42,9 @@ var ErrNotFound = errors.New("not found")
 // ErrUnavailable is returned by the functions of Options while their part of the broker starts; it becomes 503.
 var ErrUnavailable = errors.New("not available yet")
 
+// ErrRefused is returned by the functions of Options for what cannot be done as things are; it becomes 409.
+var ErrRefused = errors.New("refused")
+
 // Options are where the shown things come from. A nil function's page answers 404. All functions are
 // called concurrently; ctx ends with the request or after its time.
 type Options struct {
@@ -52,6 +59,10 @@ type Options struct {
 	Topics   func(ctx context.Context) ([]Topic, error)
 	Tier     func(ctx context.Context) ([]TierPartition, error)
 	Segments func(ctx context.Context, q SegmentQuery) ([]TierSegment, error)
+	// Fsck and Verify check the tier and tell line what they find. Undelete takes a topic's name or id.
+	Fsck     func(ctx context.Context, q TierCheck, line func(TierLine)) error
+	Verify   func(ctx context.Context, q TierCheck, line func(TierLine)) error
+	Undelete func(ctx context.Context, topic string) (Undeleted, error)
 	Settings func() []Setting
 	// TopicSettings returns ErrNotFound for an unknown topic.
 	TopicSettings func(ctx context.Context, topic string) ([]Setting, error)
@@ -141,6 +152,7 @@ func (s *Server) routes() {
 		all, err := s.o.Tier(r.Context())
 		return filter(r, all, err, func(t TierPartition) string { return t.Topic })
 	})
+	s.tierRoutes()
 	s.api("tier/segments", s.o.Segments != nil, s.segments)
 	s.api("config", s.o.Settings != nil, s.settings)
 	s.mux.Handle("GET /api/", s.bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -191,6 +203,8 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, ErrNotFound):
 		return http.StatusNotFound
+	case errors.Is(err, ErrRefused):
+		return http.StatusConflict
 	case errors.Is(err, ErrUnavailable):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
