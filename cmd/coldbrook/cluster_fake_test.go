@@ -32,6 +32,8 @@ type fakeCluster struct {
 	looks  int
 	refuse map[metadata.TopicPartition]*kerr.Error // of reassignments and elections
 	said   []string                                // what was asked for, in order
+	// moves is how many more answers to ListOffsets say that the leader has just moved.
+	moves int
 }
 
 func newFakeCluster(t *testing.T, brokers int, topics ...*metadata.Topic) *fakeCluster {
@@ -114,7 +116,7 @@ func (f *fakeCluster) answer(req kmsg.Request) kmsg.Response {
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
 		for _, k := range []kmsg.Request{&kmsg.MetadataRequest{}, &kmsg.ApiVersionsRequest{}, &kmsg.DescribeConfigsRequest{}, &kmsg.DescribeLogDirsRequest{}, &kmsg.ElectLeadersRequest{},
-			&kmsg.IncrementalAlterConfigsRequest{}, &kmsg.AlterPartitionAssignmentsRequest{}, &kmsg.ListPartitionReassignmentsRequest{}, &kmsg.DescribeClusterRequest{}, &kmsg.UnregisterBrokerRequest{}} {
+			&kmsg.IncrementalAlterConfigsRequest{}, &kmsg.AlterPartitionAssignmentsRequest{}, &kmsg.ListPartitionReassignmentsRequest{}, &kmsg.DescribeClusterRequest{}, &kmsg.UnregisterBrokerRequest{}, &kmsg.ListOffsetsRequest{}} {
 			resp.(*kmsg.ApiVersionsResponse).ApiKeys = append(resp.(*kmsg.ApiVersionsResponse).ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: k.Key(), MaxVersion: k.MaxVersion()})
 		}
 	case *kmsg.MetadataRequest:
@@ -146,6 +148,8 @@ func (f *fakeCluster) answer(req kmsg.Request) kmsg.Response {
 			dir.Topics = append(dir.Topics, dt)
 		}
 		resp.(*kmsg.DescribeLogDirsResponse).Dirs = append(resp.(*kmsg.DescribeLogDirsResponse).Dirs, dir)
+	case *kmsg.ListOffsetsRequest:
+		f.listOffsets(req, resp.(*kmsg.ListOffsetsResponse))
 	case *kmsg.UnregisterBrokerRequest:
 		f.said = append(f.said, fmt.Sprintf("forget %d", req.BrokerID))
 		f.Brokers = slices.DeleteFunc(f.Brokers, func(b brokerView) bool { return int32(b.ID) == req.BrokerID })
@@ -201,6 +205,22 @@ func (f *fakeCluster) reassignments(resp *kmsg.ListPartitionReassignmentsRespons
 			}})
 		}
 	})
+}
+
+func (f *fakeCluster) listOffsets(req *kmsg.ListOffsetsRequest, resp *kmsg.ListOffsetsResponse) {
+	for _, t := range req.Topics {
+		rt := kmsg.ListOffsetsResponseTopic{Topic: t.Topic}
+		for _, p := range t.Partitions {
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.Partition, rp.Offset = p.Partition, 7
+			if f.moves > 0 {
+				f.moves--
+				rp.ErrorCode = kerr.NotLeaderForPartition.Code
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
 }
 
 // at is the partition itself.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // position is a place in a partition, as a person says it.
@@ -51,9 +52,37 @@ func parsePosition(flag, s string, now time.Time) (position, error) {
 	return position{}, usagef("--%s %s: want beginning, end, an offset, a time as 2026-11-22T19:30:00Z, or how long ago as -90m", flag, s)
 }
 
+// leaderWait is how long a partition may be without a leader that answers: longer than a broker's
+// lease.
+const leaderWait = 10 * time.Second
+
 // offsetsOf resolves a position in every partition of the topics: beginning is the log start, end
 // the end for committed readers, a time the first record at or after it (the end if there is none).
+// It waits for leaders that are just elected.
 func offsetsOf(ctx context.Context, adm *kadm.Client, p position, topics ...string) (map[string]map[int32]int64, error) {
+	for begun := time.Now(); ; {
+		out, err := listOffsets(ctx, adm, p, topics...)
+		if err == nil || !leaderMoves(err) || time.Since(begun) > leaderWait || pause(ctx, 250*time.Millisecond) != nil {
+			return out, err
+		}
+	}
+}
+
+// leaderMoves says whether the next leader may do better.
+func leaderMoves(err error) bool {
+	var unreached *kadm.ShardErrors
+	if errors.As(err, &unreached) {
+		return true
+	}
+	for _, code := range []error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+func listOffsets(ctx context.Context, adm *kadm.Client, p position, topics ...string) (map[string]map[int32]int64, error) {
 	var listed kadm.ListedOffsets
 	var err error
 	switch p.kind {
