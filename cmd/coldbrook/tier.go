@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -18,7 +16,7 @@ import (
 )
 
 func (a *app) tierCommand() *cobra.Command {
-	return family("tier", "Show what is in object storage", a.tierStatus(), a.tierList())
+	return family("tier", "Show and check what is in object storage", a.tierStatus(), a.tierList(), a.tierFsck(), a.tierVerify())
 }
 
 // httpFlag adds --http to a command that asks a broker over HTTP.
@@ -186,33 +184,17 @@ func (a *app) eachSegment(ctx context.Context, topic string, partition int32, ea
 func (a *app) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: a.http, Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	resp, err := a.request(ctx, false, path, query)
 	if err != nil {
-		return usagef("--http %s: want HOST:PORT", a.http)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err
-		}
-		return fmt.Errorf("cannot reach a broker's HTTP at %s: %w\nis it running? `coldbrook serve` starts one, --http names another", a.http, err)
+		return err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", u.String(), err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var problem struct{ Error string }
-		if json.Unmarshal(body, &problem) == nil && problem.Error != "" {
-			return errors.New(problem.Error)
-		}
-		return fmt.Errorf("%s answered %s", u.String(), resp.Status)
+		return fmt.Errorf("read %s: %w", path, err)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("%s did not answer as a broker does: %w", u.String(), err)
+		return fmt.Errorf("%s did not answer as a broker does: %w", a.http, err)
 	}
 	return nil
 }
