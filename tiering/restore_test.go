@@ -1,0 +1,420 @@
+package tiering
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// roundRobin is a Place for tests.
+func roundRobin(brokers []metadata.Broker, partitions, replicas, start int) ([][]metadata.BrokerID, error) {
+	out := make([][]metadata.BrokerID, partitions)
+	for p := range out {
+		for r := range replicas {
+			out[p] = append(out[p], brokers[(start+p+r)%len(brokers)].ID)
+		}
+	}
+	return out, nil
+}
+
+// TestBucketSaysWhatEtcdSaid: the newest root below a topic's folder is the one the pointer named.
+func TestBucketSaysWhatEtcdSaid(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog()})
+	for range 5 {
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+	}
+	pointer, _, err := b.md.RemotePointer(t.Context(), w.tip())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := NewBucket(w.store, nil)
+	ids, err := bucket.Clusters(t.Context())
+	if err != nil || !slices.Equal(ids, []string{"c1"}) {
+		t.Errorf("clusters %v, %v", ids, err)
+	}
+	topics, err := bucket.Topics(t.Context(), "c1")
+	if err != nil || len(topics) != 1 {
+		t.Fatalf("%d topics, %v", len(topics), err)
+	}
+	got := topics[0]
+	want := TopicFile{Topic: "orders", TopicID: w.topic.ID, Partitions: 1, Replicas: 1, Created: w.topic.Created}
+	if diff := cmp.Diff(want, got.TopicFile); diff != "" {
+		t.Errorf("topic (-want +got):\n%s", diff)
+	}
+	pointer.ModRevision = 0
+	if got.Roots[0].Pointer() != pointer || len(got.Problems) != 0 {
+		t.Errorf("pointer %+v, want %+v; problems %v", got.Roots[0].Pointer(), pointer, got.Problems)
+	}
+	root, err := b.m.Root(t.Context(), w.tip())
+	if err != nil || got.Roots[0].NewestTimestamp() != testTime(root.HighestOffset()) {
+		t.Errorf("newest record of %d, want %d", got.Roots[0].NewestTimestamp(), testTime(root.HighestOffset()))
+	}
+}
+
+// TestUnreadableManifestFallsBackToTheOneBefore, and says so.
+func TestUnreadableManifestFallsBackToTheOneBefore(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog()})
+	for range 5 {
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+	}
+	b.close()
+	var roots []string
+	for key := range w.objects() {
+		if _, _, ok := parseRootName(key[strings.LastIndexByte(key, '/')+1:]); ok {
+			roots = append(roots, key)
+		}
+	}
+	slices.Sort(roots)
+	bucket := NewBucket(w.store, nil)
+	for n, key := range slices.Backward(roots) {
+		text := bytes.Replace(body(t, w.store, key), []byte(`"segments":`), []byte(`"segmentz":`), 1)
+		if _, err := w.store.Put(t.Context(), key, object.Bytes(text), object.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		topics, err := bucket.Topics(t.Context(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, ok := topics[0].Roots[0]
+		bad := len(roots) - n
+		if len(topics[0].Problems) != bad || !errors.Is(topics[0].Problems[0], ErrCorrupt) {
+			t.Errorf("%d of %d roots corrupt: problems %v", bad, len(roots), topics[0].Problems)
+		}
+		if ok != (n > 0) || ok && "c1/"+root.Key != roots[n-1] {
+			t.Errorf("%d of %d roots corrupt: takes %v", bad, len(roots), root.Key)
+		}
+	}
+}
+
+// TestStoreThatDoesNotAnswerIsNotTakenForAnEmptyOne: nothing is left out because of a fault that passes.
+func TestStoreThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog()})
+	if err := b.produce(60); err != nil {
+		t.Fatal(err)
+	}
+	b.uploaded()
+	b.close()
+	snap := testSnapshot()
+	if err := NewBucket(w.store, nil).PutSnapshot(t.Context(), snap); err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(1); ; n++ {
+		failed := false
+		faulty := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
+			if op.N == n && !op.After && op.Kind != object.OpRead {
+				failed = true
+				return fmt.Errorf("%w: by the test", object.ErrUnavailable)
+			}
+			return nil
+		})
+		_, err := NewBucket(faulty, nil).Plan(t.Context(), PlanOptions{ClusterID: "c1", Place: roundRobin})
+		if !failed {
+			if n < 6 {
+				t.Errorf("a plan of %d operations", n)
+			}
+			return
+		}
+		if !errors.Is(err, object.ErrUnavailable) {
+			t.Errorf("operation %d failed: %v", n, err)
+		}
+	}
+}
+
+// TestTopicFileFollowsTheTopic: what a restore needs is rewritten when the topic changes.
+func TestTopicFileFollowsTheTopic(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog()})
+	if err := b.produce(60); err != nil {
+		t.Fatal(err)
+	}
+	b.uploaded()
+	if err := b.md.AlterConfigs(t.Context(), metadata.Resource{Kind: metadata.TopicResource, Name: "orders"}, map[string]string{"retention.ms": "5"}, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.md.AddPartitions(t.Context(), "orders", [][]metadata.BrokerID{{1}, {1}}); err != nil {
+		t.Fatal(err)
+	}
+	key := "c1/" + topicDir("orders", w.topic.ID) + "topic.json"
+	settle(t, "topic.json has the new partitions and configuration", func() bool {
+		f, err := DecodeTopicFile(body(t, w.store, key))
+		return err == nil && f.Partitions == 3 && f.Configs["retention.ms"] == "5"
+	})
+}
+
+func testSnapshot() *ClusterSnapshot {
+	day := time.UnixMilli(1_700_000_000_000).UTC()
+	return &ClusterSnapshot{
+		ClusterID: "c1", Created: day.UnixMilli(), Brokers: []SnapshotBroker{{ID: 1, Rack: "a"}, {ID: 2}},
+		Topics: []SnapshotTopic{{
+			Topic: "orders", TopicID: metadata.TopicID{1, 2, 3}, Created: day, Configs: map[string]string{"retention.ms": "1"},
+			Partitions: []SnapshotPartition{{Replicas: []metadata.BrokerID{2, 1}, LeaderEpoch: 7, End: 100}, {Replicas: []metadata.BrokerID{1, 2}, LeaderEpoch: 8, End: -1}},
+		}},
+		Deleted:       []SnapshotTopic{{Topic: "old", TopicID: metadata.TopicID{4}, Created: day, Deleted: &day, Partitions: []SnapshotPartition{{Replicas: []metadata.BrokerID{1}, End: -1}}}},
+		BrokerConfigs: map[string]map[string]string{"": {"a": "b"}}, NextProducerID: 2000,
+		Groups: []SnapshotGroup{{Group: "g", Topics: []SnapshotGroupTopic{{Topic: "orders", Partitions: []SnapshotOffset{
+			{Partition: 0, Offset: 50, LeaderEpoch: 8, Metadata: "m"}, {Partition: 1, Offset: 0},
+		}}}}},
+		Keys: map[string]json.RawMessage{"acls/x": json.RawMessage(`{"any":1}`)},
+	}
+}
+
+// TestSnapshotsAreImmutableNumberedAndPruned.
+func TestSnapshotsAreImmutableNumberedAndPruned(t *testing.T) {
+	store := object.NewMem()
+	b := NewBucket(store, nil)
+	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); s != nil || bad != nil || err != nil {
+		t.Errorf("of nothing: %v, %v, %v", s, bad, err)
+	}
+	for n := int64(1); n <= 5; n++ {
+		s := testSnapshot() // each thinks to be the first
+		s.NextProducerID = n
+		if err := b.PutSnapshot(t.Context(), s); err != nil || s.Sequence != n {
+			t.Fatalf("snapshot %d got sequence %d, %v", n, s.Sequence, err)
+		}
+	}
+	for n := int64(1); n <= 5; n++ {
+		if s, err := b.Snapshot(t.Context(), "c1", SnapshotKey(n)); err != nil || s.NextProducerID != n {
+			t.Errorf("snapshot %d was replaced: %+v, %v", n, s, err)
+		}
+	}
+	text := bytes.Replace(body(t, store, "c1/"+SnapshotKey(5)), []byte("orders"), []byte("borders"), 1)
+	if _, err := store.Put(t.Context(), "c1/"+SnapshotKey(5), object.Bytes(text), object.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); err != nil || s == nil || s.Sequence != 4 || len(bad) != 1 || !errors.Is(bad[0], ErrCorrupt) {
+		t.Errorf("the newest one is corrupt: %+v, %v, %v", s, bad, err)
+	}
+	sequences := func() (out []int64) {
+		list, err := b.Snapshots(t.Context(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, info := range list {
+			out = append(out, info.Sequence)
+		}
+		return out
+	}
+	now := time.Now()
+	for _, step := range []struct {
+		now  time.Time
+		want []int64
+	}{{now, []int64{1, 2, 3, 4, 5}}, {now.Add(2 * time.Hour), []int64{1, 4, 5}}} {
+		if err := b.PruneSnapshots(t.Context(), "c1", 2, time.Hour, step.now, SnapshotKey(1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := sequences(); !slices.Equal(got, step.want) {
+			t.Errorf("left are %v, want %v", got, step.want)
+		}
+	}
+}
+
+// TestClusterSnapshotOfVersion1IsReadForEver: the file is never rewritten.
+func TestClusterSnapshotOfVersion1IsReadForEver(t *testing.T) {
+	file := filepath.Join("testdata", "v1", "cluster.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeClusterSnapshot(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := testSnapshot()
+	want.Sequence = 3
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("snapshot (-want +got):\n%s", diff)
+	}
+}
+
+// planned puts a snapshot and one topic with a manifest that ends at 40 into a bucket.
+func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*RestorePlan, error) {
+	t.Helper()
+	store := object.NewMem()
+	b := NewBucket(store, nil)
+	_, ref, err := goldenNode().encode("leaf-golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := goldenRoot(ref)
+	text, err := root.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, text []byte) {
+		if _, err := store.Put(t.Context(), "c1/"+key, object.Bytes(text), object.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(nodeKey(partitionDir("orders", testTip), rootName(root.LeaderEpoch, root.Sequence)), text)
+	text, _, err = sealJSON(topicFormat, TopicFile{Topic: "orders", TopicID: testTip.Topic, Partitions: 5, Replicas: 2, Created: time.UnixMilli(5).UTC(), Configs: map[string]string{"own": "1"}}, maxTopicBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(topicDir("orders", testTip.Topic)+"topic.json", text)
+	if change != nil {
+		s := testSnapshot()
+		change(s)
+		if err := b.PutSnapshot(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.ClusterID, o.GroupsTopic, o.Place = "c1", "__consumer_offsets", roundRobin
+	plan, err := b.Plan(t.Context(), o)
+	if err != nil {
+		return nil, err
+	}
+	return plan, b.Prepare(t.Context(), plan)
+}
+
+// TestPlanJoinsSnapshotAndManifests: ends, lost tails, moved offsets, epochs and replicas.
+func TestPlanJoinsSnapshotAndManifests(t *testing.T) {
+	n := testTip.Partition
+	plan, err := planned(t, func(s *ClusterSnapshot) {
+		s.Topics[0].Partitions = slices.Repeat(s.Topics[0].Partitions[:1], 5)
+		s.Topics = append(s.Topics, SnapshotTopic{Topic: "__consumer_offsets", TopicID: metadata.TopicID{9}, Partitions: []SnapshotPartition{
+			{Replicas: []metadata.BrokerID{1, 2}, LeaderEpoch: 3}, {Replicas: []metadata.BrokerID{2, 1}, LeaderEpoch: 5},
+		}})
+		s.Groups[0].Topics[0].Partitions = []SnapshotOffset{{Partition: n, Offset: 39, LeaderEpoch: 1}}
+		s.Groups = append(s.Groups, SnapshotGroup{Group: "h", Topics: []SnapshotGroupTopic{{Topic: "orders", Partitions: []SnapshotOffset{{Partition: n, Offset: 99, LeaderEpoch: 1}}}}})
+	}, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := plan.Partition[n]
+	want := PlannedPartition{Topic: "orders", Partition: n, StartOffset: 15, EndOffset: 40, Bytes: 300, Segments: 3, Newest: row.Newest, LogEnd: 100, Lost: 60, Manifest: row.Manifest}
+	if row != want || len(plan.Partition) != 5 {
+		t.Errorf("%d partitions, %+v, want %+v", len(plan.Partition), row, want)
+	}
+	for p, r := range plan.Partition {
+		if int32(p) != n && (r.EndOffset != 0 || r.Lost != 100 || r.Newest != -1) {
+			t.Errorf("partition %d without a manifest: %+v", p, r)
+		}
+	}
+	if plan.Moved != 1 || plan.Groups != 2 || plan.Offsets != 2 {
+		t.Errorf("%d offsets of %d groups, %d moved", plan.Offsets, plan.Groups, plan.Moved)
+	}
+	r := plan.Metadata("__consumer_offsets")
+	if r.Groups.Snapshot != SnapshotKey(2) || r.Groups.Epoch != 5+epochMargin {
+		t.Errorf("groups %+v", r.Groups)
+	}
+	if r.NextProducerID < 2000+1<<20 || string(r.Verbatim["acls/x"]) != `{"any":1}` || r.BrokerConfigs[""]["a"] != "b" {
+		t.Errorf("settings %+v", r)
+	}
+	for _, topic := range r.Topics {
+		switch topic.Name {
+		case "orders":
+			p := topic.Partitions[n]
+			if p.Remote.EndOffset != 40 || p.LeaderEpoch != 7+epochMargin || !slices.Equal(p.Replicas, []metadata.BrokerID{2, 1}) {
+				t.Errorf("partition %+v", p)
+			}
+		case "__consumer_offsets":
+			for _, p := range topic.Partitions {
+				if p.LeaderEpoch != r.Groups.Epoch {
+					t.Errorf("partition of the groups %+v", p)
+				}
+			}
+		case "old":
+			if topic.Deleted.IsZero() {
+				t.Error("a deleted topic lives")
+			}
+		}
+	}
+}
+
+// TestPlanWithoutASnapshotNeedsBrokersAndSaysWhatIsMissing.
+func TestPlanWithoutASnapshotNeedsBrokersAndSaysWhatIsMissing(t *testing.T) {
+	if _, err := planned(t, nil, PlanOptions{}); !errors.Is(err, ErrNoBrokers) {
+		t.Errorf("without brokers: %v", err)
+	}
+	plan, err := planned(t, nil, PlanOptions{Brokers: []metadata.BrokerID{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := plan.Topics[0]
+	if topic.Replicas != 1 || topic.Configs["own"] != "1" || len(plan.Partition) != 5 || plan.Partition[testTip.Partition].Lost != -1 {
+		t.Errorf("%+v, %+v", topic, plan.Partition)
+	}
+	if text := strings.Join(plan.Problems, "\n"); !strings.Contains(text, "no snapshot") || !strings.Contains(text, "had 2 replicas and gets 1") {
+		t.Errorf("problems: %s", text)
+	}
+	if r := plan.Metadata("__consumer_offsets"); r.NextProducerID != unknownProducerIDs || !slices.Equal(r.Topics[0].Partitions[0].Replicas, []metadata.BrokerID{5}) {
+		t.Errorf("restores %+v", r)
+	}
+}
+
+// TestDeletedTopicsDoNotComeBack, and of two topics under one name the younger one does.
+func TestDeletedTopicsDoNotComeBack(t *testing.T) {
+	plan, err := planned(t, func(s *ClusterSnapshot) {
+		s.Topics[0].Deleted = &s.Topics[0].Created
+		s.Topics, s.Deleted = nil, append(s.Deleted, s.Topics[0])
+	}, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range plan.Metadata("").Topics {
+		if r.Deleted.IsZero() {
+			t.Errorf("topic %s with id %s lives", r.Name, r.ID)
+		}
+	}
+	if len(plan.Partition) != 0 {
+		t.Errorf("partitions %+v", plan.Partition)
+	}
+	plan, err = planned(t, func(s *ClusterSnapshot) { s.Topics[0].TopicID = metadata.TopicID{77} }, PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range plan.Topics {
+		if topic.Topic == "orders" && topic.TopicID != (metadata.TopicID{77}) {
+			t.Errorf("the older topic %s comes back", topic.TopicID)
+		}
+	}
+	if !strings.Contains(strings.Join(plan.Problems, "\n"), "younger") {
+		t.Errorf("problems %v", plan.Problems)
+	}
+}
+
+func FuzzDecodeClusterSnapshot(f *testing.F) {
+	s := testSnapshot()
+	s.Sequence = 1
+	b, err := s.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		b = resealed(snapshotFormat, b)
+		bounded(t, len(b), func() {
+			if s, err := DecodeClusterSnapshot(b); err == nil {
+				again, err := s.encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := DecodeClusterSnapshot(again); err != nil {
+					t.Fatalf("what was written is not read: %v", err)
+				}
+			}
+		})
+	})
+}
