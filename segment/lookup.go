@@ -155,8 +155,14 @@ func (l *Log) loadIndex(p *part) error {
 	}
 	l.maint.lock()
 	defer l.maint.unlock()
+	return l.loadIndexHeld(p)
+}
+
+// loadIndexHeld is loadIndex for who holds maint, and must come before anything
+// of theirs that needs the index: that would wait for maint itself.
+func (l *Log) loadIndexHeld(p *part) error {
 	l.mu.Lock()
-	ready = p.hasIndex
+	ready := p.hasIndex
 	l.mu.Unlock()
 	if ready {
 		return nil

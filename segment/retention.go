@@ -150,6 +150,9 @@ func (l *Log) expired(p *part, left int64, now time.Time, age time.Duration, kee
 	if age < 0 {
 		return false, nil
 	}
+	if err := l.loadIndexHeld(p); err != nil {
+		return false, err
+	}
 	newest, err := l.newestTime(p)
 	return err == nil && now.Sub(newest) > age, err
 }

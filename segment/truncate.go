@@ -69,12 +69,15 @@ func (l *Log) lowerRecovery(offset int64) error {
 }
 
 // cutPoint returns the part that holds offset, where in it the first batch to go
-// begins, and what becomes the log's end.
+// begins, and what becomes the log's end. maint must be held.
 func (l *Log) cutPoint(offset int64) (i int, pos, end int64, err error) {
 	l.mu.Lock()
 	i = max(l.floor(offset), 0)
 	p := l.parts[i]
 	l.mu.Unlock()
+	if err := l.loadIndexHeld(p); err != nil {
+		return 0, 0, 0, err
+	}
 	v, err := l.viewOf(p)
 	if err != nil {
 		return 0, 0, 0, err
