@@ -76,6 +76,9 @@ func startCluster(t *testing.T, v variant) (*cluster.Cluster, scenario.Store) {
 
 // onClusters runs a fault against clusters under load and checks what the load saw.
 func onClusters(t *testing.T, variants []variant, fault func(context.Context, *testing.T, scenario.Chaos)) {
+	if clustersShareTheMachine {
+		t.Parallel()
+	}
 	for _, v := range variants {
 		t.Run(v.String(), func(t *testing.T) {
 			if clustersShareTheMachine {
