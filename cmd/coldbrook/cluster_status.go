@@ -265,11 +265,11 @@ func (a *app) printStatus(s clusterStatus) error {
 	} {
 		fmt.Fprintf(a.out, "%-27s%v\n", row.what, row.value)
 	}
-	return a.printProblems(s)
+	return a.printTroubled(s)
 }
 
-// printProblems lists each troubled partition once, the worst first.
-func (a *app) printProblems(s clusterStatus) error {
+// printTroubled lists each troubled partition once, the worst first.
+func (a *app) printTroubled(s clusterStatus) error {
 	t, seen := newTable("TOPIC", "<PARTITION", "<LEADER", "REPLICAS", "IN SYNC", "PROBLEM"), map[string]bool{}
 	for _, kind := range []struct {
 		rows []partitionRow
