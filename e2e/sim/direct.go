@@ -43,13 +43,13 @@ type answer struct {
 }
 
 // fetch asks for a partition from offset on, and notes what the records are.
-func (a *asker) fetch(ctx context.Context, name string, n int32, offset int64) (answer, error) {
+func (a *asker) fetch(ctx context.Context, name string, n int32, offset int64, most int32) (answer, error) {
 	id, err := metadata.ParseTopicID(a.w.truth.id(name))
 	if err != nil {
 		return answer{}, err
 	}
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = n, offset, 1<<20, -1
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = n, offset, most, -1
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = name, id, []kmsg.FetchRequestTopicPartition{p}
 	req := kmsg.NewPtrFetchRequest()
@@ -154,7 +154,7 @@ func (w *world) look(ctx context.Context, n *node) error {
 			}
 		}
 		from := []int64{0, pointer.EndOffset, floor, rng.Int64N(floor + 1)}[rng.IntN(4)]
-		_, _ = a.fetch(ctx, topic, part, from) // it may be down, or know nothing of it: what it shows counts
+		_, _ = a.fetch(ctx, topic, part, from, 16<<10) // it may be down, or know nothing of it: what it shows counts
 		select {
 		case <-time.After(time.Duration(200+rng.IntN(600)) * time.Millisecond):
 		case <-ctx.Done():

@@ -114,7 +114,7 @@ func (w *world) client(host string, opts ...kgo.Opt) (*kgo.Client, error) {
 	}
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(seeds...), kgo.ClientID(host), kgo.Dialer(impatient(w.network.Host(host).Dial)),
-		kgo.RequestTimeoutOverhead(2 * time.Second), kgo.ProduceRequestTimeout(2 * time.Second), kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.RequestTimeoutOverhead(2 * time.Second), kgo.ProduceRequestTimeout(2 * time.Second), kgo.FetchMaxWait(300 * time.Millisecond), kgo.FetchMinBytes(8 << 10),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 200 * time.Millisecond }),
 		kgo.MetadataMinAge(200 * time.Millisecond), kgo.MetadataMaxAge(3 * time.Second),
 	}, opts...)...)
@@ -178,8 +178,8 @@ func (w *world) work(ctx context.Context, steps []step, length time.Duration) er
 	reading, deaf := context.WithCancel(ctx)
 	defer deaf()
 	producers := together(
-		func() error { return w.produce(producing, 1, 15*time.Millisecond) },
-		func() error { return w.produce(producing, 2, 40*time.Millisecond) },
+		func() error { return w.produce(producing, 1, 30*time.Millisecond) },
+		func() error { return w.produce(producing, 2, 70*time.Millisecond) },
 	)
 	readers := []func() error{
 		func() error { return w.read(reading, "reader", 9*time.Second) },
@@ -259,7 +259,7 @@ func (w *world) heal() {
 func (w *world) createTopic(ctx context.Context, name string, partitions int32) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	small, one := "16384", "1"
+	small, one := "8192", "1"
 	_, err := w.admin.CreateTopic(ctx, partitions, replicas, map[string]*string{"internal.segment.bytes": &small, "local.retention.bytes": &one}, name)
 	return err
 }

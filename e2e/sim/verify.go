@@ -92,7 +92,7 @@ func (a *asker) all(ctx context.Context, name string, n int32, upTo int64) (cont
 		if time.Since(begin) > readTime {
 			return nil, fmt.Errorf("%s does not show offset %d of %d after %v: %w", a.n.host, at, upTo, readTime, last)
 		}
-		answer, err := a.fetch(ctx, name, n, at)
+		answer, err := a.fetch(ctx, name, n, at, 1<<20)
 		if err == nil && len(answer.batches) == 0 {
 			err = fmt.Errorf("nothing, elsewhere %v", answer.elsewhere)
 		}
