@@ -40,6 +40,17 @@ func TestMaintenanceAfterARestartDoesNotWaitForItself(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
+		l := reopened(t, Config{})
+		for _, s := range l.snapshots { // so that segments before the cut are replayed
+			if err := l.fs.Remove(l.snapshotName(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.TruncateTo(8); err != nil || l.LogEnd() != 8 {
+			t.Errorf("truncated without snapshots: %v, log end %d, want 8", err, l.LogEnd())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
 		l := reopened(t, Config{Delete: true, RetentionAge: time.Hour, RetentionBytes: -1})
 		if _, err := l.ExpireLocal(t0.Add(2*time.Hour), -1, false); err != nil || l.LogStart() == 0 {
 			t.Errorf("retention by age: %v, log start %d", err, l.LogStart())

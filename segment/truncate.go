@@ -260,6 +260,9 @@ func (l *Log) afterCut(end int64) error {
 	// The transaction indexes hold all of what is left already.
 	for _, p := range l.parts {
 		if p.next > from || p == l.active() {
+			if err := l.loadIndexHeld(p); err != nil {
+				return err
+			}
 			if err := l.replayPart(p, from, end+1); err != nil {
 				return err
 			}
