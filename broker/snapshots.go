@@ -147,7 +147,7 @@ func shapeOf(im *metadata.Image) *tiering.ClusterSnapshot {
 	for _, grave := range im.Tombstones() {
 		if !grave.Creating {
 			t := snapshotTopic(&grave.Topic, grave.Configs)
-			t.Deleted = &grave.Deleted
+			t.Deleted, t.Purging = &grave.Deleted, grave.Purging
 			out.Deleted = append(out.Deleted, t)
 		}
 	}

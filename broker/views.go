@@ -26,6 +26,7 @@ func (b *Broker) consoleOptions() console.Options {
 		Fsck:          b.tierFsck,
 		Verify:        b.tierVerify,
 		Undelete:      b.undelete,
+		Recover:       b.recoverTopic,
 		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
 		TopicSettings: b.viewTopicSettings,
 	}

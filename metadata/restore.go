@@ -42,6 +42,7 @@ type RestoredTopic struct {
 	Configs    map[string]string
 	Partitions []RestoredPartition
 	Deleted    time.Time // not zero: it comes back as the tombstone it was
+	Purging    bool      // with Deleted: some of its data is gone
 }
 
 // PendingGroups says that offsets of groups are still to be imported.
@@ -118,7 +119,7 @@ func (t RestoredTopic) puts(k keyspace) []kv.Op {
 func (t RestoredTopic) crown(k keyspace) []kv.Op {
 	if !t.Deleted.IsZero() {
 		return []kv.Op{kv.Put(k.tombstone(t.ID), encode(tombstoneValue{
-			Name: t.Name, Partitions: int32(len(t.Partitions)), Created: t.Created, Configs: t.Configs, Deleted: t.Deleted,
+			Name: t.Name, Partitions: int32(len(t.Partitions)), Created: t.Created, Configs: t.Configs, Deleted: t.Deleted, Purging: t.Purging,
 		}), 0)}
 	}
 	out := []kv.Op{kv.Put(k.topic(t.Name), encode(topicValue{ID: t.ID, Partitions: int32(len(t.Partitions)), Created: t.Created}), 0)}

@@ -55,6 +55,7 @@ type SnapshotTopic struct {
 	Created    time.Time           `json:"created"`
 	Configs    map[string]string   `json:"configs,omitempty"`
 	Deleted    *time.Time          `json:"deleted,omitempty"`
+	Purging    bool                `json:"purging,omitempty"` // some of its data is gone
 	Partitions []SnapshotPartition `json:"partitions"`
 }
 

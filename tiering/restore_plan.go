@@ -64,7 +64,8 @@ type PlannedTopic struct {
 	Partitions int               `json:"partitions"`
 	Replicas   int               `json:"replicas"`
 
-	parts []metadata.RestoredPartition
+	parts   []metadata.RestoredPartition
+	purging bool
 }
 
 // PlannedPartition says what comes back of a partition, and what does not.
@@ -205,7 +206,7 @@ func (p *planner) topic(k *known) (PlannedTopic, error) {
 	own := k.bucket != nil && !k.bucket.Created.IsZero() // else topic.json could not be read
 	switch {
 	case k.snap != nil:
-		t = PlannedTopic{Topic: k.snap.Topic, TopicID: k.snap.TopicID, Created: k.snap.Created, Deleted: k.snap.Deleted, Configs: k.snap.Configs, Partitions: len(k.snap.Partitions)}
+		t = PlannedTopic{Topic: k.snap.Topic, TopicID: k.snap.TopicID, Created: k.snap.Created, Deleted: k.snap.Deleted, Configs: k.snap.Configs, Partitions: len(k.snap.Partitions), purging: k.snap.Purging}
 		if own && k.bucket.Modified.UnixMilli() > p.plan.snapshot.Created {
 			t.Configs = k.bucket.Configs
 		}
@@ -352,7 +353,7 @@ func (p *RestorePlan) Metadata(groupsTopic string) metadata.Restored {
 func (t *PlannedTopic) restored() metadata.RestoredTopic {
 	out := metadata.RestoredTopic{Name: t.Topic, ID: t.TopicID, Created: t.Created, Configs: t.Configs, Partitions: slices.Clone(t.parts)}
 	if t.Deleted != nil {
-		out.Deleted = *t.Deleted
+		out.Deleted, out.Purging = *t.Deleted, t.purging
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -417,4 +418,69 @@ func FuzzDecodeClusterSnapshot(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestCopiedTopicIsWholeAndItsOwn: a topic taken over from another cluster has all entries and bytes, under its new
+// id, and names no object of the other cluster.
+func TestCopiedTopicIsWholeAndItsOwn(t *testing.T) {
+	w := newWorld(t)
+	b := w.mustStart(settings{config: smallLog()})
+	for range 5 {
+		if err := b.produce(200); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+	}
+	b.close()
+	bucket := NewBucket(w.store, nil)
+	topics, err := bucket.TopicsNamed(t.Context(), "c1", "orders")
+	if err != nil || len(topics) != 1 {
+		t.Fatal(err)
+	}
+	var copied int64
+	var mu sync.Mutex
+	r := Recovery{From: "c1", To: "c2", Topic: topics[0], ID: metadata.TopicID{42}, Progress: func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		copied += n
+	}}
+	for range 2 { // the second time as after a copy that was broken off
+		roots, err := bucket.CopyTopic(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := bucket.Topics(t.Context(), "c2")
+		if err != nil || len(got) != 1 || got[0].TopicID != r.ID || len(got[0].Problems) > 0 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if got[0].Roots[0].Pointer() != roots[0].Pointer() {
+			t.Errorf("pointer %+v, returned %+v", got[0].Roots[0].Pointer(), roots[0].Pointer())
+		}
+		have, want := got[0].Roots[0], topics[0].Roots[0]
+		if have.StartOffset != want.StartOffset || have.EndOffset != want.EndOffset || have.Bytes != want.Bytes || have.Segments != want.Segments {
+			t.Errorf("copy of %d to %d, %d bytes in %d segments, want %d to %d, %d in %d", have.StartOffset, have.EndOffset, have.Bytes, have.Segments,
+				want.StartOffset, want.EndOffset, want.Bytes, want.Segments)
+		}
+		if diff := cmp.Diff(want.Tail, have.Tail); diff != "" {
+			t.Errorf("entries (-want +got):\n%s", diff)
+		}
+		dir := func(cluster string, root BucketRoot) string {
+			d, err := dirOfManifest(root.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cluster + "/" + d
+		}
+		for _, e := range have.Tail {
+			for _, suffix := range []string{logSuffix, indexSuffix} {
+				x, y := segmentKey(dir("c2", have), e.Object, suffix), segmentKey(dir("c1", want), e.Object, suffix)
+				if !bytes.Equal(body(t, w.store, x), body(t, w.store, y)) {
+					t.Errorf("%s differs", x)
+				}
+			}
+		}
+	}
+	if copied == 0 {
+		t.Error("no progress")
+	}
 }

@@ -16,6 +16,7 @@
 //	/api/v1/tier/fsck        compares store and manifests, in JSON lines; [?topic=NAME][&quick=true]; POST repairs
 //	/api/v1/tier/verify      reads and checks all bytes, in JSON lines; [?topic=NAME][&rate=BYTES/s]; POST repairs
 //	/api/v1/topics/undelete  POST brings a deleted topic back; ?topic=NAME or id
+//	/api/v1/topics/recover   POST makes a topic of one that is only in the object store; ?topic=NAME[&cluster=ID]
 //
 // It hides HTTP: what is shown comes from functions in Options, so that this package knows no log and
 // no tier. Everything answers GET and HEAD, which change nothing; what changes something is a POST with
@@ -63,6 +64,8 @@ type Options struct {
 	Fsck     func(ctx context.Context, q TierCheck, line func(TierLine)) error
 	Verify   func(ctx context.Context, q TierCheck, line func(TierLine)) error
 	Undelete func(ctx context.Context, topic string) (Undeleted, error)
+	// Recover makes a topic of one that is only in the object store; it tells line how far it is.
+	Recover  func(ctx context.Context, q RecoverQuery, line func(TierLine)) error
 	Settings func() []Setting
 	// TopicSettings returns ErrNotFound for an unknown topic.
 	TopicSettings func(ctx context.Context, topic string) ([]Setting, error)
@@ -153,6 +156,7 @@ func (s *Server) routes() {
 		return filter(r, all, err, func(t TierPartition) string { return t.Topic })
 	})
 	s.tierRoutes()
+	s.recoverRoute()
 	s.api("tier/segments", s.o.Segments != nil, s.segments)
 	s.api("config", s.o.Settings != nil, s.settings)
 	s.mux.Handle("GET /api/", s.bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

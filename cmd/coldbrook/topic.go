@@ -18,7 +18,7 @@ import (
 
 func (a *app) topicCommand() *cobra.Command {
 	return family("topic", "Create, list, describe, alter and delete topics",
-		a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicDelete(), a.topicUndelete())
+		a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicDelete(), a.topicUndelete(), a.topicRecover())
 }
 
 // client finishes a command that talks to a broker and prints something.

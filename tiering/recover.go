@@ -1,0 +1,233 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+const (
+	// copiesAtOnce is how many objects of a topic are copied at a time.
+	copiesAtOnce = 4
+	// copyBlock is how much of an object is read at a time, and copyBlocks how many of those are held: more than a
+	// driver's parallel parts read from.
+	copyBlock  = 4 << 20
+	copyBlocks = 12
+)
+
+// Recovery is a topic that is being taken over from a bucket.
+type Recovery struct {
+	From, To string // cluster ids
+	Topic    BucketTopic
+	// ID is the topic's from now on: its own, unless that is taken.
+	ID metadata.TopicID
+	// Progress, when set, is told the size of each object that was copied.
+	Progress func(bytes int64)
+}
+
+// Bytes is how much a CopyTopic copies.
+func (t *BucketTopic) Bytes() (n int64) {
+	for _, r := range t.Roots {
+		n += r.Bytes
+	}
+	return n
+}
+
+// Epoch is above all leader epochs that the partition had, so that none comes again.
+func (r BucketRoot) Epoch() int32 {
+	if r.Root == nil {
+		return epochMargin
+	}
+	return max(r.LeaderEpoch, r.HighestEpoch()) + epochMargin
+}
+
+// CopyTopic copies a topic's objects below another cluster's prefix, and makes manifests of them there, so that neither
+// cluster can delete what the other one needs. It returns the new roots. A copy that was broken off leaves objects that
+// no manifest names, for the collector of orphans; it is begun anew.
+func (b *Bucket) CopyTopic(ctx context.Context, r Recovery) (map[int32]BucketRoot, error) {
+	file := r.Topic.TopicFile
+	file.TopicID = r.ID
+	text, _, err := sealJSON(topicFormat, file, maxTopicBytes)
+	if err != nil {
+		return nil, err
+	}
+	key := r.To + "/" + topicDir(file.Topic, r.ID) + "topic.json"
+	if err := b.put(ctx, key, text, false); err != nil {
+		return nil, err
+	}
+	out := map[int32]BucketRoot{}
+	for n, root := range r.Topic.Roots {
+		if out[n], err = b.copyPartition(ctx, &r, root); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (b *Bucket) put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	_, err := b.store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+	return named("write", key, err)
+}
+
+func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot) (BucketRoot, error) {
+	tip := metadata.TopicIDPartition{Topic: r.ID, Partition: root.Partition}
+	from, err := dirOfManifest(root.Key)
+	if err != nil {
+		return BucketRoot{}, err
+	}
+	to := partitionDir(r.Topic.Topic, tip)
+	e := editOf(newRoot(r.Topic.Topic, tip, root.StartOffset), nil, time.Now(), 0)
+	e.load = func(_ context.Context, ref Ref) (*Node, error) {
+		return nil, fmt.Errorf("node %s is not of this copy: %w", ref.Object, ErrCorrupt)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(copiesAtOnce)
+	source := tree{root: root.Root, load: func(ctx context.Context, ref Ref) (*Node, error) {
+		body, err := b.read(ctx, r.From+"/"+nodeKey(from, ref.Object), ref.Size)
+		if err != nil {
+			return nil, err
+		}
+		return DecodeNode(body, ref)
+	}}
+	for entry, err := range source.walk(gctx, root.StartOffset, nil) {
+		if err != nil {
+			return BucketRoot{}, errors.Join(err, g.Wait())
+		}
+		copied := *entry
+		copied.Object = path.Base(entry.Object)
+		if err := e.add(gctx, copied); err != nil {
+			return BucketRoot{}, errors.Join(err, g.Wait())
+		}
+		stem := entry.Object
+		g.Go(func() error { return b.copySegment(gctx, r, from, stem, to, copied) })
+	}
+	if err := g.Wait(); err != nil {
+		return BucketRoot{}, err
+	}
+	for _, n := range e.nodes {
+		if err := b.put(ctx, r.To+"/"+nodeKey(to, n.name), n.body, false); err != nil {
+			return BucketRoot{}, err
+		}
+	}
+	next := e.next
+	next.LeaderEpoch, next.Sequence, next.Garbage = root.LeaderEpoch, root.Sequence, nil
+	next.LogStartOffset = root.LogStartOffset
+	for range maxRenames {
+		body, err := next.encode()
+		if err != nil {
+			return BucketRoot{}, err
+		}
+		key := nodeKey(to, rootName(next.LeaderEpoch, next.Sequence))
+		if err = b.put(ctx, r.To+"/"+key, body, true); err == nil {
+			return BucketRoot{Root: &next, Key: key}, nil
+		}
+		if !errors.Is(err, object.ErrExists) {
+			return BucketRoot{}, err
+		}
+		next.Sequence++ // of a copy that was broken off
+	}
+	return BucketRoot{}, fmt.Errorf("no free name for a root of %v", tip)
+}
+
+// copySegment copies both objects of an entry. The store checks each against the manifest's checksum.
+func (b *Bucket) copySegment(ctx context.Context, r *Recovery, from, stem, to string, e Entry) error {
+	for _, o := range []struct {
+		suffix string
+		size   int64
+		crc    CRC
+	}{{logSuffix, e.Bytes, e.CRC32C}, {indexSuffix, e.IndexBytes, e.IndexCRC32C}} {
+		src, dst := r.From+"/"+segmentKey(from, stem, o.suffix), r.To+"/"+segmentKey(to, e.Object, o.suffix)
+		body := &remoteBody{ctx: ctx, store: b.store, key: src, size: o.size, turn: make(chan struct{}, 1)}
+		if _, err := b.store.Put(ctx, dst, body, object.PutOptions{CRC32C: uint32(o.crc), HasCRC: true}); err != nil {
+			return fmt.Errorf("copy %s: %w", src, named("write", dst, err))
+		}
+		if r.Progress != nil {
+			r.Progress(o.size)
+		}
+	}
+	return nil
+}
+
+// remoteBody is an object as the body of another one's PUT: it is read in blocks, of which it holds the last few. Its
+// context is that of the PUT, which has no other way to it.
+type remoteBody struct {
+	ctx   context.Context
+	store object.Store
+	key   string
+	size  int64
+	turn  chan struct{} // of capacity 1: held by who fetches
+
+	mu     sync.Mutex
+	blocks []copiedBlock // oldest first
+}
+
+type copiedBlock struct {
+	at   int64
+	data []byte
+}
+
+// Size implements object.Body.
+func (r *remoteBody) Size() int64 { return r.size }
+
+// ReadAt implements object.Body.
+func (r *remoteBody) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) && off < r.size {
+		block, err := r.block(off / copyBlock * copyBlock)
+		if err != nil {
+			return n, err
+		}
+		k := copy(p[n:], block.data[off-block.at:])
+		n, off = n+k, off+int64(k)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (r *remoteBody) held(at int64) (copiedBlock, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.blocks {
+		if b.at == at {
+			return b, true
+		}
+	}
+	return copiedBlock{}, false
+}
+
+func (r *remoteBody) block(at int64) (copiedBlock, error) {
+	if b, ok := r.held(at); ok {
+		return b, nil
+	}
+	select {
+	case r.turn <- struct{}{}:
+	case <-r.ctx.Done():
+		return copiedBlock{}, r.ctx.Err()
+	}
+	defer func() { <-r.turn }()
+	if b, ok := r.held(at); ok {
+		return b, nil
+	}
+	b := copiedBlock{at: at, data: make([]byte, min(copyBlock, r.size-at))}
+	if _, err := object.ReadFull(r.ctx, r.store, r.key, at, b.data); err != nil {
+		return copiedBlock{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.blocks) == copyBlocks {
+		r.blocks = append(r.blocks[:0:0], r.blocks[1:]...)
+	}
+	r.blocks = append(r.blocks, b)
+	return b, nil
+}
