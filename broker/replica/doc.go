@@ -8,19 +8,37 @@
 // # Leadership
 //
 // The cluster's [metadata.Image] says which partitions this broker holds and
-// which it leads, and under which registration: after a restart nothing is led
-// before the controller has bumped the leader epoch. [Manager.Run] follows it: it
-// opens logs, assigns leader epochs, tells the remote log and the coordinators,
-// and deletes what belongs to a deleted topic or moved elsewhere. A partition
-// that the Image does not name and no tombstone names is left alone, with a
-// complaint: losing metadata must not lose data.
+// which it leads, and under which registration: after a restart, or when a lease
+// was lost, nothing is led before the controller has bumped the leader epoch.
+// [Manager.Run] follows it, at the cost of what changes in it: it opens logs,
+// begins leader epochs, has the others copied from their leaders, tells the remote
+// log and the coordinators, and deletes what belongs to a deleted topic or moved
+// elsewhere. A partition that the Image does not name and no tombstone names is
+// left alone, with a complaint: losing metadata must not lose data.
 //
-// # High watermark
+// A log has one master at a time: the leader's appends, one follow (follow.go),
+// or one recovery. Who takes over ends the one before first. A leader that was
+// elected though it was not in sync takes what the tier has before it leads
+// (recover.go).
 //
-// The log's committer reports what is on stable storage. A leader's high
-// watermark is the lowest such end over the in-sync replicas, so on one broker
-// a record is committed, readable and acked in the same moment: when it is
-// synced. It never goes back on one leader epoch line.
+// # In-sync replicas and high watermark
+//
+// The log's committer reports what is on stable storage; a follower asks for
+// what it has on stable storage, so its fetch offset is the same of it. A leader's
+// high watermark is the lowest such end over the maximal in-sync replicas: those
+// that the Image shows and those that the leader has asked for and may have got.
+// So whoever is elected has all that is committed. On one broker a record is
+// committed, readable and acked in the same moment: when it is synced. The high
+// watermark does not move while fewer than min.insync.replicas are in sync, and
+// never goes back on one leader epoch line.
+//
+// The leader changes the in-sync replicas by compare-and-swap in the metadata
+// store (isr_keeper.go), many partitions at a time, never on the path of a fetch
+// or an append. One change of a partition is under way at a time; it is asked for
+// again until the Image shows a later state.
+//
+// While the lease is not confirmed another leader may be there: then acks=1 waits
+// as acks=all does, and the in-sync replicas stay what they are.
 //
 // # Fetch
 //
@@ -32,6 +50,11 @@
 // its bytes gives cold reads only [coldGrace] more. A cold read that does not
 // finish in time goes on in the remote log's cache, so the next poll is served
 // from memory. A fetch that waits for data holds none.
+//
+// A follower's fetch is noted before it is answered, and answered at once when it
+// moved the high watermark, so that readers of followers are not a wait behind.
+// Consumers are sent by the leader to a replica in their rack, and for what is in
+// the tier only to replay brokers, which need no replica to read it (KIP-392).
 //
 // Lock order: Partition.mu before segment's own locks. No lock is held across
 // I/O or a wait. The view of the partitions is replaced by one goroutine and
