@@ -56,7 +56,7 @@ type node struct {
 	disk     *vfs.Mem
 	cutOff   atomic.Bool // from the store
 	onKV     atomic.Pointer[func(context.Context, kv.Call) error]
-	noStore  atomic.Bool // the bucket does not answer this broker
+	noStore  atomic.Bool  // the bucket does not answer this broker
 	slowSync atomic.Int64 // nanoseconds
 	runs     int
 
