@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/broker/console"
@@ -69,12 +71,21 @@ func (b *Broker) viewBrokers(context.Context) (console.Cluster, error) {
 	}
 	c := console.Cluster{ClusterID: img.ClusterID(), Controller: int32(img.Controller())}
 	for _, br := range img.Brokers() {
-		row := console.Broker{ID: int32(br.ID), Rack: br.Rack, Epoch: br.Epoch, Leaders: leads[br.ID], Partitions: holds[br.ID]}
+		row := console.Broker{ID: int32(br.ID), Rack: br.Rack, Role: br.Role, Epoch: br.Epoch, Leaders: leads[br.ID], Partitions: holds[br.ID]}
+		if br.Draining {
+			row.State = console.StateStopping
+		}
 		for _, l := range br.Listeners {
 			row.Listeners = append(row.Listeners, console.Listener{Name: l.Name, Host: l.Host, Port: l.Port})
 		}
 		c.Brokers = append(c.Brokers, row)
 	}
+	for _, n := range img.Nodes() {
+		if _, live := img.Broker(n.ID); !live {
+			c.Brokers = append(c.Brokers, console.Broker{ID: int32(n.ID), Rack: n.Rack, Role: n.Role, State: console.StateAway, Partitions: holds[n.ID]})
+		}
+	}
+	slices.SortFunc(c.Brokers, func(a, b console.Broker) int { return cmp.Compare(a.ID, b.ID) })
 	return c, nil
 }
 
@@ -86,6 +97,7 @@ func (b *Broker) viewTopics(context.Context) ([]console.Topic, error) {
 		for n, p := range t.Partitions {
 			row.Partitions = append(row.Partitions, console.Partition{
 				Partition: int32(n), Leader: int32(p.Leader), LeaderEpoch: p.LeaderEpoch, Replicas: numbers(p.Replicas), ISR: numbers(p.ISR),
+				Adding: numbers(p.Adding), Removing: numbers(p.Removing),
 			})
 		}
 		list = append(list, row)
