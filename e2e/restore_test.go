@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -83,26 +84,37 @@ func TestLostClusterComesBackFromItsBucket(t *testing.T) {
 
 func newDrill(ctx context.Context, t *testing.T) *drill {
 	t.Helper()
-	dir := t.TempDir()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &drill{t: t, dir: dir, store: "file://" + filepath.Join(dir, "objects"), acked: map[string][][]string{},
-		commits: map[string]map[string]map[int32]kadm.Offset{}, seed: rand.New(rand.NewPCG(1, 2))}
-	if drillMinIO {
-		minio := servers.MinIO(t)
-		minio.Bucket(t, "coldbrook")
-		d.store, d.env = minio.MinIOURL("coldbrook"), minio.Env()
+	if !drillMinIO {
+		return startDrill(ctx, t, drillBrokers, path, "file://"+filepath.Join(t.TempDir(), "objects"), nil)
 	}
+	minio := servers.MinIO(t)
+	minio.Bucket(t, "coldbrook")
+	return startDrill(ctx, t, drillBrokers, path, minio.MinIOURL("coldbrook"), minio.Env())
+}
+
+// soloDrill is a cluster of one broker that keeps its objects in a directory.
+func soloDrill(ctx context.Context, t *testing.T, path, objects string) *drill {
+	t.Helper()
+	return startDrill(ctx, t, 1, path, "file://"+objects, nil)
+}
+
+func startDrill(ctx context.Context, t *testing.T, brokers int, path, store string, env []string) *drill {
+	t.Helper()
+	d := &drill{t: t, dir: t.TempDir(), store: store, env: env, acked: map[string][][]string{},
+		commits: map[string]map[string]map[int32]kadm.Offset{}, seed: rand.New(rand.NewPCG(1, 2))}
 	settings := scenario.Settings()
-	factor := strconv.Itoa(min(3, drillBrokers))
+	factor := strconv.Itoa(min(3, brokers))
 	settings["cluster.snapshot.interval.ms"] = "300"
 	settings["default.replication.factor"], settings["offsets.topic.replication.factor"] = factor, factor
-	settings["min.insync.replicas"] = strconv.Itoa(min(2, drillBrokers))
+	settings["min.insync.replicas"] = strconv.Itoa(min(2, brokers))
 	settings["remote.delete.grace.ms"] = "600000"
+	var err error
 	d.c, err = cluster.NewCluster(ctx, cluster.ClusterOptions{
-		Kind: cluster.Subprocess, Brokers: drillBrokers, Dir: dir, Binary: path, StoreURL: d.store, Env: d.env, Settings: settings,
+		Kind: cluster.Subprocess, Brokers: brokers, Dir: d.dir, Binary: path, StoreURL: store, Env: env, Settings: settings,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +133,14 @@ func newDrill(ctx context.Context, t *testing.T) *drill {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// removeCluster deletes what a cluster has in a store that is a directory.
+func (d *drill) removeCluster(id string) {
+	d.t.Helper()
+	if err := os.RemoveAll(filepath.Join(strings.TrimPrefix(d.store, "file://"), id)); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 func (d *drill) client(o ...kgo.Opt) *kgo.Client {
@@ -149,10 +169,13 @@ func (d *drill) fill(ctx context.Context) {
 	scenario.CreateReplicated(ctx, d.t, seeds, drillUntiered, drillPartitions, factor, "remote.storage.enable", "false")
 	d.topics = append(d.topics, drillUntiered)
 	scenario.CreateReplicated(ctx, d.t, seeds, drillBare, drillPartitions, factor, "cleanup.policy", "delete")
+	d.topics, d.acked[drillBare] = append(d.topics, drillBare), make([][]string, drillPartitions)
 	scenario.CreateReplicated(ctx, d.t, seeds, drillDeleted, drillPartitions, factor, "internal.segment.bytes", "32768")
 	cl := d.client()
 	for _, name := range append(d.topics[:len(d.topics):len(d.topics)], drillDeleted) {
-		d.produce(ctx, cl, name, drillRecords)
+		if name != drillBare {
+			d.produce(ctx, cl, name, drillRecords)
+		}
 	}
 	adm := kadm.NewClient(cl)
 	d.commit(ctx, adm)
@@ -301,7 +324,7 @@ func (d *drill) awaitSnapshot(ctx context.Context) {
 			return err
 		}
 		for _, p := range plan.Partition {
-			if p.Topic != drillBare && (p.Topic == drillDeleted || p.LogEnd != int64(len(d.acked[p.Topic][p.Partition]))) {
+			if p.Topic == drillDeleted || p.LogEnd != int64(len(d.acked[p.Topic][p.Partition])) {
 				return fmt.Errorf("%s-%d ends at %d in the snapshot", p.Topic, p.Partition, p.LogEnd)
 			}
 		}
@@ -331,6 +354,8 @@ func (d *drill) await(ctx context.Context, ask func() error) {
 	}
 }
 
+var errNotUploaded = errors.New("segments wait for upload")
+
 // ends are where the tier ends, by topic and partition.
 type ends map[string][]int64
 
@@ -338,7 +363,7 @@ type ends map[string][]int64
 func (d *drill) remoteEnds(ctx context.Context) ends {
 	d.t.Helper()
 	out := ends{}
-	for _, topic := range append(d.topics[:len(d.topics):len(d.topics)], drillBare) {
+	for _, topic := range d.topics {
 		out[topic] = make([]int64, drillPartitions)
 	}
 	for _, b := range d.c.Brokers {
@@ -404,10 +429,7 @@ func (d *drill) checkPlan(plan *tiering.RestorePlan, ends ends) (lost int64) {
 			continue
 		}
 		rows++
-		acked := int64(0)
-		if values := d.acked[p.Topic]; values != nil {
-			acked = int64(len(values[p.Partition]))
-		}
+		acked := int64(len(d.acked[p.Topic][p.Partition]))
 		end := ends[p.Topic][p.Partition]
 		if p.EndOffset != end || p.StartOffset != 0 || p.LogEnd != acked || p.Lost != acked-end {
 			d.t.Errorf("%s-%d: announced %+v, uploaded up to %d of %d", p.Topic, p.Partition, p, end, acked)

@@ -210,3 +210,34 @@ func TestTopicIsRecoveredOnlyWhereNameAndIDAreFree(t *testing.T) {
 		}
 	})
 }
+
+// A key that somebody else wrote meanwhile is not written over.
+func TestRestoreWritesOverNothing(t *testing.T) {
+	for _, key := range []string{"topics/large", "partitions/" + TopicID{1}.String() + "/7", "remote/" + TopicID{1}.String() + "/499", "configs/brokers/default"} {
+		mem := kv.NewMem()
+		other := &intrudedKV{KV: mem, key: "/coldbrook/coldbrook/" + key}
+		if err := RestoreCluster(t.Context(), other, "", restoredCluster(), false); !errors.Is(err, ErrConflict) {
+			t.Errorf("%s is there: %v", key, err)
+		}
+		resp, err := mem.Range(t.Context(), kv.RangeRequest{Key: other.key})
+		if err != nil || len(resp.KVs) != 1 || string(resp.KVs[0].Value) != "mine" {
+			t.Errorf("%s was written over: %v", key, err)
+		}
+	}
+}
+
+// intrudedKV puts a key right after the first transaction that writes.
+type intrudedKV struct {
+	kv.KV
+	key  string
+	done bool
+}
+
+func (i *intrudedKV) Txn(ctx context.Context, t kv.Txn) (kv.TxnResponse, error) {
+	resp, err := i.KV.Txn(ctx, t)
+	if !i.done && len(t.If) > 0 {
+		i.done = true
+		_, err = i.KV.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put(i.key, []byte("mine"), 0)}})
+	}
+	return resp, err
+}
