@@ -73,7 +73,7 @@ func newCluster(t *testing.T, n int, change func(*EmbeddedOptions)) *testCluster
 		c.logs = append(c.logs, &lockedBuffer{})
 		o := EmbeddedOptions{
 			Dir: filepath.Join(dir, "etcd-"+p.Name), Name: p.Name, Peers: peers, ListenPeers: []string{p.URL}, ListenClients: []string{scheme + freeAddress(t)},
-			Unsafe: true, JoinTimeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(c.logs[i], nil)),
+			Unsafe: true, JoinTimeout: 20 * time.Second, Logger: slog.New(slog.NewTextHandler(c.logs[i], nil)),
 		}
 		if change != nil {
 			change(&o)
@@ -116,7 +116,7 @@ func (c *testCluster) start(which ...int) {
 }
 
 func (c *testCluster) tryStart(ctx context.Context, which ...int) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	errs := make([]error, len(which))
 	var wg sync.WaitGroup

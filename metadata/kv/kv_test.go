@@ -391,7 +391,7 @@ func TestLeaseExpiresWhenNobodyKeepsIt(t *testing.T) {
 
 func TestStartedLeaseIsKeptUntilRevokedElsewhere(t *testing.T) {
 	eachKV(t, func(t *testing.T, kv KV) {
-		l, err := StartLease(t.Context(), kv, time.Second, discard)
+		l, err := StartLease(t.Context(), kv, 3*time.Second, discard)
 		if err != nil {
 			t.Fatal(err)
 		}
