@@ -19,7 +19,7 @@ func (m *Manager) collect(ctx context.Context, l *leadership, man manifest, now 
 	swept := l.swept
 	for i := range man.root.Garbage {
 		g := &man.root.Garbage[i]
-		if g.NotBefore > now.UnixMilli() {
+		if g.NotBefore >= now.UnixMilli() { // it was cut to whole milliseconds
 			continue
 		}
 		if g.isSwept(l.swept) {

@@ -301,7 +301,7 @@ func (m *Manager) confirmLost(ctx context.Context, p *partition, lost []differen
 		if err == nil && info.Size == d.want || err != nil && !errors.Is(err, object.ErrNotFound) {
 			continue
 		}
-		man, err := m.current(ctx, p, false)
+		man, err := m.current(ctx, p, true) // a deposed leader's would be another
 		if err != nil {
 			continue
 		}

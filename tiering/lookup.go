@@ -3,6 +3,7 @@ package tiering
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
@@ -162,7 +163,9 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPar
 	return e, end, nil
 }
 
-// AuxState reads the state at the end of the tier from the last segment's index object; false for an empty tier.
+// AuxState reads the state at the end of the tier from the last segment's index object; false where nothing was ever
+// copied. A tier that retention has emptied still says where it ended: offsets below are not given out again. LogStart
+// lies beyond EndOffset where retention or DeleteRecords removed more than was ever copied.
 func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
 	m.metrics.auxRequests.Add(ctx, 1)
 	state, ok, err := m.auxState(ctx, tip)
@@ -174,8 +177,13 @@ func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (
 
 func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
 	man, err := m.current(ctx, m.partition(tip), true)
-	if err != nil || man.root == nil || man.root.Segments == 0 {
+	if err != nil || man.root == nil {
 		return segment.AuxState{}, false, err
+	}
+	if man.root.Segments == 0 { // the producers of what is gone are not known
+		return segment.AuxState{
+			LogStart: max(man.root.EndOffset, man.root.LogStartOffset), EndOffset: man.root.EndOffset, Epochs: slices.Clone(man.root.Epochs),
+		}, true, nil
 	}
 	entry, err := man.find(ctx, man.root.HighestOffset())
 	if err != nil {
