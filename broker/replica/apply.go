@@ -281,7 +281,6 @@ func (a *applier) buryStopped(img *metadata.Image, lost bool) {
 		return
 	}
 	graves := buried(img)
-	deleted := make(map[metadata.TopicID]metadata.Topic)
 	for id, p := range a.stopped {
 		t, lives := img.TopicByID(id.Topic)
 		_, renewed := img.Topic(p.tp.Topic)
@@ -293,13 +292,9 @@ func (a *applier) buryStopped(img *metadata.Image, lost bool) {
 		case graves[id.Topic] || renewed:
 			a.m.deleteLog(p)
 			delete(a.stopped, id)
-			deleted[id.Topic] = metadata.Topic{Name: p.tp.Topic, ID: id.Topic}
 		case lost:
 			a.m.log.Error("topic left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)
 		}
-	}
-	if len(deleted) > 0 && a.m.o.OnDeleted != nil {
-		a.m.o.OnDeleted(slices.Collect(maps.Values(deleted)))
 	}
 }
 

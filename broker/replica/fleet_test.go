@@ -291,6 +291,18 @@ func (f *fleet) inSync(name string, want ...metadata.BrokerID) {
 	})
 }
 
+// unchanged does something, and looks for changes of the partition's state.
+func (f *fleet) unchanged(name string, d time.Duration, do func()) {
+	f.t.Helper()
+	before := f.leader(name).image(name)
+	do()
+	time.Sleep(d)
+	synctest.Wait()
+	if after := f.leader(name).image(name); !after.Equal(before) {
+		f.t.Errorf("%s became %+v, was %+v", name, after, before)
+	}
+}
+
 // decide changes the state of a topic's partition as a controller would.
 func (f *fleet) decide(name string, change func(p *metadata.Partition)) {
 	f.t.Helper()

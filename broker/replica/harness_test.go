@@ -33,7 +33,6 @@ type bench struct {
 	disk    *vfs.Mem
 	objects *object.Mem
 	config  replica.TopicConfig
-	deleted []string       // topics OnDeleted was told of
 	leading map[string]int // OnLeadership, by partition: started minus stopped
 
 	// the disk's syncs: held back by so long, or failing
@@ -117,11 +116,6 @@ func (b *bench) open() {
 		Broker: 1, Metadata: r.md, Dirs: []*segment.Dir{r.dir}, Remote: tier, RetentionInterval: time.Second,
 		Session:     r.inForce.Load,
 		TopicConfig: func(map[string]string) (replica.TopicConfig, error) { return b.config, nil },
-		OnDeleted: func(topics []metadata.Topic) {
-			for _, t := range topics {
-				b.deleted = append(b.deleted, t.Name)
-			}
-		},
 		OnLeadership: func(p *replica.Partition, leading bool) {
 			if b.leading[p.TopicPartition().String()]--; leading {
 				b.leading[p.TopicPartition().String()] += 2

@@ -80,9 +80,7 @@ func TestWhoIsAboutToGoDoesNotJoin(t *testing.T) {
 		f.must(f.node(3).inForce.Load().Drain(t.Context()))
 		f.node(3).part(false)
 		f.until("it has all", func() bool { return f.node(3).partition("t").Log().LogEnd() == 1 })
-		f.put("t", "b")
-		time.Sleep(time.Minute)
-		f.inSync("t", 1, 2)
+		f.unchanged("t", time.Minute, func() { f.put("t", "b") })
 	})
 }
 
@@ -109,16 +107,14 @@ func TestFormerFollowersAreFenced(t *testing.T) {
 		f.must(err)
 		defer session.Abandon()
 		epoch := leader.image("t").LeaderEpoch
+		refused := func(what string, registration, offset int64, want error) {
+			t.Helper()
+			f.unchanged("t", 5*time.Second, func() { wants(t, what, leader.fetchAs("t", 3, registration, offset, epoch).Err, want) })
+		}
 		wants(t, "of a leader to come", leader.fetchAs("t", 3, session.Epoch, 1, epoch+1).Err, replica.ErrUnknownEpoch)
-		wants(t, "under a former registration", leader.fetchAs("t", 3, session.Epoch-1, 1, epoch).Err, nil)
-		time.Sleep(5 * time.Second)
-		f.inSync("t", 1)
-		wants(t, "a follower that lacks a record", leader.fetchAs("t", 3, session.Epoch, 0, epoch).Err, nil)
-		time.Sleep(5 * time.Second)
-		f.inSync("t", 1)
-		wants(t, "of a former life", leader.fetchAs("t", 3, session.Epoch-1, 1, epoch).Err, replica.ErrNotLeader)
-		time.Sleep(5 * time.Second)
-		f.inSync("t", 1)
+		refused("under a former registration", session.Epoch-1, 1, nil)
+		refused("a follower that lacks a record", session.Epoch, 0, nil)
+		refused("of a former life", session.Epoch-1, 1, replica.ErrNotLeader)
 		wants(t, "a follower that has all", leader.fetchAs("t", 3, session.Epoch, 1, epoch).Err, nil)
 		f.inSync("t", 1, 3)
 		f.until("it is late", func() bool { f.put("t", "b"); return len(leader.image("t").ISR) == 1 })

@@ -41,8 +41,6 @@ type Options struct {
 	// OnLeadership is told of each partition this broker starts or stops
 	// leading, in order for one partition. It must not block.
 	OnLeadership func(p *Partition, leading bool)
-	// OnDeleted is told of topics that are gone from the Image.
-	OnDeleted func(topics []metadata.Topic)
 	// RetentionInterval is log.retention.check.interval.ms; default 5 min.
 	RetentionInterval time.Duration
 	// RemoteWait bounds how long a fetch waits for the remote log:
