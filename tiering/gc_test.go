@@ -458,3 +458,28 @@ func TestPurgeAndUndeleteNeverBothHappen(t *testing.T) {
 		}
 	})
 }
+
+// TestHandedOverObjectsAreLookedAtAgain: between the look and the deletion the manifest may have come to name them,
+// and the next commit may use a root's name.
+func TestHandedOverObjectsAreLookedAtAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := filled(t, tiny(), 600)
+		pointer, _, _ := b.md.RemotePointer(t.Context(), w.tip())
+		next := nodeKey(w.dir(), rootName(pointer.LeaderEpoch, pointer.Sequence+1))
+		orphan := w.dir() + segmentsDir + newStem(0, 0) + logSuffix
+		w.put(next)
+		w.put(orphan)
+		h := handover{orphans: []string{next, orphan, w.dir() + "notes.txt"}}
+		for key := range w.nothingMissing() {
+			h.orphans = append(h.orphans, strings.TrimPrefix(key, "c1/"))
+		}
+		p := b.m.partition(w.tip())
+		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man manifest) (manifest, error) {
+			return b.m.collectOrphans(ctx, p, p.leader, man, h)
+		})
+		if err != nil || w.has(orphan) || !w.has(next) {
+			t.Errorf("%v; the orphan is there: %v, the root: %v", err, w.has(orphan), w.has(next))
+		}
+		w.nothingMissing()
+	})
+}
