@@ -28,7 +28,8 @@
 // same bytes, and everything acked is there.
 //
 // The checks rest on acks=all, three replicas and min.insync.replicas=2, and on
-// the schedule: it takes a disk only while another in-sync replica has its own.
+// the schedule: it takes a disk only when the broker's registration has ended, and
+// while another in-sync replica has its own.
 //
 // # Limits
 //
@@ -48,4 +49,12 @@
 //	      new data directory was not durable in its parent                       (one broker, at 1f166c3)
 //	3, 8  the simulation's own: a broker that lost power went on acking until    go test ./e2e/sim -seeds 12
 //	      it had stopped; see package power                                      (one broker, at 1f166c3)
+//	4     truncation and retention by age waited for themselves for ever when    go test -race ./e2e/sim -first 3 -seeds 2
+//	      nobody had read a segment's index since the restart                    (at 10613b3; now TestMaintenanceAfter-
+//	                                                                             ARestartDoesNotWaitForItself in segment)
+//	2, 6  a reader that was sent to a replay broker came back at once, for ever: go test ./e2e/sim -first 2 -seeds 1
+//	      franz-go goes only to brokers that it knows as replicas                (at c329cec)
+//	40    a partition without a leader for ever: its last but one in-sync        go test ./e2e/sim -first 40 -seeds 1
+//	      replica was down, the last one lost its disk while its lease lasted.   (at its first schedule of lost disks;
+//	      Not promised; the schedule waits for the lease's end since             see diskLost)
 package sim

@@ -78,9 +78,18 @@ func cleanRestart(ctx context.Context, n *node, s step) {
 	n.start(ctx)
 }
 
-// diskLost takes a machine with its disk, if the promise covers that now: what
-// is in etcd decides once nothing of the broker can change it any more.
+// leaseEnd is how long after a broker's death its registration has surely ended.
+const leaseEnd = 4 * time.Second
+
+// diskLost takes a machine with its disk, if the promise covers that: what is in
+// etcd decides, once nothing of the broker can change it any more and nobody
+// takes it for living. (Before that, others may still leave the in-sync replicas
+// to it alone: nobody keeps who was in sync then, as KIP-966 does.)
 func diskLost(ctx context.Context, n *node, s step) {
+	n.crash(50)
+	for end := time.Now().Add(leaseEnd); time.Now().Before(end) || n.w.truth.lease(n.id) != 0; {
+		time.Sleep(100 * time.Millisecond)
+	}
 	n.w.losing <- struct{}{} // one decides at a time
 	var bare []metadata.BrokerID
 	for _, other := range n.w.nodes {
@@ -88,8 +97,6 @@ func diskLost(ctx context.Context, n *node, s step) {
 			bare = append(bare, other.id)
 		}
 	}
-	n.crash(50)
-	time.Sleep(10 * time.Millisecond) // the truth has followed all revisions
 	if n.bare.Load() || n.w.truth.mayLose(n.id, bare) {
 		n.w.note("%s lost its disk", n.host)
 		n.bare.Store(true)

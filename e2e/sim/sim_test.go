@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	seeds  = flag.Int("seeds", 3, "number of seeds to run")
+	seeds  = flag.Int("seeds", 20, "number of seeds to run")
 	first  = flag.Uint64("first", 1, "first seed")
 	length = flag.Duration("length", 30*time.Second, "virtual time in which things go wrong")
 )
