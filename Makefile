@@ -37,7 +37,8 @@ test: tools
 	$(GO) build -race -o $(COLDBROOK_BINARY) ./cmd/coldbrook
 	$(GO) test -race -vet=all -timeout 30m ./e2e/servers
 	$(GO) test -race -vet=all -shuffle=on -timeout 15m $$($(GO) list ./... | grep -v -x -e '.*/metadata/kv' -e '.*/e2e')
-	$(GO) test -race -vet=all -shuffle=on -timeout 15m -p 1 ./metadata/kv ./e2e
+	$(GO) test -race -vet=all -shuffle=on -timeout 15m -parallel 1 ./metadata/kv
+	$(GO) test -race -vet=all -shuffle=on -timeout 15m ./e2e
 	cd e2e/compat && $(GO) test -race -vet=all -shuffle=on -timeout 15m ./...
 
 e2e: tools build
