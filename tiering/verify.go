@@ -259,7 +259,7 @@ func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition,
 // It begins anywhere, so that a broker that restarts often gets round as well.
 func (m *Manager) scrubLoop(ctx context.Context) {
 	v := &verifier{m: m, limit: limiter(m.o.ScrubRate), repair: true}
-	for {
+	for first := true; ; first = false {
 		begun := time.Now()
 		parts := m.snapshot()
 		rand.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
@@ -271,7 +271,7 @@ func (m *Manager) scrubLoop(ctx context.Context) {
 				continue
 			}
 			from := int64(0)
-			if view := p.view.Load(); n == 0 && view.HighestOffset > view.StartOffset && view.StartOffset >= 0 {
+			if view := p.view.Load(); first && n == 0 && view.HighestOffset > view.StartOffset && view.StartOffset >= 0 {
 				from = view.StartOffset + rand.Int64N(view.HighestOffset-view.StartOffset)
 			}
 			err := v.partition(ctx, l.topic, p.tip, from, func(p Problem) {
