@@ -76,8 +76,9 @@ type fetch struct {
 	req     *FetchRequest
 	parts   []*Partition // nil: no replica is here
 	results []FetchResult
-	told    []int64 // of a follower: the high watermarks it knows
-	epochs  []int32 // and under which leader epoch it was noted, -1: it was not
+	now     time.Time // of this look at the partitions
+	told    []int64   // of a follower: the high watermarks it knows
+	epochs  []int32   // and under which leader epoch it was noted, -1: it was not
 	bytes   int
 	urgent  bool  // something that is answered at once: an error, an epoch that diverges, another replica, a high watermark
 	hot     []int // partitions with something to read, local and remote, in order
@@ -112,6 +113,7 @@ func (f *fetch) enough() bool { return f.urgent || f.bytes >= f.req.MinBytes }
 
 // read looks at every partition and reads the hot ones.
 func (f *fetch) read(ctx context.Context) {
+	f.now = time.Now()
 	f.bytes, f.urgent, f.hot, f.cold = 0, false, f.hot[:0], f.cold[:0]
 	for i := range f.req.Partitions {
 		if err := f.look(i); err != nil {

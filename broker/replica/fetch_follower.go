@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"time"
 )
 
 // note makes room for what is known of the follower that asks.
@@ -25,7 +24,7 @@ func (f *fetch) lookAsFollower(i int, p *Partition, s *state) error {
 		return ErrMovedToTier
 	}
 	if f.epochs[i] < 0 {
-		told, err := p.fetched(f.req, q, time.Now())
+		told, err := p.fetched(f.req, q, f.now)
 		if err != nil {
 			return err
 		}
@@ -45,7 +44,7 @@ func (f *fetch) lookAsFollower(i int, p *Partition, s *state) error {
 // leader.replication.throttled.rate is used up (KIP-73). Followers in sync are not
 // held back: ReplicaManager.shouldLeaderThrottle.
 func (f *fetch) throttled(s *state) bool {
-	return s.throttled && !slices.Contains(s.ISR, f.req.Replica) && f.m.quota.spent(f.m.o.LeaderThrottle(), time.Now())
+	return s.throttled && !slices.Contains(s.ISR, f.req.Replica) && f.m.quota.spent(f.m.o.LeaderThrottle(), f.now)
 }
 
 // answered notes what the follower is told.
@@ -66,7 +65,7 @@ func (f *fetch) answered(ctx context.Context) {
 		}
 	}
 	if throttled > 0 {
-		f.m.quota.take(f.m.o.LeaderThrottle(), throttled, time.Now())
+		f.m.quota.take(f.m.o.LeaderThrottle(), throttled, f.now)
 	}
 	f.m.metrics.replicated(ctx, bytes)
 }
