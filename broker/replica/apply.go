@@ -28,12 +28,16 @@ type applier struct {
 	undone       map[metadata.TopicIDPartition]struct{}   // to be tried again after RetryInterval
 }
 
-// followImage applies each new Image until ctx ends.
-func (m *Manager) followImage(ctx context.Context) error {
-	a := &applier{
+func newApplier(m *Manager) *applier {
+	return &applier{
 		m: m, configs: make(map[metadata.TopicID]TopicConfig),
 		stopped: make(map[metadata.TopicIDPartition]*Partition), undone: make(map[metadata.TopicIDPartition]struct{}),
 	}
+}
+
+// followImage applies each new Image until ctx ends.
+func (m *Manager) followImage(ctx context.Context) error {
+	a := newApplier(m)
 	defer func() { _ = a.recoveries.Wait() }() // they return no errors
 	changed, stop := m.o.Metadata.Watch()
 	defer stop()

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -51,4 +52,38 @@ func BenchmarkFollowerFetch(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/partitions, "ns/partition")
+}
+
+// BenchmarkApply applies an image in which one of a thousand led partitions has
+// other in-sync replicas.
+func BenchmarkApply(b *testing.B) {
+	const topics = 1000
+	l := newLab(b)
+	l.start()
+	session, err := l.md.RegisterBroker(l.ctx, metadata.Registration{ID: 2, DirectoryID: "d2", Incarnation: "i"})
+	l.must(err)
+	b.Cleanup(session.Abandon)
+	l.m.o.Session = func() *metadata.Session { return session }
+	for n := range topics {
+		_, err := l.md.CreateTopic(l.ctx, metadata.TopicSpec{Name: fmt.Sprint("t", n), Assignments: [][]metadata.BrokerID{{2, 3}}})
+		l.must(err)
+	}
+	a := newApplier(l.m)
+	img := l.md.Image()
+	a.apply(l.ctx, img, a.everything(img))
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		topic, _ := l.md.Image().Topic(fmt.Sprint("t", n%topics))
+		to := topic.Partitions[0]
+		if to.ISR = []metadata.BrokerID{2}; len(topic.Partitions[0].ISR) == 1 {
+			to.ISR = []metadata.BrokerID{2, 3}
+		}
+		for _, err := range l.md.AlterPartitions(l.ctx, []metadata.PartitionChange{{TopicIDPartition: metadata.TopicIDPartition{Topic: topic.ID}, From: topic.Partitions[0], To: to, Joins: map[metadata.BrokerID]int64{3: l.leaders[3].session.Epoch}}}) {
+			l.must(err)
+		}
+		img := l.md.Image()
+		b.StartTimer()
+		a.apply(l.ctx, img, a.changes(img))
+	}
 }
