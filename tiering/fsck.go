@@ -124,7 +124,7 @@ func problemOf(topic string, tip metadata.TopicIDPartition, e *Entry, err error)
 	p := newProblem(ProblemCorrupt, topic, tip, e.Object)
 	p.BaseOffset, p.LastOffset, p.Detail = e.BaseOffset, e.LastOffset, err.Error()
 	if errors.Is(err, ErrMissing) && !errors.Is(err, ErrCorrupt) {
-		p.Kind = ProblemMissing
+		p.Kind, p.Detail = ProblemMissing, ""
 	}
 	var oe *ObjectError
 	if errors.As(err, &oe) {

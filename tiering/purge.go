@@ -46,7 +46,7 @@ func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, e
 		m.forget(tip)
 	}
 	m.log.Info("DELETE_SEGMENT_FINISHED", "topic", t.Topic.Name, "objects", n)
-	return true, nil
+	return t.Purging, nil // the tombstone changed: who ends it must have seen that
 }
 
 // removeBelow deletes everything under a folder and says how many objects that was.
