@@ -57,4 +57,10 @@
 //	40    a partition without a leader for ever: its last but one in-sync        go test ./e2e/sim -first 40 -seeds 1
 //	      replica was down, the last one lost its disk while its lease lasted.   (at its first schedule of lost disks;
 //	      Not promised; the schedule waits for the lease's end since             see diskLost)
+//	21    OUT_OF_ORDER_SEQUENCE_NUMBER for a batch that is in the log: a producer   go test ./e2e/sim -first 21 -seeds 1
+//	      snapshot knows each producer's last batch only, and a replica that      (once in ten to fifty runs, at 0a0c021)
+//	      truncated to just behind one forgets those before, which the client
+//	      sends again because it was not answered
+//	17    OFFSET_OUT_OF_RANGE for a committed offset, to a client that names no   go test ./e2e/sim -first 17 -seeds 1
+//	      leader epochs, from a leader that was deposed without knowing           (at c329cec; members put up with it)
 package sim
