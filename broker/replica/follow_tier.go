@@ -111,16 +111,21 @@ func (f *fetchers) buildFromTier(ctx context.Context, fo *follow, leaderStart in
 
 // restore makes the log begin at the end of the tier.
 func (p *Partition) restore(aux segment.AuxState) error {
-	if err := p.log.TruncateFullyAndStartAt(aux.EndOffset, min(aux.LogStart, aux.EndOffset)); err != nil {
+	at := behind(aux)
+	if err := p.log.TruncateFullyAndStartAt(at, min(aux.LogStart, at)); err != nil {
 		return err
 	}
-	if err := p.log.RestoreFromRemote(aux.EndOffset, aux.Epochs, aux.ProducerSnapshot); err != nil {
+	if err := p.log.RestoreFromRemote(at, aux.Epochs, aux.ProducerSnapshot); err != nil {
 		return err
 	}
 	p.moved.broadcast()
 	p.fetches.wake()
 	return nil
 }
+
+// behind is where a log goes on behind the tier: at its end, or at the log start
+// if records were deleted beyond that.
+func behind(aux segment.AuxState) int64 { return max(aux.EndOffset, aux.LogStart) }
 
 // findWay handles an offset that the leader does not have, as
 // AbstractFetcherThread.fetchOffsetAndApplyTruncateAndBuild: the leader's log

@@ -94,7 +94,7 @@ func (m *Manager) adopt(ctx context.Context, p *Partition, r *recovery) error {
 func (p *Partition) hasAll(aux segment.AuxState) bool {
 	last := aux.EndOffset - 1
 	switch {
-	case p.log.LogEnd() < aux.EndOffset:
+	case p.log.LogEnd() < behind(aux):
 		return false
 	case p.log.LogStart() >= aux.EndOffset:
 		return true // all of that was deleted
