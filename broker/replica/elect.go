@@ -32,15 +32,21 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 		return nil
 	}
 	begins := s.leading && (!was.leading || s.LeaderEpoch != was.LeaderEpoch)
+	var failed error
 	if begins {
-		if err := a.begin(p, s); err != nil {
-			return err
+		if failed = a.begin(p, s); failed != nil {
+			begins, s.leading = false, false // another in-sync replica may lead: propose
+			if was.ModRevision == s.ModRevision {
+				return failed
+			}
+			defer a.m.isr.want(p)
 		}
 	}
 	p.update(s)
 	switch {
 	case s.leading:
 		p.advance()
+	case failed != nil:
 	case s.elected:
 		a.m.fetchers.remove(p)
 		a.recover(ctx, p, s)
@@ -48,7 +54,7 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 		a.follow(p, s)
 	}
 	a.announce(p, was, s, begins)
-	return nil
+	return failed
 }
 
 // state is what the Image and the configuration say of a partition.

@@ -283,3 +283,37 @@ func TestOneAckWaitsForAllWithoutALease(t *testing.T) {
 		}())
 	})
 }
+
+// TestABrokenDiskGivesItsLeadershipsAway fails the leader's disk while the broker
+// lives: an in-sync follower leads, though nobody's lease ended.
+func TestABrokenDiskGivesItsLeadershipsAway(t *testing.T) {
+	inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
+		f.topic("t", 1, 2, 3)
+		f.put("t", "a")
+		f.inSync("t", 1, 2, 3)
+		f.node(1).badDisk.Store(true)
+		began := time.Now()
+		a, err := f.node(1).append("t", replica.AcksAll, "b")
+		f.must(err)
+		if err := a.Wait(t.Context()); err == nil {
+			t.Error("acked by a disk that failed")
+		}
+		f.until("another leads", func() bool { return f.node(2).partition("t").Leading() })
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		f.must(func() error {
+			a, err := f.node(2).append("t", replica.AcksAll, "c")
+			f.must(err)
+			return a.Wait(t.Context())
+		}())
+		same(t, "in sync", fmt.Sprint(f.node(2).image("t").ISR), "[2 3]")
+
+		// One that cannot begin to lead hands over, too.
+		f.decide("t", func(p *metadata.Partition) {
+			p.Leader, p.LeaderBrokerEpoch, p.ISR = 1, f.node(1).inForce.Load().Epoch, []metadata.BrokerID{1, 2, 3}
+			p.LeaderEpoch++
+		})
+		f.until("another leads again", func() bool { return f.node(2).partition("t").Leading() && f.node(2).image("t").Leader == 2 })
+	})
+}

@@ -55,6 +55,7 @@ type node struct {
 	cutOff   atomic.Bool // from the store
 	onKV     atomic.Pointer[func(context.Context, kv.Call) error]
 	noStore  atomic.Bool  // the bucket does not answer this broker
+	badDisk  atomic.Bool  // syncs fail
 	slowSync atomic.Int64 // nanoseconds
 	runs     int
 
@@ -169,9 +170,12 @@ func (n *node) start() {
 		if d := n.slowSync.Load(); d > 0 && op.Kind == vfs.OpSync {
 			time.Sleep(time.Duration(d))
 		}
+		if n.badDisk.Load() && op.Kind == vfs.OpSync {
+			return errors.New("bad disk")
+		}
 		return nil
 	})
-	l.dir, err = segment.OpenDir(segment.DirOptions{FS: fs, Path: "/data"})
+	l.dir, err = segment.OpenDir(segment.DirOptions{FS: fs, Path: "/data", OnOffline: func(err error) { l.m.DirOffline("/data", err) }})
 	n.must(err)
 	chunks, err := cache.New(cache.Options{MemoryBytes: 1 << 20, ChunkBytes: 4 << 10})
 	n.must(err)

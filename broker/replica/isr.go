@@ -227,6 +227,10 @@ func (p *Partition) propose(now time.Time) (metadata.PartitionChange, bool) {
 	}
 	c := metadata.PartitionChange{TopicIDPartition: p.tip, From: s.Partition, To: s.Partition}
 	switch {
+	case p.dir.Offline() != nil:
+		if !p.handOver(s, &c.To) {
+			return metadata.PartitionChange{}, false
+		}
 	case s.leading:
 		if c.To.ISR, c.Joins = p.inSyncLocked(s, now); slices.Equal(c.To.ISR, s.ISR) {
 			return metadata.PartitionChange{}, false
@@ -238,6 +242,23 @@ func (p *Partition) propose(now time.Time) (metadata.PartitionChange, bool) {
 	}
 	p.pending = &pendingChange{PartitionChange: c}
 	return c, true
+}
+
+// handOver makes the first live in-sync follower the leader in the place of this
+// broker, which cannot read its log any more. Without one nothing changes: nobody
+// else is known to have all.
+func (p *Partition) handOver(s *state, to *metadata.Partition) bool {
+	img := p.m.o.Metadata.Image()
+	for _, id := range s.Replicas {
+		b, live := img.Broker(id)
+		if id == p.broker || !live || !b.Holds() || !slices.Contains(s.ISR, id) {
+			continue
+		}
+		to.Leader, to.LeaderBrokerEpoch, to.LeaderEpoch = id, b.Epoch, s.LeaderEpoch+1
+		to.ISR = slices.DeleteFunc(slices.Clone(s.ISR), func(id metadata.BrokerID) bool { return id == p.broker })
+		return true
+	}
+	return false
 }
 
 // inSyncLocked is who should be in sync by what the followers' fetches say, this
@@ -261,12 +282,18 @@ func (p *Partition) inSyncLocked(s *state, now time.Time) (isr []metadata.Broker
 	return isr, joins
 }
 
-// overdue says whether the in-sync replicas have a follower that is late.
+// overdue says whether the in-sync replicas have a follower that is late, or a
+// leader without a disk.
 func (p *Partition) overdue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state.Load()
-	if !s.leading || p.pending != nil {
+	switch {
+	case p.pending != nil:
+		return false
+	case p.dir.Offline() != nil:
+		return s.elected
+	case !s.leading:
 		return false
 	}
 	leaderEnd := p.log.LogEnd()

@@ -83,17 +83,14 @@ func (m *Manager) keepISR(ctx context.Context) error {
 	}
 }
 
-// checkISR looks for followers that fell behind.
+// checkISR looks for followers that fell behind, and for leaders without a disk.
 func (m *Manager) checkISR(now time.Time) {
 	for _, p := range m.view.Load().byID {
 		s := p.state.Load()
-		if !s.leading {
-			continue
-		}
 		if p.overdue(now) {
 			m.isr.want(p)
 		}
-		if len(s.ISR) < len(s.Replicas) {
+		if s.leading && len(s.ISR) < len(s.Replicas) {
 			p.advance() // it need not wait any more for one that did not join
 		}
 	}
@@ -197,6 +194,9 @@ func (m *Manager) noteISR(ctx context.Context, p *Partition, c *metadata.Partiti
 	if c.From.Recovering && !c.To.Recovering {
 		m.log.Info("unclean leader has what the tier has", "partition", p.tp, "epoch", c.To.LeaderEpoch)
 		return
+	}
+	if c.From.Leader != c.To.Leader {
+		m.log.Warn("handed leadership over, the log directory is offline", "partition", p.tp, "epoch", c.To.LeaderEpoch, "leader", c.To.Leader)
 	}
 	m.metrics.isrChanged(ctx, c)
 	m.log.Info("in-sync replicas changed", "partition", p.tp, "epoch", c.To.LeaderEpoch, "from", c.From.ISR, "to", c.To.ISR)

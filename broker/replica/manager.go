@@ -169,11 +169,15 @@ func (m *Manager) Reconfigure() {
 func (m *Manager) Ready() <-chan struct{} { return m.ready }
 
 // DirOffline must be called when a log directory goes offline: it wakes
-// requests that wait for its partitions, which then see the error.
+// requests that wait for its partitions, which then see the error, and gives the
+// leaderships to in-sync followers.
 func (m *Manager) DirOffline(path string, cause error) {
 	m.log.Error("log directory offline", "path", path, "err", cause)
 	for _, p := range m.view.Load().byID {
 		p.wakeAll()
+		if p.dir.Offline() != nil {
+			m.isr.want(p)
+		}
 	}
 }
 
