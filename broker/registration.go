@@ -129,10 +129,16 @@ func (b *Broker) awaitLeadership(ctx context.Context) error {
 	return nil
 }
 
+// farewell is how long a broker answers on when it has given its leaderships
+// away. Clients that ask it are told that it leads nothing, ask for metadata, in
+// which it no longer is, and go elsewhere; who came later would only meet a
+// closed port, which some clients report to their users.
+const farewell = time.Second
+
 // handOver is the first half of a controlled shutdown (KIP-3): the controller
 // is asked to move leadership elsewhere while this broker still serves. It
-// returns when nothing is led here that another broker could lead, or after
-// shutdown.timeout.ms.
+// returns a farewell after nothing is led here that another broker could lead,
+// or after shutdown.timeout.ms.
 func (b *Broker) handOver(ctx context.Context) {
 	c := b.settings.Load().Broker()
 	session := b.session.Load()
@@ -152,6 +158,11 @@ func (b *Broker) handOver(ctx context.Context) {
 		left := b.heldBack()
 		if len(left) == 0 {
 			b.log.Info("leadership handed over", "took", time.Since(begun))
+			select {
+			case <-time.After(farewell):
+			case <-session.Done():
+			case <-ctx.Done():
+			}
 			return
 		}
 		select {

@@ -269,3 +269,33 @@ func TestBrokersAreForgottenOnRequest(t *testing.T) {
 		code(t, "again", unregister(), kerr.BrokerIDNotRegistered)
 	})
 }
+
+// A broker that has given its leaderships away and is about to stop is not told
+// of to clients any more: they would go to a port that closes.
+func TestStoppingBrokersAreNotRecommended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t).start(nil)
+		g := c.ghost(metadata.Registration{ID: 2})
+		shown := func(k *conn) bool {
+			return slices.ContainsFunc(do[*kmsg.MetadataResponse](k, askTopic(12, "t", false)).Brokers, func(b kmsg.MetadataResponseBroker) bool {
+				return b.NodeID == 2
+			})
+		}
+		c.dial().assigned("led", []int32{2, 1})
+		c.until("broker 2 leads", func(k *conn) bool {
+			topics := do[*kmsg.MetadataResponse](k, askTopic(12, "led", false)).Topics
+			return len(topics) == 1 && len(topics[0].Partitions) == 1 && topics[0].Partitions[0].Leader == 2
+		})
+		if !shown(c.dial()) {
+			t.Fatal("a live broker is not shown")
+		}
+		if err := g.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("broker 2 has gone from the metadata", func(k *conn) bool { return !shown(k) })
+		topics := do[*kmsg.MetadataResponse](c.dial(), askTopic(12, "led", false)).Topics
+		if got := topics[0].Partitions[0]; got.Leader != 1 || !slices.Contains(got.Replicas, 2) {
+			t.Errorf("leader %d, replicas %v: want leader 1, and broker 2 still a replica", got.Leader, got.Replicas)
+		}
+	})
+}

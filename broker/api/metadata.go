@@ -30,7 +30,7 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 	img := a.o.Metadata.Image()
 	for _, b := range img.Brokers() {
 		host, port, ok := endpoint(b, c.Conn.Listener())
-		if !ok {
+		if !ok || leaving(img, b) {
 			continue
 		}
 		rb := kmsg.NewMetadataResponseBroker()
@@ -61,6 +61,23 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp
+}
+
+// leaving says whether a broker is about to stop and has nothing left that
+// clients would come to it for. Whoever asks for metadata now should not choose
+// it for his next request: it would meet a closed port.
+func leaving(img *metadata.Image, b metadata.Broker) bool {
+	if !b.Draining {
+		return false
+	}
+	for _, t := range img.Topics() {
+		for i := range t.Partitions {
+			if t.Partitions[i].Leader == b.ID {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // uniqueTopics leaves out what is asked again: a topic named a thousand times
