@@ -54,6 +54,11 @@ type Options struct {
 	ChunkBytes int64 // most of one ranged read of more than one batch; default Cache.ChunkBytes
 	ReadAhead  int64 // bytes fetched ahead of a sequential reader; default 16 MiB
 	MetaBytes  int64 // bound of decoded manifests and indexes in memory; default 64 MiB
+
+	// Ledger has what Store and Cache were used for; run by the caller. nil: nothing is counted.
+	Ledger       *Ledger
+	Prices       func() Prices // of now; nil: all is free
+	TopicMetrics bool          // metrics.topic.enable: whether costs have the topic as a label
 }
 
 // TopicSettings are the parts of a topic's configuration that concern copying.
@@ -106,6 +111,9 @@ func (o *Options) check() error {
 	}
 	if o.Sweep == 0 {
 		o.Sweep = defaultSweep
+	}
+	if o.Prices == nil {
+		o.Prices = func() Prices { return Prices{} }
 	}
 	if o.Collector == nil {
 		o.Collector = func() bool { return false }

@@ -106,5 +106,5 @@ func (m *Manager) observe(meter metric.Meter) error {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
 	m.unregister = reg.Unregister
-	return nil
+	return m.observeCost(meter)
 }

@@ -35,8 +35,11 @@ type Options struct {
 	MemoryBytes   int64 // bound of all buffers; default 128 MiB
 	ChunkBytes    int   // size of reused buffers, the usual size of a piece; default 4 MiB
 	PrefetchBytes int64 // bound of prefetched pieces that nobody has used yet; default a quarter of MemoryBytes
-	Logger        *slog.Logger
-	Meter         metric.Meter
+	// Count, when set, is told of each piece of an object that a caller asked for: a hit needed no fetch of its own.
+	// It is called concurrently, without a lock, and must not wait.
+	Count  func(object string, bytes int64, hit bool)
+	Logger *slog.Logger
+	Meter  metric.Meter
 }
 
 // Cache is a bounded cache of pieces of objects. Its methods are safe for concurrent use. Fetches
@@ -46,6 +49,7 @@ type Cache struct {
 	chunk      int
 	ahead      int64
 	log        *slog.Logger
+	count      func(object string, bytes int64, hit bool)
 	unregister func() error
 	wake       chan struct{} // buffered 1: Run has something to start
 	running    atomic.Bool
@@ -124,8 +128,11 @@ func New(o Options) (*Cache, error) {
 	if o.Meter == nil {
 		o.Meter = noop.Meter{}
 	}
+	if o.Count == nil {
+		o.Count = func(string, int64, bool) {}
+	}
 	c := &Cache{
-		memory: o.MemoryBytes, chunk: o.ChunkBytes, ahead: o.PrefetchBytes, log: o.Logger,
+		memory: o.MemoryBytes, chunk: o.ChunkBytes, ahead: o.PrefetchBytes, log: o.Logger, count: o.Count,
 		wake:    make(chan struct{}, 1),
 		index:   make(map[Key]*entry),
 		objects: make(map[string]*entry),
@@ -170,8 +177,10 @@ func (c *Cache) Get(ctx context.Context, key Key, size int, fetch Fetch) (*Pinne
 		c.stats.Hits++
 		c.stats.HitBytes += int64(len(e.data))
 		c.mu.Unlock()
+		c.count(key.Object, int64(len(e.data)), true)
 		return &Pinned{c, e}, nil
 	}
+	joined := e != nil
 	switch {
 	case e != nil:
 		c.stats.Joined++
@@ -187,20 +196,23 @@ func (c *Cache) Get(ctx context.Context, key Key, size int, fetch Fetch) (*Pinne
 	e.pins++ // becomes a pin when the piece is ready
 	c.admitLocked()
 	c.mu.Unlock()
+	c.count(key.Object, int64(size), joined)
 	return c.wait(ctx, e)
 }
 
 // Lookup returns the piece if it is there. It never waits.
 func (c *Cache) Lookup(key Key) (*Pinned, bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	e := c.index[key]
 	if e == nil || e.state != ready {
+		c.mu.Unlock()
 		return nil, false
 	}
 	c.pinLocked(e)
 	c.stats.Hits++
 	c.stats.HitBytes += int64(len(e.data))
+	c.mu.Unlock()
+	c.count(key.Object, int64(len(e.data)), true)
 	return &Pinned{c, e}, true
 }
 

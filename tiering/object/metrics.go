@@ -20,12 +20,27 @@ type metered struct {
 	read    metric.Int64Counter
 	written metric.Int64Counter
 	attrs   [OpList + 1]metric.MeasurementOption
+	count   Count
 }
+
+// Count is told of each operation on a key, when it is done or has failed, and of the bytes it moved: what a
+// store asks money for. OpRead comes with the bytes of a get's body when that is closed, and with no request. A
+// list's key is its prefix; it counts a request for each thousand objects seen. A delete is told key by key. What
+// a driver repeats, or takes apart to upload, is not seen here. It is called concurrently and must not wait.
+type Count func(op OpKind, key string, requests, bytes int64)
+
+// pageKeys is how many objects a page of a list has, and so what one request to list returns.
+const pageKeys = 1000
 
 // WithMetrics counts requests (by the count of the latency histogram), failures and bytes of s by
 // operation. A list counts once for all its pages; a get's latency ends where its body begins.
 func WithMetrics(s Store, m metric.Meter) (Store, error) {
-	w := &metered{Store: s}
+	return WithCount(s, m, func(OpKind, string, int64, int64) {})
+}
+
+// WithCount is WithMetrics, and tells count of all that passes.
+func WithCount(s Store, m metric.Meter, count Count) (Store, error) {
+	w := &metered{Store: s, count: count}
 	var err error
 	if w.latency, err = m.Float64Histogram("coldbrook_object_request_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Time of requests to the object store, by operation. A get ends where its body begins."),
@@ -62,20 +77,26 @@ func (w *metered) Put(ctx context.Context, key string, body Body, o PutOptions) 
 	start := time.Now()
 	info, err := w.Store.Put(ctx, key, body, o)
 	w.done(ctx, OpPut, start, err)
-	if err == nil {
-		w.written.Add(ctx, body.Size())
+	if err != nil {
+		w.count(OpPut, key, 1, 0)
+		return info, err
 	}
-	return info, err
+	w.written.Add(ctx, body.Size())
+	w.count(OpPut, key, 1, body.Size())
+	return info, nil
 }
 
 func (w *metered) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	start := time.Now()
 	body, err := w.Store.Get(ctx, key, off, n)
 	w.done(ctx, OpGet, start, err)
+	if n != 0 {
+		w.count(OpGet, key, 1, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &meteredBody{ReadCloser: body, ctx: ctx, w: w}, nil
+	return &meteredBody{ReadCloser: body, ctx: ctx, w: w, key: key}, nil
 }
 
 // meteredBody adds its bytes up and reports them once, on Close.
@@ -83,6 +104,7 @@ type meteredBody struct {
 	io.ReadCloser
 	ctx context.Context // of the one Get that this body belongs to
 	w   *metered
+	key string
 	n   int64
 }
 
@@ -107,6 +129,7 @@ func (b *meteredBody) WriteTo(dst io.Writer) (int64, error) {
 
 func (b *meteredBody) Close() error {
 	b.w.read.Add(b.ctx, b.n)
+	b.w.count(OpRead, b.key, 0, b.n)
 	return b.ReadCloser.Close()
 }
 
@@ -114,6 +137,7 @@ func (w *metered) Head(ctx context.Context, key string) (Info, error) {
 	start := time.Now()
 	info, err := w.Store.Head(ctx, key)
 	w.done(ctx, OpHead, start, err)
+	w.count(OpHead, key, 1, 0)
 	return info, err
 }
 
@@ -121,6 +145,9 @@ func (w *metered) Delete(ctx context.Context, keys ...string) error {
 	start := time.Now()
 	err := w.Store.Delete(ctx, keys...)
 	w.done(ctx, OpDelete, start, err)
+	for _, key := range keys {
+		w.count(OpDelete, key, 1, 0)
+	}
 	return err
 }
 
@@ -128,8 +155,11 @@ func (w *metered) List(ctx context.Context, prefix, after string) iter.Seq2[Info
 	return func(yield func(Info, error) bool) {
 		start := time.Now()
 		var failed error
+		seen := int64(0)
+		defer func() { w.count(OpList, prefix, max((seen+pageKeys-1)/pageKeys, 1), 0) }()
 		for info, err := range w.Store.List(ctx, prefix, after) {
 			failed = err
+			seen++
 			if !yield(info, err) {
 				break
 			}
