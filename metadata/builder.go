@@ -25,13 +25,14 @@ type builder struct {
 	ownConfigs    bool
 	ownTombstones bool
 	ownNames      bool
+	ownQuotas     bool
 }
 
 func newBuilder(keys keyspace, from *Image) *builder {
 	im := &Image{
 		revision: from.revision, clusterID: from.clusterID, controller: from.controller, controllerEpoch: from.controllerEpoch,
 		brokers: from.brokers, nodes: from.nodes, names: from.names, brokerConfigs: from.brokerConfigs, tombstones: from.tombstones,
-		restore: from.restore,
+		restore: from.restore, quotas: from.quotas, quotaChanges: from.quotaChanges,
 	}
 	return &builder{
 		keys: keys, im: im, owned: map[TopicID]*topicState{},
@@ -75,6 +76,8 @@ func (b *builder) applyTo(kind, name string, e kv.Event) error {
 		return b.applyTombstone(name, e)
 	case "restore":
 		return b.applyRestore(e)
+	case "quotas":
+		return b.applyQuota(name, e)
 	}
 	return nil // of no interest to readers, or of a later version
 }
@@ -356,6 +359,9 @@ func (b *builder) revisions() map[string]int64 {
 	}
 	for tip, p := range b.remote.all() {
 		revs[b.keys.remote(tip)] = p.ModRevision
+	}
+	for e, s := range b.im.quotas {
+		revs[b.keys.quota(e)] = s.mod
 	}
 	for id, t := range b.im.tombstones {
 		revs[b.keys.tombstone(id)] = t.mod

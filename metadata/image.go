@@ -25,6 +25,8 @@ type Image struct {
 	remote          table[TopicIDPartition, RemotePointer]
 	tombstones      map[TopicID]*tombstone
 	restore         restoreState
+	quotas          map[QuotaEntity]*quotaState
+	quotaChanges    int64                    // how often an event touched quotas
 	sorted          atomic.Pointer[[]*Topic] // made by the first call of Topics
 }
 
