@@ -68,9 +68,7 @@ func (l *Log) AppendAsLeader(batches []byte, o AppendOptions) (AppendInfo, error
 	if err != nil {
 		return AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1, LogStart: l.LogStart()}, err
 	}
-	l.turn.lock()
-	defer l.turn.unlock()
-	info, err := l.appendLeader(list, batches, cfg, o)
+	info, err := l.appendKnowing(list, batches, cfg, o)
 	info.LogStart = l.LogStart()
 	return info, err
 }

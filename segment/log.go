@@ -29,10 +29,11 @@ type Log struct {
 	topicID  metadata.TopicID
 	onSynced func(end int64)
 
-	turn  gate
-	maint gate
-	slots [syncSlots]gate
-	again atomic.Bool // somebody wanted a slot
+	recalling gate // by who completes the producer state; before turn
+	turn      gate
+	maint     gate
+	slots     [syncSlots]gate
+	again     atomic.Bool // somebody wanted a slot
 
 	config     atomic.Pointer[Config]
 	logStart   atomic.Int64
@@ -55,7 +56,8 @@ type Log struct {
 	epochs        []EpochEntry
 	epochsDirty   bool // the file lacks entries that have records
 	producers     *producer.Manager
-	generation    int64 // counts truncations
+	history       producerHistory // what producers knows
+	generation    int64           // counts truncations
 	snapshots     []int64
 	snapshotBytes int64 // appended since the last snapshot
 	closed        bool

@@ -65,7 +65,7 @@ func (d *Dir) newLog(o LogOptions) *Log {
 	l := &Log{
 		dir: d, fs: d.fs, path: filepath.Join(d.path, o.TopicPartition.String()), log: d.log,
 		tp: o.TopicPartition, topicID: o.TopicID, onSynced: o.OnSynced,
-		turn: newGate(), maint: newGate(), slots: [syncSlots]gate{newGate(), newGate()},
+		recalling: newGate(), turn: newGate(), maint: newGate(), slots: [syncSlots]gate{newGate(), newGate()},
 		producers: producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration),
 	}
 	l.config.Store(&cfg)
@@ -163,6 +163,7 @@ func (l *Log) newFirst(base int64) error {
 	l.parts = []*part{p}
 	l.snapshotBytes = 0
 	l.producers.Reset(base)
+	l.reloadedLocked(base)
 	l.noteUnstableLocked()
 	l.localBytes.Store(0)
 	l.localStart.Store(base)

@@ -239,6 +239,7 @@ func (l *Log) loadSnapshot(limit int64, now time.Time) (from int64, err error) {
 		if err == nil {
 			l.mu.Lock()
 			l.producers.Restore(states, snapshots[i], now)
+			l.reloadedLocked(snapshots[i])
 			l.mu.Unlock()
 			return snapshots[i], nil
 		}
@@ -254,6 +255,7 @@ func (l *Log) loadSnapshot(limit int64, now time.Time) (from int64, err error) {
 	defer l.mu.Unlock()
 	from = l.parts[0].base
 	l.producers.Reset(from)
+	l.reloadedLocked(from)
 	return from, nil
 }
 

@@ -83,6 +83,18 @@ func (e *entry) add(b BatchInfo) {
 	}
 }
 
+// recall puts the batches of o, a former state of the producer, before e's.
+func (e *entry) recall(o *entry) {
+	older := o.batches[:o.n]
+	for len(older) > 0 && e.n > 0 && older[len(older)-1].lastOffset >= e.batches[0].lastOffset {
+		older = older[:len(older)-1] // the two overlap
+	}
+	older = older[max(0, len(older)-(kept-e.n)):]
+	copy(e.batches[len(older):], e.batches[:e.n])
+	copy(e.batches[:], older)
+	e.n += len(older)
+}
+
 func (e *entry) extendRun(b BatchInfo) {
 	if b.FirstSequence < 0 {
 		e.run = 0

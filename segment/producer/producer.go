@@ -296,6 +296,28 @@ func (m *Manager) entry(id int64) *entry {
 	return e
 }
 
+// Incomplete returns the producers with fewer batches than are remembered: a
+// snapshot has one of each.
+func (m *Manager) Incomplete() map[int64]struct{} {
+	ids := map[int64]struct{}{}
+	for id, e := range m.producers {
+		if e.n < kept {
+			ids[id] = struct{}{}
+		}
+	}
+	return ids
+}
+
+// Recall completes what is known of the producers' last batches by a state that
+// was made of a run of the log that ends before the batches known here.
+func (m *Manager) Recall(older *Manager) {
+	for id, o := range older.producers {
+		if e := m.producers[id]; e != nil && e.epoch == o.epoch {
+			e.recall(o)
+		}
+	}
+}
+
 // Expire forgets the producers that were silent for the expiration time and have no
 // open transaction, and returns how many.
 func (m *Manager) Expire(now time.Time) int {
