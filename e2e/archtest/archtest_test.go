@@ -32,8 +32,9 @@ var imports = map[string][]string{
 	"tiering/object":   {},
 	"metadata":         {"metadata/kv"},
 
-	"segment":       {"segment/vfs", "segment/record", "segment/producer", "metadata"},
-	"tiering/cache": {},
+	"segment": {"segment/vfs", "segment/record", "segment/producer", "metadata"},
+	// The second level of the cache is a directory.
+	"tiering/cache": {"segment/vfs"},
 
 	"tiering":             {"segment", "segment/record", "tiering/object", "tiering/cache", "metadata"},
 	"metadata/controller": {"metadata"},

@@ -21,6 +21,9 @@ func Prefetch(File, int64, int64) {}
 // StartWriteback does nothing on this system.
 func StartWriteback(File, int64, int64) {}
 
+// WaitWriteback does nothing on this system.
+func WaitWriteback(File, int64, int64) {}
+
 func sendFile(syscall.Conn, *osFile, int64, int64) (int64, bool, error) {
 	return 0, false, nil
 }

@@ -35,6 +35,7 @@ type Options struct {
 	MemoryBytes   int64 // bound of all buffers; default 128 MiB
 	ChunkBytes    int   // size of reused buffers, the usual size of a piece; default 4 MiB
 	PrefetchBytes int64 // bound of prefetched pieces that nobody has used yet; default a quarter of MemoryBytes
+	Disk          *Disk // second level, closed by Run; nil: none
 	// Count, when set, is told of each piece of an object that a caller asked for: a hit needed no fetch of its own.
 	// It is called concurrently, without a lock, and must not wait.
 	Count  func(object string, bytes int64, hit bool)
@@ -50,6 +51,7 @@ type Cache struct {
 	ahead      int64
 	log        *slog.Logger
 	count      func(object string, bytes int64, hit bool)
+	disk       *Disk // or nil
 	unregister func() error
 	wake       chan struct{} // buffered 1: Run has something to start
 	running    atomic.Bool
@@ -62,6 +64,7 @@ type Cache struct {
 	queue   []*entry          // want memory, in order of arrival
 	starts  []*entry          // have memory, Run has not picked them up yet
 	spare   []buffer          // of chunk bytes each
+	offers  []*entry          // to be written to the disk; some may be gone by then
 	stats   Stats
 }
 
@@ -97,7 +100,7 @@ const (
 // Stats counts since New; the last group is the present.
 type Stats struct {
 	Hits, Misses, Joined, Prefetches, Dropped int64 // Joined: found another's fetch under way; Dropped: prefetches refused
-	Fetched, Failed, Evicted, Invalidated     int64 // pieces
+	Fetched, Failed, Evicted, Invalidated     int64 // pieces; Fetched: from the store
 	FetchedBytes, HitBytes                    int64
 	UnusedPrefetches                          int64 // evicted before anybody used them
 
@@ -132,7 +135,7 @@ func New(o Options) (*Cache, error) {
 		o.Count = func(string, int64, bool) {}
 	}
 	c := &Cache{
-		memory: o.MemoryBytes, chunk: o.ChunkBytes, ahead: o.PrefetchBytes, log: o.Logger, count: o.Count,
+		memory: o.MemoryBytes, chunk: o.ChunkBytes, ahead: o.PrefetchBytes, disk: o.Disk, log: o.Logger, count: o.Count,
 		wake:    make(chan struct{}, 1),
 		index:   make(map[Key]*entry),
 		objects: make(map[string]*entry),
@@ -244,8 +247,8 @@ func (c *Cache) Prefetch(key Key, size int, fetch Fetch) bool {
 	return true
 }
 
-// Invalidate forgets all pieces of an object. Who holds or waits for one still gets it; later calls
-// fetch again.
+// Invalidate forgets all pieces of an object, in memory and on disk. Who holds or waits for one still
+// gets it; later calls fetch again.
 func (c *Cache) Invalidate(object string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,6 +259,9 @@ func (c *Cache) Invalidate(object string) {
 			c.lru.remove(e)
 			c.freeLocked(e)
 		}
+	}
+	if c.disk != nil {
+		c.disk.forget(object)
 	}
 	c.admitLocked()
 }

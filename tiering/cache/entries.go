@@ -16,6 +16,9 @@ func (c *Cache) Run(ctx context.Context) error {
 		return errors.New("cache runs already")
 	}
 	var fetches sync.WaitGroup
+	if c.disk != nil {
+		fetches.Go(func() { c.disk.run(ctx, c) })
+	}
 	for {
 		for _, e := range c.takeStarts() {
 			fetches.Go(func() { c.run(ctx, e) })
@@ -26,6 +29,9 @@ func (c *Cache) Run(ctx context.Context) error {
 			c.close()
 			fetches.Wait()
 			c.drain()
+			if c.disk != nil {
+				return errors.Join(c.disk.close(), c.unregister())
+			}
 			return c.unregister()
 		}
 	}
@@ -41,7 +47,14 @@ func (c *Cache) takeStarts() []*entry {
 
 // run is one fetch.
 func (c *Cache) run(ctx context.Context, e *entry) {
-	n, err := e.fetch(ctx, e.buf.b[:e.size])
+	n, here := 0, false
+	var err error
+	if c.disk != nil {
+		n, here = c.disk.load(e.key, e.buf.b[:e.size])
+	}
+	if !here {
+		n, err = e.fetch(ctx, e.buf.b[:e.size])
+	}
 	if err == nil && (n < 0 || n > e.size) {
 		err = fmt.Errorf("fetch of %s %d returned %d of %d bytes", e.key.Object, e.key.Chunk, n, e.size)
 	}
@@ -62,10 +75,13 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 		c.admitLocked()
 		return
 	}
-	c.stats.Fetched++
-	c.stats.FetchedBytes += int64(n)
 	e.data = e.buf.b[:n:n]
 	e.state = ready
+	if !here {
+		c.stats.Fetched++
+		c.stats.FetchedBytes += int64(n)
+		c.offerLocked(e)
+	}
 	if e.pins > 0 {
 		c.stats.PinnedBytes += int64(len(e.buf.b))
 	}
@@ -74,6 +90,54 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 		c.idleLocked(e)
 		c.admitLocked()
 	}
+}
+
+// offerLocked hands a piece that came from the store to the disk's writer. It stays as free to be evicted as it
+// was: the writer takes what is still there when its turn comes.
+func (c *Cache) offerLocked(e *entry) {
+	switch {
+	case c.disk == nil || !e.indexed:
+	case len(c.offers) == maxOffers || len(e.data) > c.chunk:
+		c.disk.dropped()
+	default:
+		c.offers = append(c.offers, e)
+		c.disk.wakeWriter()
+	}
+}
+
+// takeOffer copies the next offered piece that is still in memory into dst, of chunk bytes. It is pinned for the
+// copy only.
+func (c *Cache) takeOffer(dst []byte) (key Key, size, n int, ok bool) {
+	e := c.pinOffer()
+	if e == nil {
+		return Key{}, 0, 0, false
+	}
+	n = copy(dst, e.data)
+	c.mu.Lock()
+	c.unpinLocked(e)
+	c.mu.Unlock()
+	return e.key, e.size, n, true
+}
+
+func (c *Cache) pinOffer() *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.offers) > 0 {
+		e := c.offers[0]
+		c.offers = slices.Delete(c.offers, 0, 1)
+		if e.state != ready || !e.indexed {
+			c.disk.dropped()
+			continue
+		}
+		if e.pins == 0 {
+			c.lru.remove(e)
+			c.stats.PinnedBytes += int64(len(e.buf.b))
+		}
+		e.pins++
+		c.disk.begin(e.key)
+		return e
+	}
+	return nil
 }
 
 // close refuses new work and fails what has not started.
