@@ -53,31 +53,43 @@ func (s *remoteSegment) chunkOf(offset int64) int {
 
 // segment loads the head of an entry's index, unless it is known.
 func (m *Manager) segment(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
-	key := segmentKey(dir, e.Object, indexSuffix)
-	return memoGet(ctx, m.memo, key, func(ctx context.Context) (*remoteSegment, int64, error) {
-		b := make([]byte, e.IndexHead)
-		err := m.retry(ctx, func(ctx context.Context) error {
-			_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, 0, b)
-			return err
-		})
+	return memoGet(ctx, m.memo, segmentKey(dir, e.Object, indexSuffix), func(ctx context.Context) (*remoteSegment, int64, error) {
+		s, err := m.loadSegment(ctx, dir, e)
 		if err != nil {
-			return nil, 0, named("read index", key, err)
+			return nil, 0, err
 		}
-		h, err := decodeIndexHead(b, e.IndexBytes)
-		if err == nil && (h.base != e.BaseOffset || h.last != e.LastOffset || h.logBytes != e.Bytes || h.logCRC != e.CRC32C) {
-			err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, ErrCorrupt)
-		}
-		if err != nil {
-			return nil, 0, &ObjectError{Op: "read index", Object: key, Err: err}
-		}
-		own := *e // not a pointer into a node, which would keep all of it
-		s := &remoteSegment{
-			entry: &own, head: h, object: segmentKey(dir, e.Object, logSuffix),
-			chunks: chunksOf(h.cuts, h.logBytes, m.o.ChunkBytes),
-		}
-		h.cuts = nil // the chunks say it
-		return s, int64(len(s.chunks))*40 + int64(len(h.epochs))*16 + 512, nil
+		s.head.cuts = nil // the chunks say it
+		return s, s.weight(), nil
 	})
+}
+
+// weight is what s takes in memory, in bytes.
+func (s *remoteSegment) weight() int64 {
+	return int64(len(s.chunks))*40 + int64(len(s.head.cuts))*24 + int64(len(s.head.epochs))*16 + 512
+}
+
+func (m *Manager) loadSegment(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
+	key := segmentKey(dir, e.Object, indexSuffix)
+	b := make([]byte, e.IndexHead)
+	err := m.retry(ctx, func(ctx context.Context) error {
+		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, 0, b)
+		return err
+	})
+	if err != nil {
+		return nil, named("read index", key, err)
+	}
+	h, err := decodeIndexHead(b, e.IndexBytes)
+	if err == nil && (h.base != e.BaseOffset || h.last != e.LastOffset || h.logBytes != e.Bytes || h.logCRC != e.CRC32C) {
+		err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, ErrCorrupt)
+	}
+	if err != nil {
+		return nil, &ObjectError{Op: "read index", Object: key, Err: err}
+	}
+	own := *e // not a pointer into a node, which would keep all of it
+	return &remoteSegment{
+		entry: &own, head: h, object: segmentKey(dir, e.Object, logSuffix),
+		chunks: chunksOf(h.cuts, h.logBytes, m.o.ChunkBytes),
+	}, nil
 }
 
 func (s *remoteSegment) key(i int) cache.Key {
@@ -86,13 +98,12 @@ func (s *remoteSegment) key(i int) cache.Key {
 
 // chunk returns the i-th chunk from the cache, pinned, fetching it when need be. The fetch does not end with ctx.
 func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (*cache.Pinned, error) {
-	return m.o.Cache.Get(ctx, s.key(i), int(s.chunks[i].size), m.fetcher(s, i))
+	return m.o.Cache.Get(ctx, s.key(i), int(s.chunks[i].size), m.fetcher(s, s.chunks[i]))
 }
 
 // fetcher fetches and checks a chunk. A chunk that fails its checks is fetched once more: the damage may have
 // happened on the way.
-func (m *Manager) fetcher(s *remoteSegment, i int) cache.Fetch {
-	c := s.chunks[i]
+func (m *Manager) fetcher(s *remoteSegment, c chunk) cache.Fetch {
 	return func(ctx context.Context, dst []byte) (int, error) {
 		dst = dst[:c.size]
 		var err error

@@ -2,102 +2,45 @@ package tiering
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
-	"github.com/coldbrook/coldbrook/segment/record"
 )
 
-// OffsetForTimestamp returns the first record of the tier whose timestamp is at least ts (milliseconds), among
-// those at or above the log's start. The manifest and the index lead to one chunk, which holds the exact record.
-func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts int64) (segment.TimestampOffset, bool, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	if err != nil || man.root == nil {
-		return segment.TimestampOffset{}, false, err
+// lookup runs fn with the manifest, unless nothing was ever copied. When fn misses an object it is run again with a
+// newer manifest: this one may have been replaced longer than the grace period ago without us knowing.
+func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man manifest) error) error {
+	p := m.partition(tip)
+	man, err := m.current(ctx, p, false)
+	if err == nil && man.root != nil {
+		err = fn(man)
 	}
-	floor := man.root.LogStartOffset
-	for from := man.root.StartOffset; from < man.root.EndOffset; {
-		entry, err := man.findTime(ctx, ts, max(from, floor))
-		if err != nil || entry == nil {
-			return segment.TimestampOffset{}, false, err
-		}
-		found, ok, err := m.timeInSegment(ctx, man, entry, ts, floor)
-		if ok || err != nil {
-			return found, ok, err
-		}
-		from = entry.LastOffset + 1 // only records below the log's start qualified
+	if err == nil || !vanished(err) {
+		return err
 	}
-	return segment.TimestampOffset{}, false, nil
-}
-
-func (m *Manager) timeInSegment(ctx context.Context, man manifest, entry *Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
-	seg, err := m.segment(ctx, man.dir, entry)
-	if err != nil {
-		return found, false, err
+	again, ferr := m.current(ctx, p, true)
+	switch {
+	case ferr != nil || again.pointer.Manifest == man.pointer.Manifest:
+		return err
+	case again.root == nil:
+		return nil
 	}
-	for i := range seg.chunks {
-		if seg.chunks[i].maxTS < ts { // of all batches up to the chunk's end
-			continue
-		}
-		if found, ok, err = m.timeInChunk(ctx, seg, i, ts, floor); ok || err != nil {
-			return found, ok, err
-		}
-	}
-	return found, false, nil
-}
-
-func (m *Manager) timeInChunk(ctx context.Context, seg *remoteSegment, i int, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
-	pin, err := m.chunk(ctx, seg, i)
-	if err != nil {
-		return found, false, err
-	}
-	defer pin.Release()
-	for b := pin.Bytes(); len(b) > 0 && !ok; {
-		batch, rest, err := record.Next(b)
-		if err != nil {
-			return found, false, &ObjectError{Op: "read", Object: seg.object, Err: err}
-		}
-		b = rest
-		if batch.MaxTimestamp() < ts || batch.LastOffset() < floor || batch.IsControl() {
-			continue
-		}
-		err = batch.Each(record.NewDecompressor(decompressLimit), func(r record.Record) error {
-			if !ok && r.Timestamp >= ts && r.Offset >= floor {
-				found, ok = segment.TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: batch.LeaderEpoch()}, true
-			}
-			return nil
-		})
-		if err != nil {
-			return found, false, &ObjectError{Op: "read", Object: seg.object, Err: fmt.Errorf("batch at offset %d: %w", batch.BaseOffset(), err)}
-		}
-	}
-	return found, ok, nil
-}
-
-// MaxTimestamp returns the first record with the highest timestamp of the tier, from the manifest alone.
-func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition) (segment.TimestampOffset, bool, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	if err != nil || man.root == nil {
-		return segment.TimestampOffset{}, false, err
-	}
-	e, err := man.maxTimestamp(ctx)
-	if err != nil || e == nil {
-		return segment.TimestampOffset{}, false, err
-	}
-	epoch, _ := e.Epochs.at(e.MaxTimestampOffset)
-	return segment.TimestampOffset{Timestamp: e.MaxTimestamp, Offset: e.MaxTimestampOffset, LeaderEpoch: epoch}, true, nil
+	return fn(again)
 }
 
 // AbortedTransactions returns those that touch offsets in [from, to) as far as the tier knows them: the index
 // entry lies with the abort marker, so the search goes on behind to until an entry says that all up to to is
 // decided. What is local only may add more; callers join both.
-func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	if err != nil || man.root == nil {
-		return nil, err
-	}
+func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		out, err = m.aborted(ctx, man, from, to)
+		return err
+	})
+	return out, err
+}
+
+func (m *Manager) aborted(ctx context.Context, man manifest, from, to int64) ([]segment.AbortedTxn, error) {
 	var out []segment.AbortedTxn
 	for entry, err := range man.walk(ctx, from, func(r Ref) bool { return !r.Aborted }) {
 		if err != nil {

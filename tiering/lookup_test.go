@@ -105,7 +105,7 @@ func TestTimestampsAreTheSameFromTheTier(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, ok, err := b.m.OffsetForTimestamp(t.Context(), w.tip(), ts)
+			got, ok, err := b.m.OffsetForTimestamp(t.Context(), w.tip(), ts, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestTimestampsAreTheSameFromTheTier(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, ok, err := b.m.MaxTimestamp(t.Context(), w.tip()); err != nil || !ok || got != want {
+		if got, ok, err := b.m.MaxTimestamp(t.Context(), w.tip(), 0); err != nil || !ok || got != want {
 			t.Errorf("highest timestamp: log %+v, tier %+v, %v, %v", want, got, ok, err)
 		}
 	})

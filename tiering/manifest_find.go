@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -91,46 +92,39 @@ func (t tree) findTime(ctx context.Context, ts, from int64) (*Entry, error) {
 	return nil, nil
 }
 
-// maxTimestamp returns the first live entry that has the highest timestamp; nil for an empty tier.
-func (t tree) maxTimestamp(ctx context.Context) (*Entry, error) {
-	var best *Entry
-	for i := range t.root.Tail {
-		if e := &t.root.Tail[i]; best == nil || e.MaxTimestamp > best.MaxTimestamp {
+// maxTimestamp returns the first live entry, of those from offset from on, that has the highest timestamp; nil when
+// there is none. It reads one node a level, and more only where entries before from have the highest timestamp.
+func (t tree) maxTimestamp(ctx context.Context, from int64) (*Entry, error) {
+	return t.newest(ctx, t.root.Refs, t.root.Tail, max(from, t.root.StartOffset), nil)
+}
+
+func (t tree) newest(ctx context.Context, refs []Ref, entries []Entry, from int64, best *Entry) (*Entry, error) {
+	for i := range entries {
+		if e := &entries[i]; e.BaseOffset >= from && newer(e.MaxTimestamp, e.BaseOffset, best) {
 			best = e
 		}
 	}
-	// From the node with the highest timestamp on: the first live entry found that reaches it wins. A trimmed
-	// leaf may have lost its highest entry, so the search goes on with what is left.
-	refs := slices.Clone(t.root.Refs)
-	slices.SortStableFunc(refs, func(a, b Ref) int {
-		if a.MaxTimestamp != b.MaxTimestamp {
-			if a.MaxTimestamp > b.MaxTimestamp {
-				return -1
-			}
-			return 1
-		}
-		return 0
+	// The most promising first: it mostly decides, and the others need not be read.
+	refs = slices.DeleteFunc(slices.Clone(refs), func(r Ref) bool { return r.LastOffset < from })
+	slices.SortFunc(refs, func(a, b Ref) int {
+		return cmp.Or(cmp.Compare(b.MaxTimestamp, a.MaxTimestamp), cmp.Compare(a.BaseOffset, b.BaseOffset))
 	})
 	for _, ref := range refs {
-		if best != nil && (ref.MaxTimestamp < best.MaxTimestamp || ref.MaxTimestamp == best.MaxTimestamp && ref.BaseOffset > best.BaseOffset) {
+		if !newer(ref.MaxTimestamp, ref.BaseOffset, best) {
 			continue
 		}
-		sub := tree{root: &Root{StartOffset: t.root.StartOffset, Refs: []Ref{ref}}, load: t.load}
-		floor := int64(-1 << 62)
-		for e, err := range sub.walk(ctx, ref.BaseOffset, func(r Ref) bool { return r.MaxTimestamp <= floor }) {
-			if err != nil {
-				return nil, err
-			}
-			if e.MaxTimestamp > floor {
-				floor = e.MaxTimestamp
-				if best == nil || floor > best.MaxTimestamp || floor == best.MaxTimestamp && e.BaseOffset < best.BaseOffset {
-					best = e
-				}
-			}
-			if floor == ref.MaxTimestamp {
-				break
-			}
+		node, err := t.load(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if best, err = t.newest(ctx, node.Refs, node.Entries, from, best); err != nil {
+			return nil, err
 		}
 	}
 	return best, nil
+}
+
+// newer says whether what has the timestamp ts and starts at base comes before best.
+func newer(ts, base int64, best *Entry) bool {
+	return best == nil || ts > best.MaxTimestamp || ts == best.MaxTimestamp && base < best.BaseOffset
 }

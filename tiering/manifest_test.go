@@ -113,7 +113,7 @@ func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
 				t.Fatalf("%d entries: find %d: %v", n, offset, err)
 			}
 		}
-		if e, err := f.tree().maxTimestamp(t.Context()); err != nil || e.LastOffset != int64(n)*10-1 {
+		if e, err := f.tree().maxTimestamp(t.Context(), 0); err != nil || e.LastOffset != int64(n)*10-1 {
 			t.Fatalf("%d entries: highest timestamp: %+v, %v", n, e, err)
 		}
 		if b, err := f.root.encode(); err != nil || len(b) > 80<<10 {

@@ -176,7 +176,7 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 			return
 		}
 		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
-			if window <= 0 || !m.o.Cache.Prefetch(seg.key(i), int(seg.chunks[i].size), m.fetcher(seg, i)) {
+			if window <= 0 || !m.o.Cache.Prefetch(seg.key(i), int(seg.chunks[i].size), m.fetcher(seg, seg.chunks[i])) {
 				return
 			}
 			window -= seg.chunks[i].size

@@ -173,7 +173,7 @@ func TestDeleteRecordsIsRememberedByTheTier(t *testing.T) {
 			root, err := b.m.Root(t.Context(), w.tip())
 			return err == nil && root.LogStartOffset == 73
 		})
-		found, ok, err := b.m.OffsetForTimestamp(t.Context(), w.tip(), testTime(10))
+		found, ok, err := b.m.OffsetForTimestamp(t.Context(), w.tip(), testTime(10), 0)
 		if err != nil || !ok || found.Offset != 73 {
 			t.Errorf("first record of that time: %+v, %v, %v; want 73", found, ok, err)
 		}

@@ -50,7 +50,7 @@ func TestReadsAreTheSameWithTieringOnOrOff(t *testing.T) {
 			for _, at := range []int64{0, 1, 17, 250, records - 1} {
 				found, ok, err := b.log.OffsetForTimestamp(testTime(at))
 				if at < b.log.LocalLogStart() {
-					found, ok, err = b.m.OffsetForTimestamp(t.Context(), b.tip(), testTime(at)-5)
+					found, ok, err = b.m.OffsetForTimestamp(t.Context(), b.tip(), testTime(at)-5, 0)
 				}
 				if err != nil || !ok || found.Offset != at || found.Timestamp != testTime(at) {
 					t.Errorf("time of offset %d: %+v, %v, %v", at, found, ok, err)
@@ -58,7 +58,7 @@ func TestReadsAreTheSameWithTieringOnOrOff(t *testing.T) {
 			}
 			if !c.untier {
 				highest := b.m.View(b.tip()).HighestOffset
-				found, ok, err := b.m.MaxTimestamp(t.Context(), b.tip())
+				found, ok, err := b.m.MaxTimestamp(t.Context(), b.tip(), 0)
 				if err != nil || !ok || found.Offset != highest || found.Timestamp != testTime(highest) {
 					t.Errorf("highest timestamp: %+v, %v, %v; want offset %d", found, ok, err, highest)
 				}

@@ -129,60 +129,53 @@ func (m *Manager) tieredOffset(ctx context.Context, p *Partition, s *state, ts i
 // offsetByTime looks in the tier first, then in the local log: the first record
 // at or after the timestamp, or the one with the largest timestamp over both.
 func (m *Manager) offsetByTime(ctx context.Context, p *Partition, ts int64) (segment.TimestampOffset, error) {
-	if ts == MaxTimestamp {
-		return m.maxTimestamp(ctx, p)
-	}
 	for {
-		local := p.log.LocalLogStart()
-		if p.log.LogStart() < local {
-			cold, ok, err := m.o.Remote.OffsetForTimestamp(ctx, p.tip, ts)
-			if err != nil {
-				return noOffset, p.remoteError(p.log.LogStart(), err)
-			}
-			if start := p.log.LogStart(); ok && cold.Offset < start {
-				// LogStart has passed what the tier's manifest still counts. A
-				// reader that begins there misses nothing of that time.
-				cold.Offset = start
-				cold.LeaderEpoch, _ = p.log.EpochForOffset(start)
-			}
-			if ok {
-				return cold, nil
-			}
-		}
-		hot, ok, err := p.log.OffsetForTimestamp(ts)
+		start, local := p.log.LogStart(), p.log.LocalLogStart()
+		found, ok, err := m.tierAndLocal(ctx, p, ts, start, local)
 		switch {
 		case err != nil:
 			return noOffset, err
 		case p.log.LocalLogStart() != local:
 			// Segments went to the tier between the two looks.
+		case ok && found.Offset < p.log.LogStart():
+			// What was found was deleted meanwhile.
 		case !ok:
 			return noOffset, nil
 		default:
-			return hot, nil
+			return found, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return noOffset, err
 		}
 	}
 }
 
-// maxTimestamp takes the first of several records that are equally new.
-func (m *Manager) maxTimestamp(ctx context.Context, p *Partition) (segment.TimestampOffset, error) {
-	// The local log first: what is evicted meanwhile is in the tier by then.
-	best, ok, err := p.log.MaxTimestamp()
-	if err != nil {
-		return noOffset, err
+// tierAndLocal is one look at the tier, from offset start to local, and at the
+// local log behind it.
+func (m *Manager) tierAndLocal(ctx context.Context, p *Partition, ts, start, local int64) (found segment.TimestampOffset, ok bool, err error) {
+	if ts == MaxTimestamp {
+		found, ok, err = p.log.MaxTimestamp()
 	}
-	if p.log.LogStart() < p.log.LocalLogStart() {
-		cold, found, err := m.o.Remote.MaxTimestamp(ctx, p.tip)
+	if err == nil && start < local {
+		var cold segment.TimestampOffset
+		var there bool
+		if ts == MaxTimestamp {
+			cold, there, err = m.o.Remote.MaxTimestamp(ctx, p.tip, start)
+		} else {
+			cold, there, err = m.o.Remote.OffsetForTimestamp(ctx, p.tip, ts, start)
+		}
 		if err != nil {
-			return noOffset, p.remoteError(p.log.LogStart(), err)
+			return noOffset, false, p.remoteError(start, err)
 		}
-		if found && cold.Offset >= p.log.LogStart() && (!ok || cold.Timestamp >= best.Timestamp) {
-			return cold, nil
+		// The first of several records that are equally new counts.
+		if there && (!ok || cold.Timestamp >= found.Timestamp) {
+			return cold, true, nil
 		}
 	}
-	if !ok {
-		return noOffset, nil
+	if ts != MaxTimestamp && err == nil {
+		return p.log.OffsetForTimestamp(ts)
 	}
-	return best, nil
+	return found, ok, err
 }
 
 // EndOffsetForEpoch answers OffsetForLeaderEpoch (KIP-101, KIP-320): the

@@ -19,10 +19,12 @@ type RemoteLog interface {
 	// Read returns whole batches from the one that holds offset. A read whose
 	// context ends goes on into the cache. The caller releases the data.
 	Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error)
-	// OffsetForTimestamp is the first remote record at or after ts, in ms.
-	OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts int64) (segment.TimestampOffset, bool, error)
-	// MaxTimestamp is the remote record with the largest timestamp.
-	MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition) (segment.TimestampOffset, bool, error)
+	// OffsetForTimestamp is the first remote record at or after ts, in ms, among
+	// those from offset from on.
+	OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (segment.TimestampOffset, bool, error)
+	// MaxTimestamp is the remote record from offset from on with the largest
+	// timestamp, the first of several.
+	MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (segment.TimestampOffset, bool, error)
 	// EpochForOffset is the leader epoch that wrote a remote offset.
 	EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (int32, bool, error)
 	// EndOffsetForEpoch is the largest remote epoch at or below epoch and where

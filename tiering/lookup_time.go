@@ -1,0 +1,221 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/cache"
+)
+
+// OffsetForTimestamp returns the first record of the tier with a timestamp of at least ts (milliseconds), among those
+// from offset from on, which is the log's start as the caller knows it; false when there is none.
+//
+// The manifest leads to the segment and its cuts to the one piece of it that holds the record: a run of batches of
+// at most 256 KiB, or one larger batch. That piece is read, unless its chunk is in the cache. Less will not do for an
+// exact answer: the timestamps of records are known only inside their batch, compressed, and an index of batches
+// would be an object to read as well, as far away as the piece.
+func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (found segment.TimestampOffset, ok bool, err error) {
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		found, ok = segment.TimestampOffset{}, false
+		floor := max(from, man.root.LogStartOffset)
+		for at := max(floor, man.root.StartOffset); at < man.root.EndOffset; {
+			entry, err := man.findTime(ctx, ts, at)
+			if err != nil || entry == nil {
+				return err
+			}
+			if found, ok, err = m.timeInSegment(ctx, man, entry, ts, floor); ok || err != nil {
+				return err
+			}
+			at = entry.LastOffset + 1 // only markers, or records below the floor, qualified
+		}
+		return nil
+	})
+	return found, ok && err == nil, err
+}
+
+// timeInSegment looks into the first piece that can hold the record, and should it hold none, as when only a marker
+// of a transaction is that new, into what follows, chunk by chunk.
+func (m *Manager) timeInSegment(ctx context.Context, man manifest, entry *Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+	seg, err := m.segmentWithCuts(ctx, man.dir, entry)
+	if err != nil {
+		return found, false, err
+	}
+	cuts := seg.head.cuts
+	i := sort.Search(len(cuts), func(i int) bool { return cuts[i].MaxTimestamp >= ts })
+	i = max(i, sort.Search(len(cuts), func(i int) bool { return cuts[i].Offset > floor })-1)
+	if i == len(cuts) {
+		return found, false, nil
+	}
+	want := timeQuery{ts: ts, floor: floor}
+	if found, ok, err = m.timeInPiece(ctx, seg, i, want); ok || err != nil {
+		return found, ok, err
+	}
+	for c := seg.chunkOf(cuts[i].Offset); c < len(seg.chunks); c++ {
+		pin, err := m.chunk(ctx, seg, c)
+		if err != nil {
+			return found, false, err
+		}
+		found, ok, err = want.in(pin.Bytes(), seg.object)
+		pin.Release()
+		if ok || err != nil {
+			return found, ok, err
+		}
+	}
+	return found, false, nil
+}
+
+// segmentWithCuts is segment with the whole table of cuts, which readers do not need: some 100 KiB of a segment of
+// a gigabyte.
+func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
+	key := segmentKey(dir, e.Object, indexSuffix)
+	return memoGet(ctx, m.memo, key+"#cuts", func(ctx context.Context) (*remoteSegment, int64, error) {
+		s, err := m.loadSegment(ctx, dir, e)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !m.memo.has(key) { // who asks for a time reads from there next
+			plain, head := *s, *s.head
+			head.cuts, plain.head = nil, &head
+			m.memo.put(key, &plain, plain.weight())
+		}
+		return s, s.weight(), nil
+	})
+}
+
+// timeInPiece looks into the piece between cut i and the next one.
+func (m *Manager) timeInPiece(ctx context.Context, seg *remoteSegment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
+	cut, end := seg.head.cuts[i], seg.head.logBytes
+	if i+1 < len(seg.head.cuts) {
+		end = seg.head.cuts[i+1].Position
+	}
+	n := seg.chunkOf(cut.Offset)
+	whole := seg.chunks[n]
+	if pin, there := m.o.Cache.Lookup(seg.key(n)); there {
+		defer pin.Release()
+		return want.in(pin.Bytes()[cut.Position-whole.pos:], seg.object)
+	}
+	piece := chunk{pos: cut.Position, size: end - cut.Position, offset: cut.Offset}
+	key := cache.Key{Object: seg.object, Chunk: ^cut.Position} // chunks have positions, pieces their complement
+	if piece.size == whole.size {
+		key = seg.key(n)
+	}
+	pin, err := m.o.Cache.Get(ctx, key, int(piece.size), m.fetcher(seg, piece))
+	if err != nil {
+		return segment.TimestampOffset{}, false, err
+	}
+	defer pin.Release()
+	return want.in(pin.Bytes(), seg.object)
+}
+
+// timeQuery asks for the first record, from offset floor on, with a timestamp of at least ts.
+type timeQuery struct{ ts, floor int64 }
+
+// errFound ends a walk over records.
+var errFound = errors.New("found")
+
+// in looks through checked batches. Markers of transactions do not count, as in the local log.
+func (q timeQuery) in(b []byte, object string) (found segment.TimestampOffset, ok bool, err error) {
+	err = eachRecord(b, object, func(batch record.Batch) bool {
+		return batch.MaxTimestamp() >= q.ts && batch.LastOffset() >= q.floor
+	}, func(batch record.Batch, r record.Record) error {
+		if r.Timestamp < q.ts || r.Offset < q.floor {
+			return nil
+		}
+		found, ok = segment.TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: batch.LeaderEpoch()}, true
+		return errFound
+	})
+	return found, ok, err
+}
+
+// eachRecord calls fn for the records of those batches that might be wanted, until it returns errFound.
+func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(record.Batch, record.Record) error) error {
+	for len(b) > 0 {
+		batch, rest, err := record.Next(b)
+		if err != nil {
+			return &ObjectError{Op: "read", Object: object, Err: err}
+		}
+		b = rest
+		if batch.IsControl() || !might(batch) {
+			continue
+		}
+		err = batch.Each(record.NewDecompressor(decompressLimit), func(r record.Record) error { return fn(batch, r) })
+		switch {
+		case errors.Is(err, errFound):
+			return nil
+		case err != nil:
+			return &ObjectError{Op: "read", Object: object, Err: fmt.Errorf("batch at offset %d: %w", batch.BaseOffset(), err)}
+		}
+	}
+	return nil
+}
+
+// MaxTimestamp returns the first record with the highest timestamp of the tier from offset from on, from the manifest
+// alone. Only where from, the log's start, lies inside a segment whose highest timestamp was below it must the rest
+// of that segment be read; that takes timestamps that fall.
+func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (found segment.TimestampOffset, ok bool, err error) {
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		found, ok = segment.TimestampOffset{}, false
+		floor := max(from, man.root.LogStartOffset, man.root.StartOffset)
+		if floor >= man.root.EndOffset {
+			return nil
+		}
+		first, err := man.find(ctx, floor)
+		if err != nil {
+			return err
+		}
+		cut := first.MaxTimestampOffset < floor
+		whole := first.BaseOffset
+		if cut {
+			whole = first.LastOffset + 1
+		}
+		best, err := man.maxTimestamp(ctx, whole)
+		if err != nil {
+			return err
+		}
+		if best != nil {
+			epoch, _ := best.Epochs.at(best.MaxTimestampOffset)
+			found, ok = segment.TimestampOffset{Timestamp: best.MaxTimestamp, Offset: best.MaxTimestampOffset, LeaderEpoch: epoch}, true
+		}
+		if !cut || ok && found.Timestamp > first.MaxTimestamp {
+			return nil
+		}
+		rest, any, err := m.newestInRest(ctx, man, first, floor)
+		if any && (!ok || rest.Timestamp >= found.Timestamp) {
+			found, ok = rest, true
+		}
+		return err
+	})
+	return found, ok && err == nil, err
+}
+
+// newestInRest reads a segment from offset floor on.
+func (m *Manager) newestInRest(ctx context.Context, man manifest, entry *Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
+	seg, err := m.segment(ctx, man.dir, entry)
+	if err != nil {
+		return best, false, err
+	}
+	for c := seg.chunkOf(floor); c < len(seg.chunks); c++ {
+		pin, err := m.chunk(ctx, seg, c)
+		if err != nil {
+			return best, false, err
+		}
+		err = eachRecord(pin.Bytes(), seg.object, func(batch record.Batch) bool {
+			return batch.LastOffset() >= floor && (!ok || batch.MaxTimestamp() > best.Timestamp)
+		}, func(batch record.Batch, r record.Record) error {
+			if r.Offset >= floor && (!ok || r.Timestamp > best.Timestamp) {
+				best, ok = segment.TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: batch.LeaderEpoch()}, true
+			}
+			return nil
+		})
+		pin.Release()
+		if err != nil {
+			return best, false, err
+		}
+	}
+	return best, ok, nil
+}
