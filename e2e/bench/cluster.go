@@ -208,7 +208,7 @@ func (b *bench) replicationRow(ctx context.Context, g *group, topic, size string
 	if err != nil {
 		return err
 	}
-	r, err := measured(leader, row{Name: fmt.Sprintf("produce %s batches, acks=all, replicas %d", size, replicas)}, func() (result, error) {
+	r, err := b.measured(ctx, leader, row{Name: fmt.Sprintf("produce %s batches, acks=all, replicas %d", size, replicas)}, func() (result, error) {
 		return load.run(ctx, leader.Kafka(), b.length)
 	})
 	if err != nil {

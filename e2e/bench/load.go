@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sys/unix"
 
 	"github.com/coldbrook/coldbrook/segment/record"
 )
@@ -39,8 +40,8 @@ func makeBatch(records int) []byte {
 
 // frame is a request as it goes over the wire. All have correlation id 0:
 // answers come in order.
-func frame(req kmsg.Request) []byte {
-	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("bench")).AppendRequest(nil, req, 0)
+func frame(clientID string, req kmsg.Request) []byte {
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, 0)
 }
 
 // stream is one connection with a number of requests in flight.
@@ -48,19 +49,26 @@ type stream struct {
 	conn     net.Conn
 	r        *bufio.Reader
 	inFlight int
+	// every is the time between requests, the first one after phase; 0: as fast as it goes.
+	every, phase time.Duration
+	late         []time.Duration // how long after it was due each request was sent, with every
 }
+
+// streamBuffer is how much is read at a time.
+const streamBuffer = 64 << 10
 
 func dial(ctx context.Context, addr string, inFlight int) (*stream, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return &stream{conn: c, r: bufio.NewReaderSize(c, 64<<10), inFlight: inFlight}, nil
+	return &stream{conn: c, r: bufio.NewReaderSize(c, streamBuffer), inFlight: inFlight}, nil
 }
 
 // pump sends what next returns and reads the answers with read until length
 // has passed, keeping inFlight requests on the way. It returns the latency of
-// each request.
+// each request: since it was sent or, at a rate, since it was due, so that what
+// waits for its turn counts.
 func (s *stream) pump(ctx context.Context, length time.Duration, next func(i int) []byte, read func(r *bufio.Reader, size int) error) ([]time.Duration, error) {
 	defer s.conn.Close()
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
@@ -70,9 +78,18 @@ func (s *stream) pump(ctx context.Context, length time.Duration, next func(i int
 	var sendErr error // read once sent is closed
 	go func() {
 		defer close(sent)
-		for i, end := 0, time.Now().Add(length); i == 0 || time.Now().Before(end); i++ {
+		begin := time.Now()
+		for i := 0; i == 0 || time.Since(begin) < length; i++ {
+			due := begin.Add(s.phase + time.Duration(i)*s.every)
+			if s.every > 0 {
+				sleepUntil(due)
+			}
 			slots <- struct{}{}
 			at := time.Now()
+			if s.every > 0 {
+				s.late = append(s.late, at.Sub(due))
+				at = due
+			}
 			if _, sendErr = s.conn.Write(next(i)); sendErr != nil {
 				return
 			}
@@ -96,6 +113,15 @@ func (s *stream) pump(ctx context.Context, length time.Duration, next func(i int
 	return took, sendErr
 }
 
+// sleepUntil is more exact than time.Sleep, whose timers may wait for a whole
+// millisecond of epoll.
+func sleepUntil(due time.Time) {
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		ts := unix.NsecToTimespec(left.Nanoseconds())
+		_ = unix.Nanosleep(&ts, nil) // EINTR: once more
+	}
+}
+
 func (s *stream) answer(read func(r *bufio.Reader, size int) error) error {
 	var head [8]byte // size, correlation id
 	if _, err := io.ReadFull(s.r, head[:]); err != nil {
@@ -113,6 +139,7 @@ type produceLoad struct {
 	conns      int
 	inFlight   int
 	acks       int16
+	rate       float64 // requests a second, all connections together; 0: as fast as it goes
 }
 
 // result of a load.
@@ -120,8 +147,13 @@ type result struct {
 	bytes    int64 // of batches
 	requests int64
 	took     []time.Duration
+	late     []time.Duration // at a rate: how long after they were due requests were sent
 	elapsed  time.Duration
 }
+
+// rateInFlight is how many requests at a rate may be on the way on a
+// connection: more than ever are, so that a slow answer holds up no other.
+const rateInFlight = 4096
 
 func (l produceLoad) run(ctx context.Context, addr string, length time.Duration) (result, error) {
 	batch := makeBatch(l.records)
@@ -133,7 +165,7 @@ func (l produceLoad) run(ctx context.Context, addr string, length time.Duration)
 	for c := range l.conns {
 		frames := l.frames(batch)
 		all.Go(func() {
-			s, err := dial(ctx, addr, l.inFlight)
+			s, err := l.dial(ctx, addr, c)
 			var took []time.Duration
 			if err == nil {
 				took, err = s.pump(ctx, length, func(i int) []byte { return frames[(i+c)%len(frames)] }, readProduced)
@@ -142,6 +174,9 @@ func (l produceLoad) run(ctx context.Context, addr string, length time.Duration)
 			defer mu.Unlock()
 			errs = append(errs, err)
 			res.took = append(res.took, took...)
+			if err == nil {
+				res.late = append(res.late, s.late...)
+			}
 		})
 	}
 	all.Wait()
@@ -149,6 +184,19 @@ func (l produceLoad) run(ctx context.Context, addr string, length time.Duration)
 	res.requests = int64(len(res.took))
 	res.bytes = res.requests * int64(len(batch))
 	return res, errors.Join(errs...)
+}
+
+// dial opens connection c, whose requests at a rate fall between the others'.
+func (l produceLoad) dial(ctx context.Context, addr string, c int) (*stream, error) {
+	if l.rate == 0 {
+		return dial(ctx, addr, l.inFlight)
+	}
+	s, err := dial(ctx, addr, rateInFlight)
+	if err == nil {
+		each := float64(time.Second) / l.rate
+		s.every, s.phase = time.Duration(each*float64(l.conns)), time.Duration(each*float64(c))
+	}
+	return s, err
 }
 
 func (l produceLoad) frames(batch []byte) [][]byte {
@@ -162,7 +210,7 @@ func (l produceLoad) frames(batch []byte) [][]byte {
 		p.Partition, p.Records = int32(n), batch
 		t.Partitions = append(t.Partitions, p)
 		req.Topics = append(req.Topics, t)
-		out[n] = frame(req)
+		out[n] = frame("bench", req)
 	}
 	return out
 }
@@ -179,131 +227,6 @@ func readProduced(r *bufio.Reader, size int) error {
 	}
 	name := int(binary.BigEndian.Uint16(b[4:]))
 	return kerr.ErrorForCode(int16(binary.BigEndian.Uint16(b[6+name+8:])))
-}
-
-// fetchLoad reads partitions from their start again and again, one partition
-// and one request in flight a connection.
-type fetchLoad struct {
-	topic      string
-	partitions int
-	conns      int
-	maxBytes   int
-}
-
-func (l fetchLoad) run(ctx context.Context, addr string, length time.Duration) (result, error) {
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	var res result
-	var errs []error
-	ends, err := endOffsets(ctx, addr, l.topic)
-	if err != nil {
-		return result{}, err
-	}
-	start := time.Now()
-	for c := range l.conns {
-		all.Go(func() {
-			f := &fetcher{load: l, partition: c % l.partitions, end: ends[int32(c%l.partitions)]}
-			s, err := dial(ctx, addr, 1)
-			var took []time.Duration
-			if err == nil {
-				took, err = s.pump(ctx, length, f.next, f.read)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-			res.took = append(res.took, took...)
-			res.bytes += f.bytes
-		})
-	}
-	all.Wait()
-	res.elapsed = time.Since(start)
-	res.requests = int64(len(res.took))
-	return res, errors.Join(errs...)
-}
-
-// fetcher walks one partition; with one request in flight, next and read
-// take turns.
-type fetcher struct {
-	load      fetchLoad
-	partition int
-	offset    int64
-	end       int64 // where it starts again
-	bytes     int64
-	buf       []byte
-}
-
-func (f *fetcher) next(int) []byte {
-	if f.offset >= f.end {
-		f.offset = 0
-	}
-	req := kmsg.NewPtrFetchRequest()
-	req.Version, req.ReplicaID, req.MaxWaitMillis, req.MinBytes = 11, -1, 500, 1
-	req.MaxBytes, req.SessionEpoch = int32(f.load.maxBytes), -1
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic = f.load.topic
-	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes = int32(f.partition), f.offset, int32(f.load.maxBytes)
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	return frame(req)
-}
-
-// read walks a FetchResponse v11 of one partition by its batch headers.
-func (f *fetcher) read(r *bufio.Reader, size int) error {
-	// throttle, error, session; topics, name; partitions; index, error, three
-	// offsets, aborted, replica, size of the records
-	fixed := 4 + 2 + 4 + 4 + 2 + len(f.load.topic) + 4 + 4 + 2 + 24 + 4 + 4 + 4
-	if size < fixed {
-		return fmt.Errorf("fetch response of %d bytes", size)
-	}
-	b := f.grow(fixed)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return err
-	}
-	at := 4 + 2 + 4 + 4 + 2 + len(f.load.topic) + 4 + 4
-	if err := kerr.ErrorForCode(int16(binary.BigEndian.Uint16(b[at:]))); err != nil {
-		return err
-	}
-	left := size - fixed
-	f.bytes += int64(left)
-	for left > 0 {
-		n, err := f.skipBatch(r, left)
-		if err != nil {
-			return err
-		}
-		left -= n
-	}
-	return nil
-}
-
-// skipBatch reads one batch, whole or cut, and notes the offset behind it.
-func (f *fetcher) skipBatch(r *bufio.Reader, left int) (int, error) {
-	head := f.grow(27)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return 0, err
-	}
-	size := 12 + int(binary.BigEndian.Uint32(head[8:]))
-	if size > left {
-		return 0, fmt.Errorf("batch of %d bytes in the last %d of a response", size, left)
-	}
-	f.offset = int64(binary.BigEndian.Uint64(head)) + int64(binary.BigEndian.Uint32(head[23:])) + 1
-	rest := size - len(head)
-	buf := f.grow(256 << 10)
-	for rest > 0 {
-		n, err := r.Read(buf[:min(rest, len(buf))])
-		if err != nil {
-			return 0, err
-		}
-		rest -= n
-	}
-	return size, nil
-}
-
-func (f *fetcher) grow(n int) []byte {
-	if cap(f.buf) < n {
-		f.buf = make([]byte, n)
-	}
-	return f.buf[:n]
 }
 
 // createTopic makes a topic and waits until it can be written.

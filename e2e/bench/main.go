@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -32,6 +34,8 @@ type options struct {
 	topics  int
 	cluster bool
 	tierGB  float64
+	dataGB  float64
+	readGB  float64
 	row     *regexp.Regexp
 }
 
@@ -40,11 +44,13 @@ func main() {
 	flag.StringVar(&o.broker, "broker", "bin/coldbrook", "the broker's `binary`")
 	flag.StringVar(&o.dir, "dir", "", "`directory` for data, on the disk to be measured (default: a new one under the working directory)")
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measured load")
-	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,replay,idle,start")
+	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,replay,idle,start,table,isolation,memory,manifest,upload")
 	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
 	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test and of a cluster")
 	flag.BoolVar(&o.cluster, "cluster", false, "measure a cluster of three brokers instead; its parts: replication,failover,etcd,move")
 	flag.Float64Var(&o.tierGB, "tier-gb", 20, "GB in the tier of the partition that --cluster moves")
+	flag.Float64Var(&o.dataGB, "replay-gb", 4, "GB of the topics in MinIO that are replayed; caches hold 0.13")
+	flag.Float64Var(&o.readGB, "memory-gb", 20, "GB that are replayed while the broker's memory is watched")
 	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
 	flag.Parse()
 	var err error
@@ -52,7 +58,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: -row:", err)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -79,8 +85,9 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, dir: dir, length: time.Duration(o.seconds * float64(time.Second))}
-	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"replay", replayRows}, {"start", startRows}}
+	b := &bench{options: o, data: int64(o.dataGB * 1e9), length: time.Duration(o.seconds * float64(time.Second))}
+	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows},
+		{"replay", replayRows}, {"table", tableRows}}
 	if o.cluster {
 		parts = clusterParts
 	}
@@ -88,7 +95,7 @@ func run(ctx context.Context, o options) error {
 		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
 			continue
 		}
-		if err := p.run(ctx, b); err != nil {
+		if err := b.inside(ctx, p, dir); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
@@ -102,4 +109,13 @@ func run(ctx context.Context, o options) error {
 		return os.WriteFile(o.out, append(j, '\n'), 0o644)
 	}
 	return nil
+}
+
+// inside runs a part in a directory of its own, which goes with it.
+func (b *bench) inside(ctx context.Context, p part, dir string) error {
+	b.dir = filepath.Join(dir, p.name)
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(p.run(ctx, b), os.RemoveAll(b.dir))
 }

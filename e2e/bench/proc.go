@@ -48,25 +48,48 @@ func (p *process) start(ctx context.Context) error {
 func (p *process) end() { _ = p.Kill() }
 
 // cpu is the process's user and system time so far.
-func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+func (p *process) cpu() (time.Duration, error) { return cpuOf(p.PID()) }
+
+func cpuOf(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	// The command's name may hold spaces: fields are counted behind its ')'.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] {
+	return ticks(fields[11:13]...)
+}
+
+// machineCPU is what all cores have spent so far: on nothing or waiting for a
+// disk, and altogether. What a hypervisor took away counts as not idle.
+func machineCPU() (idle, all time.Duration, err error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal guest…, and guest is in user
+	if idle, err = ticks(fields[4:6]...); err != nil {
+		return 0, 0, err
+	}
+	all, err = ticks(fields[1:9]...)
+	return idle, all, err
+}
+
+// ticks adds times of /proc up.
+func ticks(fields ...string) (time.Duration, error) {
+	var sum int64
+	for _, f := range fields {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return 0, err
 		}
-		ticks += n
+		sum += n
 	}
-	return time.Duration(ticks) * time.Second / clockTicks, nil
+	return time.Duration(sum) * time.Second / clockTicks, nil
 }
 
-// memory is the resident set now and at its peak, in bytes.
+// memory is the resident set now and at its peak since forgetPeak, in bytes.
 func (p *process) memory() (now, peak int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
@@ -80,6 +103,21 @@ func (p *process) memory() (now, peak int64, err error) {
 		return n << 10
 	}
 	return read("VmRSS"), read("VmHWM"), nil
+}
+
+// forgetPeak makes the present resident set the peak (proc(5), clear_refs).
+func (p *process) forgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0)
+}
+
+// storeUse is what the broker has read from its object store so far.
+func (p *process) storeUse(ctx context.Context) (gets, bytes float64, err error) {
+	gets, err = p.Metric(ctx, "coldbrook_object_request_seconds_count", `op="get"`)
+	if err != nil {
+		return 0, 0, err
+	}
+	bytes, err = p.Metric(ctx, "coldbrook_object_read_bytes_total")
+	return gets, bytes, err
 }
 
 // mallocs is the number of heap objects the broker has allocated so far.

@@ -4,45 +4,7 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// measured runs a load and turns it into a row with the broker's own cost.
-func measured(p *process, r row, load func() (result, error)) (row, error) {
-	cpu0, err := p.cpu()
-	if err != nil {
-		return r, err
-	}
-	m0, err := p.mallocs()
-	if err != nil {
-		return r, err
-	}
-	res, err := load()
-	if err != nil {
-		return r, fmt.Errorf("%s: %w\n%s", r.Name, err, p.Log())
-	}
-	cpu1, err := p.cpu()
-	if err != nil {
-		return r, err
-	}
-	m1, err := p.mallocs()
-	if err != nil {
-		return r, err
-	}
-	_, peak, err := p.memory()
-	if err != nil {
-		return r, err
-	}
-	r.MBps = float64(res.bytes) / res.elapsed.Seconds() / 1e6
-	r.Requests = float64(res.requests) / res.elapsed.Seconds()
-	r.P50, r.P99 = percentile(res.took, 0.50), percentile(res.took, 0.99)
-	r.CPU = (cpu1 - cpu0).Seconds() / (float64(res.bytes) / 1e9)
-	r.Allocs = float64(m1-m0) / float64(res.requests)
-	r.PeakMB = float64(peak) / 1e6
-	return r, nil
-}
 
 // produceRows are the produce rows of the peers' table, each synced.
 func produceRows(ctx context.Context, b *bench) error {
@@ -72,7 +34,7 @@ func produceRows(ctx context.Context, b *bench) error {
 		if _, err := c.load.run(ctx, p.Kafka(), b.length/4); err != nil { // warm up
 			return fmt.Errorf("%w\n%s", err, p.Log())
 		}
-		r, err := measured(p, row{Name: c.name, Want: c.want}, func() (result, error) { return c.load.run(ctx, p.Kafka(), b.length) })
+		r, err := b.measured(ctx, p, row{Name: c.name, Want: c.want}, func() (result, error) { return c.load.run(ctx, p.Kafka(), b.length) })
 		if err != nil {
 			return err
 		}
@@ -116,19 +78,19 @@ func fetchRows(ctx context.Context, b *bench) error {
 		load fetchLoad
 		want string
 	}{
-		{"hot fetch 1 MiB, 4 connections", fetchLoad{conns: 4, maxBytes: 1 << 20}, "ratio 0.7"},
-		{"hot fetch 1 MiB, 1 connection", fetchLoad{conns: 1, maxBytes: 1 << 20}, "561 MB/s"},
-		{"hot fetch 8 MiB, 1 connection", fetchLoad{conns: 1, maxBytes: 8 << 20}, "1046 MB/s"},
+		{"hot fetch 1 MiB, 4 connections", fetchLoad{Conns: 4, MaxBytes: 1 << 20}, "ratio 0.7"},
+		{"hot fetch 1 MiB, 1 connection", fetchLoad{Conns: 1, MaxBytes: 1 << 20}, "561 MB/s"},
+		{"hot fetch 8 MiB, 1 connection", fetchLoad{Conns: 1, MaxBytes: 8 << 20}, "1046 MB/s"},
 	} {
 		if !b.row.MatchString(c.name) {
 			continue
 		}
-		c.load.topic, c.load.partitions = "fetch", 4
-		r, err := measured(p, row{Name: c.name, Want: c.want}, func() (result, error) { return c.load.run(ctx, p.Kafka(), b.length) })
+		c.load.Topic, c.load.Partitions = "fetch", 4
+		r, err := b.measured(ctx, p, row{Name: c.name, Want: c.want}, func() (result, error) { return c.load.run(ctx, p.Kafka(), b.length) })
 		if err != nil {
 			return err
 		}
-		limit, err := sendfileLoop(ctx, b.dir, c.load.conns, c.load.maxBytes, b.length)
+		limit, err := sendfileLoop(ctx, b.dir, c.load.Conns, c.load.MaxBytes, b.length)
 		if err != nil {
 			return err
 		}
@@ -146,29 +108,25 @@ func coldRows(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer p.end()
-	s := func(v string) *string { return &v }
-	configs := map[string]*string{"segment.bytes": s("67108864")}
-	if err := createTopic(ctx, p.Kafka(), "cold", 1, configs); err != nil {
-		return err
-	}
-	if err := fill(ctx, p, "cold", 1, 1<<30); err != nil {
+	if err := p.fillTopic(ctx, "cold", 1, 64<<20, 1<<30); err != nil {
 		return err
 	}
 	sizes := []int{1 << 20, 8 << 20}
 	hot := make([]float64, len(sizes))
 	for i, n := range sizes {
-		res, err := fetchLoad{topic: "cold", partitions: 1, conns: 1, maxBytes: n}.run(ctx, p.Kafka(), b.length)
+		res, err := fetchLoad{Topic: "cold", Partitions: 1, Conns: 1, MaxBytes: n}.run(ctx, p.Kafka(), b.length)
 		if err != nil {
 			return err
 		}
 		hot[i] = float64(res.bytes) / res.elapsed.Seconds() / 1e6
 	}
-	if err := evict(ctx, p, "cold"); err != nil {
-		return fmt.Errorf("%w\n%s", err, p.Log())
+	ends, err := p.evict(ctx, "cold")
+	if err != nil {
+		return err
 	}
 	for i, n := range sizes {
-		load := fetchLoad{topic: "cold", partitions: 1, conns: 1, maxBytes: n}
-		r, err := measured(p, row{Name: fmt.Sprintf("cold fetch %d MiB, 1 connection, file://", n>>20), Want: "ratio 0.5"}, func() (result, error) {
+		load := fetchLoad{Topic: "cold", Partitions: 1, Conns: 1, MaxBytes: n, Ends: ends}
+		r, err := b.measured(ctx, p, row{Name: fmt.Sprintf("cold fetch %d MiB, 1 connection, file://", n>>20), Want: "ratio 0.5"}, func() (result, error) {
 			return load.run(ctx, p.Kafka(), b.length)
 		})
 		if err != nil {
@@ -178,42 +136,6 @@ func coldRows(ctx context.Context, b *bench) error {
 		b.add(r)
 	}
 	return nil
-}
-
-// evict lowers local retention and waits until the topic is remote only, but
-// for its active segment.
-func evict(ctx context.Context, p *process, topic string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(p.Kafka()))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	one := "1"
-	res, err := kadm.NewClient(cl).AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "local.retention.bytes", Value: &one}}, topic)
-	if err != nil {
-		return err
-	}
-	for _, r := range res {
-		if r.Err != nil {
-			return r.Err
-		}
-	}
-	for {
-		list, err := p.Tier(ctx)
-		if err != nil {
-			return err
-		}
-		for _, t := range list {
-			if t.Topic == topic && t.PendingSegments == 0 && t.RemoteSegments > 0 && t.LocalLogStartOffset == t.HighestRemoteOffset+1 {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // idle measures an empty broker.
