@@ -83,6 +83,7 @@ type Broker struct {
 	kv         kv.KV
 	metadata   *metadata.Store
 	objects    object.Store
+	ledger     *tiering.Ledger
 	tier       *tiering.Manager
 	groups     *group.Coordinator
 	replicas   *replica.Manager

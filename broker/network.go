@@ -31,6 +31,9 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 		told = append(told, advertised(c.AdvertisedListeners[i], ln.Addr()))
 		b.addresses.Kafka = append(b.addresses.Kafka, ln.Addr().String())
 	}
+	if err := b.openHTTP(ctx, parts, c); err != nil {
+		return err
+	}
 	if err := b.register(ctx, parts, told); err != nil {
 		return err
 	}
@@ -38,15 +41,13 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 	if err != nil {
 		return err
 	}
+	b.startQuotas(ctx, parts)
 	server, err := wire.NewServer(wire.Options{
 		Handler: handler, Listeners: kafka, MaxRequestBytes: c.RequestMaxBytes, MemoryBytes: memoryLimit(c.RequestMemoryBytes),
 		MaxInFlight: c.MaxInFlight, MaxConnections: c.MaxConnections, MaxConnectionsPerIP: c.MaxConnectionsPerIP,
 		IdleTimeout: c.IdleTimeout, StopTimeout: c.ShutdownTimeout, Logger: b.log, Meter: b.o.Meter("wire"),
 	})
 	if err != nil {
-		return err
-	}
-	if err := b.openHTTP(ctx, parts, c); err != nil {
 		return err
 	}
 	parts.start(ctx, "Kafka listeners", server.Run)

@@ -182,9 +182,11 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 		store = opened
 	}
 	var err error
-	if b.objects, err = object.WithMetrics(store, b.o.Meter("object")); err != nil {
+	b.ledger = tiering.NewLedger(b.addresses.ClusterID, b.topicName)
+	if b.objects, err = object.WithCount(store, b.o.Meter("object"), b.ledger.Request); err != nil {
 		return err
 	}
+	parts.start(ctx, "ledger of the object store", b.ledger.Run)
 	bounded, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	err = object.Check(bounded, b.objects)
@@ -200,7 +202,7 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 
 func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 	r := b.settings.Load().Broker().Remote
-	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Meter: b.o.Meter("tiering"), Logger: b.log})
+	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Count: b.ledger.Cache, Meter: b.o.Meter("tiering"), Logger: b.log})
 	if err != nil {
 		return err
 	}
@@ -212,6 +214,7 @@ func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 		CopyRate: byteRate(r.CopyBytesPerSecond), FetchRate: byteRate(r.FetchBytesPerSecond),
 		ReadAhead: r.ReadAheadBytes, MetaBytes: r.IndexCacheBytes,
 		Sweep: r.GCInterval, Collector: b.collector, ScrubRate: r.ScrubBytesPerSecond,
+		Ledger: b.ledger, Prices: b.prices, TopicMetrics: b.settings.Load().Broker().MetricsTopicEnabled,
 		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.tracer("tiering"),
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 	c := b.settings.Load().Broker()
 	meta, _ := b.dirs[0].Meta()
 	r := metadata.Registration{
-		ID: metadata.BrokerID(c.NodeID), Rack: c.Rack, Role: role(c), Listeners: listeners,
+		ID: metadata.BrokerID(c.NodeID), Rack: c.Rack, Role: role(c), Listeners: listeners, HTTP: tellHTTP(b.addresses.HTTP, listeners),
 		DirectoryID: meta.DirectoryID, Incarnation: uuid.NewString(), LeaseTTL: c.LeaseTTL,
 	}
 	session, err := b.metadata.RegisterBroker(ctx, r)

@@ -29,6 +29,7 @@ func (b *Broker) consoleOptions() console.Options {
 		Verify:        b.tierVerify,
 		Undelete:      b.undelete,
 		Recover:       b.recoverTopic,
+		Costs:         b.viewCosts,
 		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
 		TopicSettings: b.viewTopicSettings,
 	}
@@ -71,7 +72,7 @@ func (b *Broker) viewBrokers(context.Context) (console.Cluster, error) {
 	}
 	c := console.Cluster{ClusterID: img.ClusterID(), Controller: int32(img.Controller())}
 	for _, br := range img.Brokers() {
-		row := console.Broker{ID: int32(br.ID), Rack: br.Rack, Role: br.Role, Epoch: br.Epoch, Leaders: leads[br.ID], Partitions: holds[br.ID]}
+		row := console.Broker{ID: int32(br.ID), Rack: br.Rack, Role: br.Role, Epoch: br.Epoch, HTTP: br.HTTP, Leaders: leads[br.ID], Partitions: holds[br.ID]}
 		if br.Draining {
 			row.State = console.StateStopping
 		}

@@ -20,6 +20,7 @@ type Registration struct {
 	DirectoryID string // of its data directory
 	Incarnation string // of this run
 	Role        string // "" or RoleReplay
+	HTTP        string // HOST:PORT where other brokers reach its HTTP, "" for none
 	LeaseTTL    time.Duration
 }
 
@@ -138,7 +139,7 @@ func (s *Store) register(ctx context.Context, r Registration) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	b := Broker{ID: r.ID, Rack: r.Rack, Listeners: r.Listeners, Incarnation: r.Incarnation, DirectoryID: r.DirectoryID, Role: r.Role}
+	b := Broker{ID: r.ID, Rack: r.Rack, Listeners: r.Listeners, Incarnation: r.Incarnation, DirectoryID: r.DirectoryID, Role: r.Role, HTTP: r.HTTP}
 	if b.Epoch, err = s.putBroker(ctx, b, lease.ID()); err != nil {
 		lease.Abandon()
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

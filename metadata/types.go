@@ -155,6 +155,7 @@ type Broker struct {
 	DirectoryID string     `json:"directory_id"`       // the data directory it runs on
 	Draining    bool       `json:"draining,omitempty"` // asked to give its leaderships away
 	Role        string     `json:"role,omitempty"`     // "" holds partitions, or RoleReplay
+	HTTP        string     `json:"http,omitempty"`     // HOST:PORT for other brokers; it may be an address that only its machine has
 	Epoch       int64      `json:"-"`                  // Kafka's broker epoch: the revision that made this registration
 }
 

@@ -17,14 +17,14 @@ type Prices struct {
 
 const gb = 1 << 30
 
+// leastWindow is told for a day at most 144 times over: what a broker does right after its start is no day's work.
+const leastWindow = 10 * time.Minute
+
 // perDay is what a day costs that goes on as the window did, with so many bytes stored.
 func (p Prices) perDay(b billed, window time.Duration, stored int64) float64 {
 	storage := float64(stored) / gb * p.GBMonth / 30
-	if window <= 0 {
-		return storage
-	}
 	requests := float64(b.puts)/1000*p.PutPer1000 + float64(b.gets)/1000*p.GetPer1000 + float64(b.out)/gb*p.EgressGB
-	return storage + requests*float64(24*time.Hour)/float64(window)
+	return storage + requests*float64(24*time.Hour)/float64(max(window, leastWindow))
 }
 
 // TopicCost is what one topic uses of the object store: the requests of this broker, the bytes of the partitions

@@ -87,6 +87,7 @@ type Broker struct {
 	QuotaWindows        int
 	QuotaWindow         time.Duration
 	MetricsTopicEnabled bool
+	GroupLagSeries      int // metrics.group.lag.max.series; 0: none
 	SnapshotInterval    time.Duration
 }
 
@@ -135,6 +136,16 @@ type Remote struct {
 	FetchMaxWait        time.Duration
 	ListOffsetsTimeout  time.Duration
 	FollowerFromTier    bool // follower.fetch.last.tiered.offset.enable
+	Price               Price
+}
+
+// Price is what the object store asks for, in any currency: remote.price.*.
+type Price struct {
+	PutPer1000 float64 // PUT and LIST requests
+	GetPer1000 float64 // GET and HEAD requests
+	GBMonth    float64
+	EgressGB   float64
+	Currency   string
 }
 
 func (s *Settings) resolveBroker() (Broker, error) {
@@ -184,6 +195,7 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		QuotaWindows:        int(r.int("quota.window.num")),
 		QuotaWindow:         time.Duration(r.int("quota.window.size.seconds")) * time.Second,
 		MetricsTopicEnabled: r.flag("metrics.topic.enable"),
+		GroupLagSeries:      int(r.int("metrics.group.lag.max.series")),
 		SnapshotInterval:    r.ms("cluster.snapshot.interval.ms"),
 	}
 	if b.RequestMemoryBytes >= 0 {
@@ -290,6 +302,13 @@ func resolveRemote(r *reader) Remote {
 		FetchMaxWait:        r.ms("remote.fetch.max.wait.ms"),
 		ListOffsetsTimeout:  r.ms("remote.list.offsets.request.timeout.ms"),
 		FollowerFromTier:    r.flag("follower.fetch.last.tiered.offset.enable"),
+		Price: Price{
+			PutPer1000: r.double("remote.price.put.per.1000"),
+			GetPer1000: r.double("remote.price.get.per.1000"),
+			GBMonth:    r.double("remote.price.gb.month"),
+			EgressGB:   r.double("remote.price.egress.gb"),
+			Currency:   r.text("remote.price.currency"),
+		},
 	}
 }
 

@@ -253,6 +253,16 @@ var remoteDefs = []Def{
 		Doc: "How long a fetch waits for the object store before it answers without. The read goes on, and the next fetch finds its result."},
 	{Name: "remote.list.offsets.request.timeout.ms", Type: Long, Default: "30000", Unit: Milliseconds, Valid: atLeast(1),
 		Doc: "How long a look-up of an offset by time may take in the object store."},
+	{Name: "remote.price.put.per.1000", Type: Double, Default: "0.005", Own: true, Valid: between(0, 1e6), Dynamic: ClusterWide,
+		Doc: "What the object store asks for a thousand PUT or LIST requests. For `coldbrook tier cost` and its metrics only. The defaults of all prices are those of S3 Standard in us-east-1, in US dollars; DELETE is free there."},
+	{Name: "remote.price.get.per.1000", Type: Double, Default: "0.0004", Own: true, Valid: between(0, 1e6), Dynamic: ClusterWide,
+		Doc: "What the object store asks for a thousand GET or HEAD requests."},
+	{Name: "remote.price.gb.month", Type: Double, Default: "0.023", Own: true, Valid: between(0, 1e6), Dynamic: ClusterWide,
+		Doc: "What the object store asks for keeping 2^30 bytes for 30 days."},
+	{Name: "remote.price.egress.gb", Type: Double, Default: "0", Own: true, Valid: between(0, 1e6), Dynamic: ClusterWide,
+		Doc: "What is asked for 2^30 bytes read out of the object store. Nothing within a region of S3."},
+	{Name: "remote.price.currency", Type: String, Default: "USD", Own: true, Valid: nonEmpty(), Dynamic: ClusterWide,
+		Doc: "The currency of the prices, as it is shown."},
 	{Name: "follower.fetch.last.tiered.offset.enable", Type: Boolean, Default: "false",
 		Doc: "Whether a new replica copies only what is not in the object store yet (KIP-1023)."},
 }
@@ -305,4 +315,6 @@ var operatorDefs = []Def{
 		Doc: "The length of one window of a client quota."},
 	{Name: "metrics.topic.enable", Type: Boolean, Default: "false", Own: true,
 		Doc: "Whether metrics have the topic as a label. It costs series: one per topic and metric."},
+	{Name: "metrics.group.lag.max.series", Type: Int, Default: "1000", Own: true, Valid: atLeast(0), Dynamic: ClusterWide,
+		Doc: "How many series may be about the lag of groups: six per group and partition, of the groups that this broker coordinates, in the order of their names. What does not fit is counted in coldbrook_group_lag_left_out. 0 measures none."},
 }

@@ -15,6 +15,7 @@
 //	/api/v1/tier/segments    a partition's remote segments; ?topic=NAME&partition=N[&from=OFFSET][&limit=N]
 //	/api/v1/tier/fsck        compares store and manifests, in JSON lines; [?topic=NAME][&quick=true]; POST repairs
 //	/api/v1/tier/verify      reads and checks all bytes, in JSON lines; [?topic=NAME][&rate=BYTES/s]; POST repairs
+//	/api/v1/tier/cost        what each topic asks of the object store and costs a day; [?topic=NAME][&local=true]
 //	/api/v1/topics/undelete  POST brings a deleted topic back; ?topic=NAME or id
 //	/api/v1/topics/recover   POST makes a topic of one that is only in the object store; ?topic=NAME[&cluster=ID]
 //
@@ -66,6 +67,8 @@ type Options struct {
 	Undelete func(ctx context.Context, topic string) (Undeleted, error)
 	// Recover makes a topic of one that is only in the object store; it tells line how far it is.
 	Recover  func(ctx context.Context, q RecoverQuery, line func(TierLine)) error
+	// Costs adds up all brokers, or is of this one if local.
+	Costs    func(ctx context.Context, local bool) (TierCosts, error)
 	Settings func() []Setting
 	// TopicSettings returns ErrNotFound for an unknown topic.
 	TopicSettings func(ctx context.Context, topic string) ([]Setting, error)
@@ -157,6 +160,7 @@ func (s *Server) routes() {
 	})
 	s.tierRoutes()
 	s.recoverRoute()
+	s.costRoutes()
 	s.api("tier/segments", s.o.Segments != nil, s.segments)
 	s.api("config", s.o.Settings != nil, s.settings)
 	s.mux.Handle("GET /api/", s.bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -230,7 +234,7 @@ func answer(w http.ResponseWriter, status int, v any) {
 }
 
 // filter keeps the rows of ?topic=; an unknown one is 404. The result is never null in JSON.
-func filter[T any](r *http.Request, all []T, err error, name func(T) string) (any, error) {
+func filter[T any](r *http.Request, all []T, err error, name func(T) string) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}

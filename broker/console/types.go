@@ -39,6 +39,7 @@ type Broker struct {
 	State      string     `json:"state,omitempty"` // empty is StateLive
 	Epoch      int64      `json:"epoch"`
 	Listeners  []Listener `json:"listeners"`
+	HTTP       string     `json:"http,omitempty"` // where other brokers look for its HTTP
 	Leaders    int        `json:"leaders"`    // partitions it leads
 	Partitions int        `json:"partitions"` // partitions it has a replica of
 }

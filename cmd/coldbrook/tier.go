@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) tierCommand() *cobra.Command {
-	return family("tier", "Show and check what is in object storage", a.tierStatus(), a.tierList(), a.tierFsck(), a.tierVerify())
+	return family("tier", "Show and check what is in object storage", a.tierStatus(), a.tierCost(), a.tierList(), a.tierFsck(), a.tierVerify())
 }
 
 // httpFlag adds --http to a command that asks a broker over HTTP.
@@ -29,18 +29,19 @@ func (a *app) httpFlag(c *cobra.Command) {
 }
 
 func (a *app) tierStatus() *cobra.Command {
-	var wait bool
+	var wait, byTopic bool
 	c := &cobra.Command{
-		Use:   "status [TOPIC]",
-		Short: "Show, partition by partition, what is local, what is remote and what waits for upload",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("%q is one argument too many", args[1])
-			}
-			return nil
-		},
+		Use:               "status [TOPIC]",
+		Short:             "Show, partition by partition, what is local, what is remote and what waits for upload",
+		Args:              atMostOne,
 		ValidArgsFunction: a.completeTopics(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if byTopic && wait {
+				return usagef("--wait is for partitions, not for --by-topic")
+			}
+			if byTopic {
+				return a.showCosts(cmd.Context(), args)
+			}
 			query := url.Values{}
 			if len(args) == 1 {
 				query.Set("topic", args[0])
@@ -55,6 +56,7 @@ func (a *app) tierStatus() *cobra.Command {
 			return a.printTier(rows)
 		},
 	}
+	c.Flags().BoolVar(&byTopic, "by-topic", false, "a topic a line, with requests and cost: the same as tier cost")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until nothing waits for upload")
 	a.httpFlag(c)
 	a.outputFlag(c)
