@@ -53,6 +53,7 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 	if err != nil {
 		return err
 	}
+	p.catchUp(l, man)
 	end := m.reuse(ctx, p, l, man)
 	var failed error
 	var bytes int64

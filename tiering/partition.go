@@ -31,9 +31,10 @@ type partition struct {
 
 // leadership is one Lead call. The last four fields belong to the running pass.
 type leadership struct {
-	log   *segment.Log
-	epoch int32
-	topic string
+	log    *segment.Log
+	epoch  int32
+	topic  string
+	tiered bool // remote.storage.enable was on when it began; a change begins another
 
 	// The next five are guarded by partition.mu.
 	loaded bool      // the pointer was read under this leadership
@@ -58,13 +59,16 @@ func newPartition(tip metadata.TopicIDPartition) *partition {
 
 // lead says whether anything changed.
 func (p *partition) lead(epoch int32, log *segment.Log) bool {
+	tiered := log.Config().RemoteEnabled
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l := p.leader; l != nil && l.epoch == epoch && l.log == log {
+	if l := p.leader; l != nil && l.epoch == epoch && l.log == log && l.tiered == tiered {
 		return false
 	}
 	p.endLocked()
-	p.leader = &leadership{log: log, epoch: epoch, topic: log.TopicPartition().Topic, tried: -1, end: p.view.Load().HighestOffset + 1}
+	p.leader = &leadership{
+		log: log, epoch: epoch, topic: log.TopicPartition().Topic, tiered: tiered, tried: -1, end: p.view.Load().HighestOffset + 1,
+	}
 	return true
 }
 
@@ -139,6 +143,17 @@ func (p *partition) publish(l *leadership, man manifest) {
 	v.Loaded = true
 	p.garbage = man.pendingDeletions()
 	p.view.Store(&v)
+}
+
+// catchUp publishes a manifest that another end than the known one shows: a commit whose answer was lost came to
+// count after the pointer had been read again. Without it the partition would look for work there is not for ever.
+func (p *partition) catchUp(l *leadership, man manifest) {
+	p.mu.Lock()
+	known := l.end
+	p.mu.Unlock()
+	if known != man.end() {
+		p.publish(l, man)
+	}
 }
 
 // observe is publish for a partition this broker does not lead.
