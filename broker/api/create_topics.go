@@ -200,6 +200,8 @@ func adminError(err error) (int16, *string) {
 		{metadata.ErrInvalidTopicName, kerr.InvalidTopicException},
 		{config.ErrInvalidRequest, kerr.InvalidRequest},
 		{config.ErrInvalid, kerr.InvalidConfig},
+		{quota.ErrInvalid, kerr.InvalidRequest},
+		{errQuotaEntity, kerr.UnsupportedVersion},
 	} {
 		if errors.Is(err, m.err) {
 			return m.code.Code, &msg

@@ -51,6 +51,10 @@ func failedAdmin(resp kmsg.Response) bool {
 		return r.ErrorCode != 0
 	case *kmsg.UnregisterBrokerResponse:
 		return r.ErrorCode != 0
+	case *kmsg.DescribeClientQuotasResponse:
+		return r.ErrorCode != 0
+	case *kmsg.AlterClientQuotasResponse:
+		return anyOf(r.Entries, func(e *kmsg.AlterClientQuotasResponseEntry) int16 { return e.ErrorCode })
 	case *kmsg.DescribeLogDirsResponse:
 		return r.ErrorCode != 0 || anyOf(r.Dirs, func(d *kmsg.DescribeLogDirsResponseDir) int16 { return d.ErrorCode })
 	case *kmsg.CreatePartitionsResponse:

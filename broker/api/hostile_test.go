@@ -83,6 +83,10 @@ func sample(key, version int16) kmsg.Request {
 		rt.Topic, rt.Partitions = "t", []int32{0}
 		req.Topics = append(req.Topics, rt)
 		return req
+	case kmsg.DescribeClientQuotas:
+		return describeQuotas(version, false, component("user", "u"), component("client-id", "<any>"))
+	case kmsg.AlterClientQuotas:
+		return alterQuotas(version, quotaEntity("user=hostile"), quotaOps("request_percentage", 1.0))
 	case kmsg.DescribeLogDirs:
 		req := at(kmsg.NewPtrDescribeLogDirsRequest(), version)
 		rt := kmsg.NewDescribeLogDirsRequestTopic()

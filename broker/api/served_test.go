@@ -56,6 +56,9 @@ var checks = map[kmsg.Key]func(t *testing.T, s *served, v int16){
 	kmsg.ListPartitionReassignments: checkListPartitionReassignments,
 	kmsg.UnregisterBroker:           checkUnregisterBroker,
 	kmsg.DescribeLogDirs:            checkDescribeLogDirs,
+
+	kmsg.DescribeClientQuotas: checkDescribeClientQuotas,
+	kmsg.AlterClientQuotas:    checkAlterClientQuotas,
 }
 
 // servedFrom is the lowest version that is served where it is not the lowest advertised.

@@ -67,6 +67,8 @@ func versionTable() map[int16]entry {
 		{key: kmsg.AlterPartitionAssignments, min: 0, max: 1, now: (*API).alterPartitionReassignments, decides: true},
 		{key: kmsg.ListPartitionReassignments, min: 0, max: 0, now: (*API).listPartitionReassignments},
 		{key: kmsg.OffsetDelete, min: 0, max: 0, waits: (*API).offsetDelete},
+		{key: kmsg.DescribeClientQuotas, min: 0, max: 1, now: (*API).describeClientQuotas},
+		{key: kmsg.AlterClientQuotas, min: 0, max: 1, now: (*API).alterClientQuotas, decides: true},
 		{key: kmsg.DescribeCluster, min: 0, max: 2, now: (*API).describeCluster},
 		{key: kmsg.UnregisterBroker, min: 0, max: 0, now: (*API).unregisterBroker, decides: true},
 		{key: kmsg.DescribeTopicPartitions, min: 0, max: 0, now: (*API).describeTopicPartitions},

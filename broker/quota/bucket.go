@@ -26,15 +26,36 @@ func (b *bucket) take(n float64, l limit, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advanceLocked(now)
+	b.relimitLocked(l)
+	b.tokens = min(b.tokens-n, b.burst)
+	return b.untilLocked(0)
+}
+
+// spend takes n tokens, unless there is a debt already.
+func (b *bucket) spend(n float64, l limit, now time.Time) (debt time.Duration, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advanceLocked(now)
+	b.relimitLocked(l)
+	if ok = b.tokens >= 0; ok {
+		b.tokens -= n
+	}
+	return b.untilLocked(0), ok
+}
+
+func (b *bucket) relimitLocked(l limit) {
 	if b.limit != l {
 		b.tokens += l.burst - b.burst
 		b.limit = l
 	}
-	b.tokens = min(b.tokens-n, b.burst)
-	if b.tokens >= 0 {
+}
+
+// untilLocked is how long it takes until there are n tokens.
+func (b *bucket) untilLocked(n float64) time.Duration {
+	if b.tokens >= n {
 		return 0
 	}
-	return time.Duration(min(-b.tokens/b.rate, maxThrottle.Seconds()) * float64(time.Second))
+	return time.Duration(min((n-b.tokens)/b.rate, maxThrottle.Seconds()) * float64(time.Second))
 }
 
 // maxThrottle keeps a throttle time within what a response can say (an int32 of milliseconds).
@@ -55,19 +76,17 @@ func (b *bucket) full(now time.Time) bool {
 	return b.tokens >= b.burst
 }
 
-// take counts n of a kind against the quota of a client, if there is one.
-func (m *Manager) take(kind Kind, user, clientID string, n float64, now time.Time) time.Duration {
+// bucketOf returns the bucket of the quota that applies to a client, nil if there is none, and what it holds.
+func (m *Manager) bucketOf(kind Kind, user, clientID string, now time.Time) (*bucket, limit) {
 	rs := m.rules.Load()
 	if rs == nil {
-		return 0
+		return nil, limit{}
 	}
 	value, e, ok := rs.find(kind, user, clientID)
 	if !ok {
-		return 0
+		return nil, limit{}
 	}
-	if kind == Request {
-		value /= 100
-	}
+	l := m.limit(kind, value)
 	// A default quota is not shared: each user and each client id that it covers has its own bucket.
 	key := bucketKey{kind: kind, byUser: e.User.IsSet(), byClient: e.ClientID.IsSet()}
 	if key.byUser {
@@ -76,12 +95,32 @@ func (m *Manager) take(kind Kind, user, clientID string, n float64, now time.Tim
 	if key.byClient {
 		key.clientID = clientID
 	}
-	l := limit{rate: value, burst: value * m.window.Seconds()}
 	m.mu.RLock()
 	b := m.buckets[key]
 	m.mu.RUnlock()
 	if b == nil {
 		b = m.newBucket(key, l, now)
+	}
+	return b, l
+}
+
+// limit is what a bucket of a kind holds. Reads of the tier are held to their rate second by second: ten seconds' worth
+// of them at once is what producers would feel.
+func (m *Manager) limit(kind Kind, value float64) limit {
+	switch kind {
+	case Request:
+		value /= 100
+	case RemoteFetch:
+		return limit{rate: value, burst: value}
+	}
+	return limit{rate: value, burst: value * m.window.Seconds()}
+}
+
+// take counts n of a kind against the quota of a client, if there is one.
+func (m *Manager) take(kind Kind, user, clientID string, n float64, now time.Time) time.Duration {
+	b, l := m.bucketOf(kind, user, clientID, now)
+	if b == nil {
+		return 0
 	}
 	return b.take(n, l, now)
 }

@@ -3,6 +3,7 @@ package quota
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Name is the user or the client id that a quota is for.
@@ -37,7 +38,7 @@ func (n Name) String() string {
 	case named:
 		return n.value
 	case isOther:
-		return "<default>"
+		return other
 	}
 	return ""
 }
@@ -68,14 +69,15 @@ type Rule struct {
 // ErrInvalid is wrapped by errors about rules that make no sense.
 var ErrInvalid = errors.New("invalid quota")
 
-func (r Rule) validate() error {
-	if !r.Entity.User.IsSet() && !r.Entity.ClientID.IsSet() {
-		return fmt.Errorf("%w: neither user nor client id", ErrInvalid)
+// Validate refuses a rule that makes no sense, with ErrInvalid.
+func (r Rule) Validate() error {
+	if err := r.Entity.Validate(); err != nil {
+		return err
 	}
 	if r.Kind >= kinds {
 		return fmt.Errorf("%w: kind %d", ErrInvalid, r.Kind)
 	}
-	if !(r.Value > 0) {
+	if !(r.Value > 0) || math.IsInf(r.Value, 1) {
 		return fmt.Errorf("%w: %s %s %g, want more than 0", ErrInvalid, r.Entity, r.Kind, r.Value)
 	}
 	return nil

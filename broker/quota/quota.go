@@ -23,10 +23,20 @@ const (
 	Fetch                          // consumer_byte_rate: bytes a second
 	Request                        // request_percentage: percent of one core's time; Record takes seconds
 	ControllerMutation             // controller_mutation_rate: partitions created or deleted a second
+	RemoteFetch                    // remote_fetch_byte_rate, our own: bytes a second out of the tier; see Remote
 	kinds
 )
 
-var kindNames = [kinds]string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate"}
+var kindNames = [kinds]string{"producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate", "remote_fetch_byte_rate"}
+
+// Kinds returns all kinds.
+func Kinds() []Kind {
+	all := make([]Kind, kinds)
+	for k := range kinds {
+		all[k] = k
+	}
+	return all
+}
 
 // String is Kafka's name of the kind.
 func (k Kind) String() string {
@@ -55,6 +65,7 @@ type Manager struct {
 	window time.Duration // what may be used at once, as time at the quota's rate
 	sample time.Duration
 	rules  atomic.Pointer[rules] // nil: no quota at all
+	counts [kinds]counter
 
 	mu      sync.RWMutex
 	buckets map[bucketKey]*bucket
@@ -98,7 +109,49 @@ func (m *Manager) Record(kind Kind, user, clientID string, n float64, now time.T
 		// ClientRequestQuotaManager.throttleTime never mutes for longer than a window.
 		d = min(d, m.sample)
 	}
+	if n > 0 {
+		m.counts[kind].add(d)
+	}
 	return d
+}
+
+// Spend is a Record that says no, and counts nothing, while the client still owes for what it used before: for work
+// whose result can be withheld.
+func (m *Manager) Spend(kind Kind, user, clientID string, n float64, now time.Time) (throttle time.Duration, ok bool) {
+	b, l := m.bucketOf(kind, user, clientID, now)
+	if b == nil {
+		return 0, true
+	}
+	throttle, ok = b.spend(n, l, now)
+	m.counts[kind].add(throttle)
+	return throttle, ok
+}
+
+// Count is how often clients were throttled, and for how long together.
+type Count struct {
+	Times int64
+	For   time.Duration
+}
+
+type counter struct{ times, nanos atomic.Int64 }
+
+func (c *counter) add(d time.Duration) {
+	if d > 0 {
+		c.times.Add(1)
+		c.nanos.Add(int64(d))
+	}
+}
+
+// Throttled counts what a kind of quota has throttled so far.
+func (m *Manager) Throttled(kind Kind) Count {
+	c := &m.counts[kind]
+	return Count{Times: c.times.Load(), For: time.Duration(c.nanos.Load())}
+}
+
+// Burst is what a client may use at once; ok is false without a quota.
+func (m *Manager) Burst(kind Kind, user, clientID string) (n float64, ok bool) {
+	value, ok := m.Limit(kind, user, clientID)
+	return m.limit(kind, value).burst, ok
 }
 
 // Peek returns the throttle time that Record of 0 would return, for deciding before the work is done.
@@ -124,7 +177,7 @@ func (m *Manager) Limit(kind Kind, user, clientID string) (value float64, ok boo
 // Set sets one quota.
 func (m *Manager) Set(e Entity, kind Kind, value float64) error {
 	r := Rule{Entity: e, Kind: kind, Value: value}
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -153,7 +206,7 @@ func (m *Manager) Remove(e Entity, kind Kind) {
 func (m *Manager) Replace(all []Rule) error {
 	next := &rules{}
 	for _, r := range all {
-		if err := r.validate(); err != nil {
+		if err := r.Validate(); err != nil {
 			return err
 		}
 		next.set(r)
