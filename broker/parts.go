@@ -202,7 +202,11 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 
 func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 	r := b.settings.Load().Broker().Remote
-	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Count: b.ledger.Cache, Meter: b.o.Meter("tiering"), Logger: b.log})
+	disk, err := b.openCacheDisk()
+	if err != nil {
+		return err
+	}
+	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Disk: disk, Count: b.ledger.Cache, Meter: b.o.Meter("tiering"), Logger: b.log})
 	if err != nil {
 		return err
 	}
@@ -222,6 +226,19 @@ func (b *Broker) openTier(ctx context.Context, parts *layers) error {
 	}
 	parts.start(ctx, "tiering", b.tier.Run)
 	return nil
+}
+
+// openCacheDisk opens the cache's second level, or returns nil when there is none.
+func (b *Broker) openCacheDisk() (*cache.Disk, error) {
+	r := b.settings.Load().Broker().Remote
+	if r.CacheDir == "" {
+		return nil, nil
+	}
+	d, err := cache.OpenDisk(cache.DiskOptions{FS: b.o.FS, Dir: r.CacheDir, Bytes: r.CacheDiskBytes, Scope: b.addresses.ClusterID, Logger: b.log})
+	if err != nil {
+		return nil, fmt.Errorf("remote.cache.dir: %w", err)
+	}
+	return d, nil
 }
 
 // tracer is a package's, or nil when nothing is traced.

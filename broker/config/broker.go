@@ -123,6 +123,8 @@ type Remote struct {
 	GCInterval          time.Duration
 	ScrubBytesPerSecond int64 // 0: none
 	CacheBytes          int64
+	CacheDir            string // remote.cache.dir; empty: none
+	CacheDiskBytes      int64
 	ReadAheadBytes      int64
 	IndexCacheBytes     int64
 	Copiers             int
@@ -289,6 +291,8 @@ func resolveRemote(r *reader) Remote {
 		GCInterval:          r.ms("remote.gc.interval.ms"),
 		ScrubBytesPerSecond: r.long("remote.scrub.bytes.per.second"),
 		CacheBytes:          r.long("remote.cache.bytes"),
+		CacheDir:            r.text("remote.cache.dir"),
+		CacheDiskBytes:      r.long("remote.cache.disk.bytes"),
 		ReadAheadBytes:      r.long("remote.read.ahead.bytes"),
 		IndexCacheBytes:     r.long("remote.log.index.file.cache.total.size.bytes"),
 		Copiers:             int(r.int("remote.log.manager.copier.thread.pool.size")),

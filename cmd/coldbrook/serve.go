@@ -97,7 +97,7 @@ func advised(err error) error {
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		advice = "this user may not do that: choose a port of 1024 or more, a --data-dir of its own, or another user"
 	case errors.Is(err, vfs.ErrLocked):
-		advice = "a broker runs there already: stop it, or give this one its own --data-dir"
+		advice = "a broker runs there already: stop it, or give this one its own --data-dir (and --cache-dir)"
 	default:
 		return err
 	}

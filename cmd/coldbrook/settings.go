@@ -25,6 +25,7 @@ func (a *app) settingsFlags(c *cobra.Command) func() (*config.Settings, error) {
 		"role":      "`ROLE`: broker, or replay for one that only serves old records",
 		"rack":      "`NAME` of the rack or zone",
 		"store":     "`URL` of the object store: file:///dir, s3://bucket/prefix, minio://host:port/bucket",
+		"cache-dir": "`DIR` for a cache of the object store on disk, beside that in memory; without it none",
 		"etcd":      "`URL,URL` of an etcd cluster; without it etcd runs inside",
 
 		"etcd-embedded": "run a member of the etcd cluster inside",
