@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // What callers test for with errors.Is.
@@ -18,6 +19,11 @@ var (
 	ErrChecksum    = errors.New("checksum of the object does not match")
 	ErrTooLarge    = errors.New("object too large")
 	ErrInvalid     = errors.New("invalid request")
+	// ErrArchived is returned by Get for an object that a lifecycle rule has moved to a class that
+	// must be restored before it can be read. It is not Retriable: only an operator or a restore that
+	// is under way changes it, in minutes to hours. Asking again is right all the same, and cheap: the
+	// S3 drivers ask the store for such an object once a minute and answer from memory in between.
+	ErrArchived = errors.New("object is archived")
 )
 
 // Error says which operation on which object of which store went wrong. errors.Is finds the
@@ -30,7 +36,9 @@ type Error struct {
 	Hint  string // what an operator can do about it, may be empty
 	Err   error  // what the driver said, may be nil
 
-	folderRace bool // see putRetrying
+	again      repeat        // whether try repeats the request
+	after      time.Duration // the pause the store asked for
+	redirected bool          // the bucket is elsewhere
 }
 
 func (e *Error) Error() string {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -21,7 +20,6 @@ type minioStore struct {
 	client    *minio.Client
 	core      minio.Core
 	closeIdle func()
-	checksums bool
 }
 
 func openMinIO(u *url.URL, o Options) (Store, error) {
@@ -45,21 +43,23 @@ func openMinIO(u *url.URL, o Options) (Store, error) {
 		return nil, err
 	}
 	httpClient, closeIdle := newHTTPClient()
+	creds := minioCredentials(o.Credentials)
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds:           minioCredentials(o.Credentials),
-		Secure:          secure,
-		Region:          u.Query().Get("region"),
-		BucketLookup:    minio.BucketLookupAuto,
-		Transport:       httpClient.Transport,
-		TrailingHeaders: checksums,
-		MaxRetries:      maxAttempts,
+		Creds:        creds,
+		Secure:       secure,
+		Region:       u.Query().Get("region"),
+		BucketLookup: minio.BucketLookupAuto,
+		Transport:    httpClient.Transport,
+		MaxRetries:   1, // try repeats
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	loc.address = client.EndpointURL().String()
 	loc.keyNames = "MINIO_ROOT_USER and MINIO_ROOT_PASSWORD (or MINIO_ACCESS_KEY and MINIO_SECRET_KEY)"
-	return &minioStore{location: loc, client: client, core: minio.Core{Client: client}, closeIdle: closeIdle, checksums: checksums}, nil
+	loc.checksums = checksums
+	loc.creds.drop = creds.Expire
+	return &minioStore{location: loc, client: client, core: minio.Core{Client: client}, closeIdle: closeIdle}, nil
 }
 
 // loopback tells hosts to which plain HTTP never leaves the machine.
@@ -102,62 +102,20 @@ func (f *found) refuse(v credentials.Value, err error) (credentials.Value, error
 
 // Put implements Store.
 func (s *minioStore) Put(ctx context.Context, key string, body Body, o PutOptions) (Info, error) {
-	if err := s.checkKey(key); err != nil {
-		return Info{}, s.fail("put", key, err)
-	}
-	size := body.Size()
-	single := size <= singlePutBytes
-	if !single && o.IfAbsent {
-		if err := absent(ctx, s, key); err != nil {
-			return Info{}, s.fail("put", key, err)
-		}
-	}
-	// The parts of a large object carry sums of their own; the whole is compared here.
-	sum, err := bodySum(body, o, s.checksums && single)
-	if err != nil {
-		return Info{}, s.fail("put", key, err)
-	}
-	po := minio.PutObjectOptions{
-		DisableContentSha256: true, // as in unsignedPayload
-		PartSize:             singlePutBytes,
-		NumThreads:           partWorkers,
-	}
-	if o.IfAbsent {
-		po.SetMatchETagExcept("*")
-	}
-	switch {
-	case s.checksums && single:
-		po.UserMetadata = map[string]string{"x-amz-checksum-crc32c": encodeCRC(sum)}
-	case s.checksums:
-		po.AutoChecksum = minio.ChecksumFullObjectCRC32C
-	}
-	up, err := putRetrying(ctx, &s.location, key, func() (minio.UploadInfo, error) {
-		return s.client.PutObject(ctx, s.bucket, s.prefix+key, io.NewSectionReader(newSource(body, o), 0, size), size, po)
-	})
-	if err != nil {
-		return Info{}, err
-	}
-	return Info{Key: key, Size: size, CRC32C: sum, HasCRC: true, Modified: time.Now(), ETag: up.ETag}, nil
+	return s.put(ctx, s, key, body, o)
 }
 
 // Get implements Store.
 func (s *minioStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	if err := s.checkKey(key); err != nil {
-		return nil, s.fail("get", key, err)
-	}
-	if n == 0 {
-		return emptyBody{}, nil
-	}
-	var gopts minio.GetObjectOptions
-	if r := httpRange(off, n); r != "" {
-		gopts.Set("Range", r)
-	}
-	// Core's body is the connection's; Client.GetObject would copy through a goroutine.
-	body, info, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, gopts)
-	if err != nil {
-		return nil, s.fail("get", key, err)
-	}
-	return s.rangeBody(ctx, key, off, n, body, info.Size)
+	return s.get(ctx, key, off, n, s.Head, func(ctx context.Context, httpRange string) (io.ReadCloser, int64, error) {
+		var gopts minio.GetObjectOptions
+		if httpRange != "" {
+			gopts.Set("Range", httpRange)
+		}
+		// Core's body is the connection's; Client.GetObject would copy through a goroutine.
+		body, info, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+key, gopts)
+		return body, info.Size, err
+	})
 }
 
 // Head implements Store.
@@ -165,9 +123,13 @@ func (s *minioStore) Head(ctx context.Context, key string) (Info, error) {
 	if err := s.checkKey(key); err != nil {
 		return Info{}, s.fail("head", key, err)
 	}
-	out, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{Checksum: s.checksums})
+	var out minio.ObjectInfo
+	err := s.try(ctx, request{op: "head", key: key, patience: ofRequests}, func(ctx context.Context) (err error) {
+		out, err = s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{Checksum: s.checksums})
+		return err
+	})
 	if err != nil {
-		return Info{}, s.fail("head", key, err)
+		return Info{}, err
 	}
 	info := Info{Key: key, Size: out.Size, Modified: out.LastModified, ETag: out.ETag}
 	if out.ChecksumMode != minio.ChecksumCompositeMode.String() {
@@ -184,53 +146,88 @@ func (s *minioStore) Delete(ctx context.Context, keys ...string) error {
 		}
 	}
 	if len(keys) == 1 {
-		err := s.client.RemoveObject(ctx, s.bucket, s.prefix+keys[0], minio.RemoveObjectOptions{})
-		if err = s.fail("delete", keys[0], err); err != nil && !errors.Is(err, ErrNotFound) {
+		err := s.try(ctx, request{op: "delete", key: keys[0], patience: ofRequests}, func(ctx context.Context) error {
+			return s.client.RemoveObject(ctx, s.bucket, s.prefix+keys[0], minio.RemoveObjectOptions{})
+		})
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return nil
 	}
-	results, err := s.client.RemoveObjectsWithIter(ctx, s.bucket, func(yield func(minio.ObjectInfo) bool) {
-		for _, key := range keys {
-			if !yield(minio.ObjectInfo{Key: s.prefix + key}) {
-				return
-			}
-		}
-	}, minio.RemoveObjectsOptions{})
-	if err != nil {
-		return s.fail("delete", fmt.Sprintf("%d keys", len(keys)), err)
-	}
 	var errs []error
-	for r := range results {
-		err := s.fail("delete", strings.TrimPrefix(r.ObjectName, s.prefix), r.Err)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			errs = append(errs, err)
-		}
-	}
-	if err := ctx.Err(); err != nil { // the iterator just stops
-		errs = append(errs, s.fail("delete", keys[0], err))
+	for len(keys) > 0 {
+		n := min(len(keys), deleteBatch)
+		errs = append(errs, s.deleteSome(ctx, keys[:n])...)
+		keys = keys[n:]
 	}
 	return errors.Join(errs...)
 }
 
-// List implements Store.
-func (s *minioStore) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		lo := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
-		if after != "" {
-			lo.StartAfter = s.prefix + after
-		}
-		for obj := range s.client.ListObjectsIter(ctx, s.bucket, lo) {
-			if obj.Err != nil {
-				yield(Info{}, s.fail("list", prefix, obj.Err))
-				return
+// deleteSome deletes one batch; what failed of it for the moment is tried again.
+func (s *minioStore) deleteSome(ctx context.Context, keys []string) []error {
+	var errs []error
+	err := s.try(ctx, request{op: "delete", key: fmt.Sprintf("%s and %d more", keys[0], len(keys)-1), patience: ofRequests}, func(ctx context.Context) error {
+		results, err := s.client.RemoveObjectsWithIter(ctx, s.bucket, func(yield func(minio.ObjectInfo) bool) {
+			for _, key := range keys {
+				if !yield(minio.ObjectInfo{Key: s.prefix + key}) {
+					return
+				}
 			}
-			if !yield(Info{Key: strings.TrimPrefix(obj.Key, s.prefix), Size: obj.Size, Modified: obj.LastModified, ETag: obj.ETag}, nil) {
-				return
+		}, minio.RemoveObjectsOptions{})
+		if err != nil {
+			return err
+		}
+		errs = nil
+		var again error
+		var rest []string
+		for r := range results {
+			key := strings.TrimPrefix(r.ObjectName, s.prefix)
+			err := s.fail("delete", key, r.Err)
+			if err == nil || errors.Is(err, ErrNotFound) {
+				continue
+			}
+			errs = append(errs, err)
+			if Retriable(err) {
+				again, rest = err, append(rest, key)
 			}
 		}
 		if err := ctx.Err(); err != nil { // the iterator just stops
-			yield(Info{}, s.fail("list", prefix, err))
+			return err
+		}
+		if len(rest) > 0 {
+			keys = rest
+		}
+		return again
+	})
+	if err != nil && len(errs) == 0 {
+		errs = []error{err}
+	}
+	return errs
+}
+
+// List implements Store. The library turns the pages; after a failure the list goes on behind the
+// last name.
+func (s *minioStore) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		stopped := false
+		err := s.try(ctx, request{op: "list", key: prefix, patience: ofRequests}, func(ctx context.Context) error {
+			lo := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+			if after != "" {
+				lo.StartAfter = s.prefix + after
+			}
+			for obj := range s.client.ListObjectsIter(ctx, s.bucket, lo) {
+				if obj.Err != nil {
+					return obj.Err
+				}
+				after = strings.TrimPrefix(obj.Key, s.prefix)
+				if stopped = !yield(Info{Key: after, Size: obj.Size, Modified: obj.LastModified, ETag: obj.ETag}, nil); stopped {
+					return nil
+				}
+			}
+			return ctx.Err() // the iterator just stops
+		})
+		if err != nil && !stopped {
+			yield(Info{}, err)
 		}
 	}
 }

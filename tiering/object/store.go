@@ -13,7 +13,8 @@ import (
 // obey ValidKey. Errors match the sentinels of this package and are an *Error that names the
 // operation, the key and the store.
 type Store interface {
-	// Put writes one object, whole or not at all, and returns when the store has made it durable.
+	// Put writes one object, whole or not at all, and returns when the store has made it durable. The
+	// Info it returns has the body's checksum; HasCRC says that the store's answer confirmed it.
 	// An existing object is replaced, or refused with ErrExists when o.IfAbsent. When o.HasCRC, a
 	// body with another checksum is refused with ErrChecksum and leaves nothing behind. The body is
 	// read through ReadAt, possibly from several goroutines and, on a retry, more than once; the
@@ -65,8 +66,8 @@ type PutOptions struct {
 	// the drivers that send checksums compute one.
 	CRC32C uint32
 	HasCRC bool
-	// Progress, when set, is told of each further run of bytes read from the body. It may be called
-	// from several goroutines. After retries the sum exceeds the size.
+	// Progress, when set, is told of each further run of bytes on its way into the store. It may be
+	// called from several goroutines. After retries the sum exceeds the size.
 	Progress func(bytes int64)
 }
 

@@ -36,9 +36,13 @@ func (s *s3Store) Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, 
 			Bucket: &s.bucket, Prefix: aws.String(listedBelow(s.client.Options().BaseEndpoint == nil, whole)),
 		})
 		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
+			var page *s3.ListMultipartUploadsOutput
+			err := s.try(ctx, request{op: "list uploads", key: prefix, patience: ofRequests}, func(ctx context.Context) (err error) {
+				page, err = pages.NextPage(ctx)
+				return err
+			})
 			if err != nil {
-				yield(Upload{}, s.fail("list uploads", prefix, err))
+				yield(Upload{}, err)
 				return
 			}
 			for _, u := range page.Uploads {
@@ -54,10 +58,12 @@ func (s *s3Store) Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, 
 
 // Abort implements Store.
 func (s *s3Store) Abort(ctx context.Context, u Upload) error {
-	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
-		Bucket: &s.bucket, Key: aws.String(s.prefix + u.Key), UploadId: aws.String(u.ID),
-	})
-	return aborted(s.fail("abort", u.Key, err))
+	return aborted(s.try(ctx, request{op: "abort", key: u.Key, patience: ofRequests}, func(ctx context.Context) error {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+			Bucket: &s.bucket, Key: aws.String(s.prefix + u.Key), UploadId: aws.String(u.ID),
+		})
+		return err
+	}))
 }
 
 // aborted takes an upload that is gone for one that was aborted.
@@ -74,9 +80,13 @@ func (s *minioStore) Uploads(ctx context.Context, prefix string) iter.Seq2[Uploa
 		whole := s.prefix + prefix
 		amazon := strings.HasSuffix(s.client.EndpointURL().Hostname(), ".amazonaws.com")
 		for keyMarker, idMarker := "", ""; ; {
-			page, err := s.core.ListMultipartUploads(ctx, s.bucket, listedBelow(amazon, whole), keyMarker, idMarker, "", 1000)
+			var page minio.ListMultipartUploadsResult
+			err := s.try(ctx, request{op: "list uploads", key: prefix, patience: ofRequests}, func(ctx context.Context) (err error) {
+				page, err = s.core.ListMultipartUploads(ctx, s.bucket, listedBelow(amazon, whole), keyMarker, idMarker, "", 1000)
+				return err
+			})
 			if err != nil {
-				yield(Upload{}, s.fail("list uploads", prefix, err))
+				yield(Upload{}, err)
 				return
 			}
 			for _, u := range page.Uploads {
@@ -94,12 +104,9 @@ func (s *minioStore) Uploads(ctx context.Context, prefix string) iter.Seq2[Uploa
 
 // Abort implements Store.
 func (s *minioStore) Abort(ctx context.Context, u Upload) error {
-	err := s.core.AbortMultipartUpload(ctx, s.bucket, s.prefix+u.Key, u.ID)
-	var resp minio.ErrorResponse
-	if errors.As(err, &resp) && resp.Code == "NoSuchUpload" {
-		return nil
-	}
-	return aborted(s.fail("abort", u.Key, err))
+	return aborted(s.try(ctx, request{op: "abort", key: u.Key, patience: ofRequests}, func(ctx context.Context) error {
+		return s.core.AbortMultipartUpload(ctx, s.bucket, s.prefix+u.Key, u.ID)
+	}))
 }
 
 // noUploads is for stores whose objects come in one piece.

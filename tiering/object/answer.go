@@ -1,0 +1,88 @@
+package object
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// answer is what the last HTTP answer to a request of a client library said beside its body. The
+// libraries show less of it, each its own part.
+type answer struct {
+	status int
+	header http.Header
+	at     time.Time
+}
+
+type answerKey struct{}
+
+// noteAnswer returns a context whose requests leave their answers in the returned place.
+func noteAnswer(ctx context.Context) (context.Context, *atomic.Pointer[answer]) {
+	var last atomic.Pointer[answer]
+	return context.WithValue(ctx, answerKey{}, &last), &last
+}
+
+// observer is the transport that does so.
+type observer struct{ http.RoundTripper }
+
+func (o observer) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := o.RoundTripper.RoundTrip(r)
+	if last, ok := r.Context().Value(answerKey{}).(*atomic.Pointer[answer]); ok && err == nil {
+		last.Store(&answer{status: resp.StatusCode, header: resp.Header, at: time.Now()})
+	}
+	return resp, err
+}
+
+// answerOf is the answer noted in ctx, or nil.
+func answerOf(ctx context.Context) *answer {
+	if last, ok := ctx.Value(answerKey{}).(*atomic.Pointer[answer]); ok {
+		return last.Load()
+	}
+	return nil
+}
+
+// get returns a header, also of no answer.
+func (a *answer) get(name string) string {
+	if a == nil {
+		return ""
+	}
+	return a.header.Get(name)
+}
+
+// retryAfter is the pause that the store asked for, or 0.
+func (a *answer) retryAfter() time.Duration {
+	v := a.get("Retry-After")
+	if seconds, err := strconv.Atoi(v); err == nil && seconds > 0 {
+		return min(time.Duration(min(seconds, 3600))*time.Second, maxRetryAfter)
+	}
+	if when, err := http.ParseTime(v); err == nil {
+		return min(max(when.Sub(a.at), 0), maxRetryAfter)
+	}
+	return 0
+}
+
+// skew is how far the store's clock is ahead of ours, to a second.
+func (a *answer) skew() (time.Duration, bool) {
+	when, err := http.ParseTime(a.get("Date"))
+	if err != nil {
+		return 0, false
+	}
+	return when.Sub(a.at).Truncate(time.Second), true
+}
+
+// contentRange reads "bytes first-last/total"; total is -1 when the store does not know it.
+func (a *answer) contentRange() (first, last, total int64, ok bool) {
+	v, unit := strings.CutPrefix(a.get("Content-Range"), "bytes ")
+	v, size, _ := strings.Cut(v, "/")
+	from, to, _ := strings.Cut(v, "-")
+	first, err1 := strconv.ParseInt(from, 10, 64)
+	last, err2 := strconv.ParseInt(to, 10, 64)
+	total, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		total = -1
+	}
+	return first, last, total, unit && err1 == nil && err2 == nil
+}
