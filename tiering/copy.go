@@ -225,7 +225,9 @@ func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, 
 	if err != nil {
 		return Entry{}, nil, nil, err
 	}
+	abortedFrom, abortedStable := abortedSpan(index.Txn)
 	return Entry{
+		AbortedFrom: abortedFrom, AbortedStable: abortedStable,
 		BaseOffset: from, LastOffset: s.LastOffset, MaxTimestamp: sc.maxTS, MaxTimestampOffset: timestampOffset(top, sc.maxTS),
 		Bytes: sc.end - sc.start, CRC32C: CRC(sc.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
 		IndexCRC32C: CRC(crc32.Checksum(encoded, castagnoli)), Epochs: sc.epochs, Aborted: len(index.Txn) > 0,

@@ -29,62 +29,6 @@ func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn 
 	return fn(again)
 }
 
-// AbortedTransactions returns those that touch offsets in [from, to) as far as the tier knows them: the index
-// entry lies with the abort marker, so the search goes on behind to until an entry says that all up to to is
-// decided. What is local only may add more; callers join both.
-func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
-	err = m.lookup(ctx, tip, func(man manifest) error {
-		out, err = m.aborted(ctx, man, from, to)
-		return err
-	})
-	return out, err
-}
-
-func (m *Manager) aborted(ctx context.Context, man manifest, from, to int64) ([]segment.AbortedTxn, error) {
-	var out []segment.AbortedTxn
-	for entry, err := range man.walk(ctx, from, func(r Ref) bool { return !r.Aborted }) {
-		if err != nil {
-			return nil, err
-		}
-		if !entry.Aborted {
-			continue
-		}
-		txns, err := m.txnIndex(ctx, man, entry)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range txns {
-			if t.LastOffset >= from && t.FirstOffset < to {
-				out = append(out, t)
-			}
-			if t.LastStableOffset >= to {
-				return out, nil
-			}
-		}
-	}
-	return out, nil
-}
-
-// txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
-func (m *Manager) txnIndex(ctx context.Context, man manifest, entry *Entry) ([]segment.AbortedTxn, error) {
-	key := segmentKey(man.dir, entry.Object, indexSuffix) + "#txn"
-	return memoGet(ctx, m.memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
-		seg, err := m.segment(ctx, man.dir, entry)
-		if err != nil {
-			return nil, 0, err
-		}
-		b, err := m.section(ctx, man.dir, seg, SectionTxn)
-		if err != nil {
-			return nil, 0, err
-		}
-		txns := make([]segment.AbortedTxn, 0, len(b)/txnEntryBytes)
-		for ; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
-			txns = append(txns, txnEntry(b))
-		}
-		return txns, int64(len(txns))*32 + 128, nil
-	})
-}
-
 // EpochForOffset returns the leader epoch that wrote an offset of the tier.
 func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (int32, bool, error) {
 	man, err := m.current(ctx, m.partition(tip), false)

@@ -54,7 +54,10 @@ type Entry struct {
 	IndexCRC32C        CRC       `json:"idx_crc32c"`
 	Epochs             EpochList `json:"epochs"`            // of its batches; the first starts at BaseOffset
 	Aborted            bool      `json:"aborted,omitempty"` // its transaction index is not empty
-	Created            int64     `json:"created"`
+	// What of the transaction index decides whether a reader needs it; both 0 in manifests from before they existed.
+	AbortedFrom   int64 `json:"aborted_from,omitempty"`   // lowest first offset of its aborted transactions
+	AbortedStable int64 `json:"aborted_stable,omitempty"` // no transaction in later segments began below
+	Created       int64 `json:"created"`
 	// Object is the name of both objects without suffix: bare in the partition's own folder, or a path below
 	// the cluster's prefix for an object that belongs to another topic.
 	Object string `json:"object"`

@@ -17,6 +17,8 @@ func (e *Entry) validate() error {
 		return fmt.Errorf("entry at %d: index of %d bytes with a head of %d: %w", e.BaseOffset, e.IndexBytes, e.IndexHead, ErrCorrupt)
 	case e.MaxTimestampOffset < e.BaseOffset || e.MaxTimestampOffset > e.LastOffset:
 		return fmt.Errorf("entry at %d: offset %d of the highest timestamp: %w", e.BaseOffset, e.MaxTimestampOffset, ErrCorrupt)
+	case e.AbortedFrom < 0 || e.AbortedFrom > e.LastOffset || e.AbortedStable < 0:
+		return fmt.Errorf("entry at %d: aborted transactions from %d, stable %d: %w", e.BaseOffset, e.AbortedFrom, e.AbortedStable, ErrCorrupt)
 	case len(e.Epochs) == 0 || e.Epochs[0].StartOffset != e.BaseOffset:
 		return fmt.Errorf("entry at %d: no epoch for its first offset: %w", e.BaseOffset, ErrCorrupt)
 	}

@@ -130,6 +130,7 @@ func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, ne
 			return nil, fmt.Errorf("the local segment has other bytes, checksum %08x, want %08x: %w", uint32(entry.CRC32C), uint32(next.CRC32C), errNoSource)
 		}
 		next.IndexBytes, next.IndexHead, next.IndexCRC32C, next.Aborted = entry.IndexBytes, entry.IndexHead, entry.IndexCRC32C, entry.Aborted
+		next.AbortedFrom, next.AbortedStable = entry.AbortedFrom, entry.AbortedStable
 		return index, nil
 	}
 	return nil, fmt.Errorf("no local segment ends at offset %d, so its index cannot be made again: %w", next.LastOffset, errNoSource)

@@ -24,6 +24,9 @@ type coldRead struct {
 	data    segment.RemoteData
 	aborted []segment.AbortedTxn
 	err     error
+
+	stable    int64 // of a partition without a replica here: up to where the tier knows how transactions ended; 0: not asked
+	undecided bool  // the offset is not below it
 }
 
 // readCold reads the cold partitions in parallel. One that is not done in time
@@ -59,11 +62,22 @@ func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) cold
 	if o.MaxBytes <= 0 && !minOne {
 		return coldRead{index: i}
 	}
+	c := coldRead{index: i}
+	var err error
+	if p == nil && f.req.ReadCommitted {
+		if c.stable, err = f.m.o.Remote.LastStableOffset(ctx, q.ID); err != nil {
+			return coldRead{index: i, err: f.remoteError(p, q, err)}
+		}
+		if o.UpTo = min(o.UpTo, c.stable); q.Offset >= c.stable {
+			c.undecided = true
+			return c
+		}
+	}
 	data, err := f.m.o.Remote.Read(ctx, q.ID, q.Offset, o)
 	if err != nil {
 		return coldRead{index: i, err: f.remoteError(p, q, err)}
 	}
-	c := coldRead{index: i, data: data}
+	c.data = data
 	if f.req.ReadCommitted && data.Len() > 0 {
 		if p != nil {
 			c.aborted, c.err = f.m.aborted(ctx, p, q.Offset, data.NextOffset())
@@ -110,7 +124,14 @@ func late(err error) bool {
 
 func (f *fetch) takeCold(ctx context.Context, c coldRead) {
 	r := &f.results[c.index]
+	if c.stable > 0 {
+		r.LastStable = min(r.LastStable, c.stable)
+	}
 	switch {
+	case c.undecided:
+		if err := f.sendBack(c.index); err != nil {
+			f.fail(c.index, err)
+		}
 	case c.err != nil && late(c.err):
 		f.m.metrics.coldLate(ctx)
 	case c.err != nil:

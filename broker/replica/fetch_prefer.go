@@ -103,6 +103,20 @@ func (p *Partition) nearest(s *state, rack string, offset int64) metadata.Broker
 	})
 }
 
+// sendBack answers a consumer that wants what the tier does not have, or does not
+// know to be committed, of a partition that has no replica here.
+func (f *fetch) sendBack(i int) error {
+	img := f.m.o.Metadata.Image()
+	self, _ := img.Broker(f.m.o.Broker)
+	now, _ := img.PartitionByID(f.req.Partitions[i].ID)
+	if self.Role != metadata.RoleReplay || now.Leader == metadata.NoBroker {
+		return ErrNotLeader
+	}
+	f.results[i].PreferredReplica = now.Leader
+	f.urgent = true
+	return nil
+}
+
 // lookAbroad goes on with a consumer's request of a partition that has no replica
 // here. What is in the tier any broker can read. For the rest a replay broker
 // sends the consumer back to the leader that sent it; any other was asked by who
@@ -118,13 +132,11 @@ func (f *fetch) lookAbroad(i int) error {
 		return err
 	}
 	pointer, _ := img.RemotePointer(q.ID)
-	self, _ := img.Broker(f.m.o.Broker)
 	switch {
-	case q.Offset >= pointer.EndOffset && (self.Role != metadata.RoleReplay || now.Leader == metadata.NoBroker):
-		return ErrNotLeader
 	case q.Offset >= pointer.EndOffset:
-		r.PreferredReplica = now.Leader
-		f.urgent = true
+		if err := f.sendBack(i); err != nil {
+			return err
+		}
 	case q.Offset < pointer.StartOffset:
 		return fmt.Errorf("offset %d of %s, the tier is %d to %d: %w", q.Offset, q.ID, pointer.StartOffset, pointer.EndOffset, segment.ErrOffsetOutOfRange)
 	default:

@@ -10,7 +10,9 @@ import (
 // RemoteLog is what the replica manager needs of tiered storage;
 // *tiering.Manager satisfies it. All methods are safe for concurrent use.
 type RemoteLog interface {
-	// Lead starts copying for a partition this broker leads. It never blocks.
+	// Lead starts copying for a partition this broker leads, or, where the log's
+	// RemoteEnabled is off, the deletion of what was copied. It is called again
+	// when that changes. It never blocks.
 	Lead(tip metadata.TopicIDPartition, leaderEpoch int32, log *segment.Log)
 	// Resign ends what Lead started. It never blocks.
 	Resign(tip metadata.TopicIDPartition)
@@ -36,4 +38,6 @@ type RemoteLog interface {
 	// AbortedTransactions are those that touch offsets in [from, to), as far as
 	// the tier knows.
 	AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) ([]segment.AbortedTxn, error)
+	// LastStableOffset is up to where the tier alone knows how transactions ended.
+	LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (int64, error)
 }

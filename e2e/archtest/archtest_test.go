@@ -36,7 +36,8 @@ var imports = map[string][]string{
 	// The second level of the cache is a directory.
 	"tiering/cache": {"segment/vfs"},
 
-	"tiering":             {"segment", "segment/record", "tiering/object", "tiering/cache", "metadata"},
+	// What the producer snapshot of an index object says of open transactions.
+	"tiering":             {"segment", "segment/producer", "segment/record", "tiering/object", "tiering/cache", "metadata"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 

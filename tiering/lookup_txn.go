@@ -1,0 +1,155 @@
+package tiering
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/producer"
+)
+
+// txnLoads is how many transaction indexes one reader loads at a time.
+const txnLoads = 8
+
+// AbortedTransactions returns those that touch offsets in [from, to) as far as the tier knows them. The entry of a
+// transaction lies with its abort marker, so the search goes on behind to until an entry of the manifest says that
+// all up to to is decided. It reads the transaction indexes of the segments that hold the range, and behind it only
+// those with a transaction that began before its end: at most one for each producer that had one open there. What is
+// local only may add more; callers join both.
+func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		out, err = m.aborted(ctx, man, from, to)
+		return err
+	})
+	return out, err
+}
+
+func (m *Manager) aborted(ctx context.Context, man manifest, from, to int64) ([]segment.AbortedTxn, error) {
+	var need []*Entry
+	for entry, err := range man.walk(ctx, from, func(r Ref) bool { return !r.Aborted }) {
+		if err != nil {
+			return nil, err
+		}
+		if !entry.Aborted {
+			continue
+		}
+		if entry.AbortedFrom < to {
+			need = append(need, entry)
+		}
+		stable := entry.AbortedStable
+		if stable == 0 { // of a manifest that does not say it
+			txns, err := m.txnIndex(ctx, man, entry)
+			if err != nil {
+				return nil, err
+			}
+			if len(txns) > 0 {
+				stable = txns[len(txns)-1].LastStableOffset
+			}
+		}
+		if stable >= to {
+			break
+		}
+	}
+	indexes := make([][]segment.AbortedTxn, len(need))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(txnLoads)
+	for i, entry := range need {
+		g.Go(func() (err error) {
+			indexes[i], err = m.txnIndex(gctx, man, entry)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []segment.AbortedTxn
+	for _, txns := range indexes {
+		for _, t := range txns {
+			if t.LastOffset >= from && t.FirstOffset < to {
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+// txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
+func (m *Manager) txnIndex(ctx context.Context, man manifest, entry *Entry) ([]segment.AbortedTxn, error) {
+	key := segmentKey(man.dir, entry.Object, indexSuffix) + "#txn"
+	return memoGet(ctx, m.memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
+		seg, err := m.segment(ctx, man.dir, entry)
+		if err != nil {
+			return nil, 0, err
+		}
+		b, err := m.section(ctx, man.dir, seg, SectionTxn)
+		if err != nil {
+			return nil, 0, err
+		}
+		txns := make([]segment.AbortedTxn, 0, len(b)/txnEntryBytes)
+		for ; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
+			txns = append(txns, txnEntry(b))
+		}
+		return txns, int64(len(txns))*32 + 128, nil
+	})
+}
+
+// abortedSpan is what an entry says of a transaction index: the lowest first offset in it, and its last stable offset.
+func abortedSpan(index []byte) (from, stable int64) {
+	for b := index; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
+		t := txnEntry(b)
+		if len(b) == len(index) || t.FirstOffset < from {
+			from = t.FirstOffset
+		}
+		stable = max(stable, t.LastStableOffset)
+	}
+	return from, stable
+}
+
+// LastStableOffset is up to where the tier alone says how transactions ended: the first offset of the oldest one still
+// open at its end, or its end. A segment is copied once what it holds is decided, but the marker that decides it may
+// lie behind it, in the local log.
+func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (stable int64, err error) {
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		stable = man.root.EndOffset
+		if man.root.Segments == 0 {
+			return nil
+		}
+		entry, err := man.find(ctx, man.root.HighestOffset())
+		if err != nil {
+			return err
+		}
+		open, err := m.openAtEnd(ctx, man, entry)
+		stable = min(stable, open)
+		return err
+	})
+	return stable, err
+}
+
+// openAtEnd is the first offset of the oldest transaction that is open at a segment's end, behind it for none.
+func (m *Manager) openAtEnd(ctx context.Context, man manifest, entry *Entry) (int64, error) {
+	key := segmentKey(man.dir, entry.Object, indexSuffix)
+	return memoGet(ctx, m.memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
+		seg, err := m.segment(ctx, man.dir, entry)
+		if err != nil {
+			return 0, 0, err
+		}
+		b, err := m.section(ctx, man.dir, seg, SectionSnapshot)
+		if err != nil {
+			return 0, 0, err
+		}
+		producers, err := producer.LoadSnapshot(b)
+		if err != nil {
+			return 0, 0, &ObjectError{Op: "read index", Object: key, Err: fmt.Errorf("%w: %w", ErrCorrupt, err)}
+		}
+		first := entry.LastOffset + 1
+		for i := range producers {
+			if open := producers[i].TxnFirstOffset; open >= 0 {
+				first = min(first, open)
+			}
+		}
+		return first, 64, nil
+	})
+}
