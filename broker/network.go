@@ -51,6 +51,7 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 		return err
 	}
 	parts.start(ctx, "Kafka listeners", server.Run)
+	parts.start(ctx, "lag of groups", b.measureGroups)
 	return nil
 }
 

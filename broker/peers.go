@@ -82,7 +82,9 @@ func (b *Broker) askPeer(ctx context.Context, peer metadata.Broker, path string,
 }
 
 // self is this broker's number.
-func (b *Broker) self() metadata.BrokerID { return metadata.BrokerID(b.settings.Load().Broker().NodeID) }
+func (b *Broker) self() metadata.BrokerID {
+	return metadata.BrokerID(b.settings.Load().Broker().NodeID)
+}
 
 // peerName names a broker in a message.
 func peerName(id metadata.BrokerID) string { return "broker " + strconv.Itoa(int(id)) }

@@ -30,6 +30,7 @@ func (b *Broker) consoleOptions() console.Options {
 		Undelete:      b.undelete,
 		Recover:       b.recoverTopic,
 		Costs:         b.viewCosts,
+		Lags:          b.viewLags,
 		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
 		TopicSettings: b.viewTopicSettings,
 	}

@@ -16,6 +16,7 @@
 //	/api/v1/tier/fsck        compares store and manifests, in JSON lines; [?topic=NAME][&quick=true]; POST repairs
 //	/api/v1/tier/verify      reads and checks all bytes, in JSON lines; [?topic=NAME][&rate=BYTES/s]; POST repairs
 //	/api/v1/tier/cost        what each topic asks of the object store and costs a day; [?topic=NAME][&local=true]
+//	/api/v1/lag              how far ends are from offsets, hot and cold; ?at=TOPIC:PARTITION:OFFSET[&at=…][&local=true]
 //	/api/v1/topics/undelete  POST brings a deleted topic back; ?topic=NAME or id
 //	/api/v1/topics/recover   POST makes a topic of one that is only in the object store; ?topic=NAME[&cluster=ID]
 //
@@ -66,9 +67,11 @@ type Options struct {
 	Verify   func(ctx context.Context, q TierCheck, line func(TierLine)) error
 	Undelete func(ctx context.Context, topic string) (Undeleted, error)
 	// Recover makes a topic of one that is only in the object store; it tells line how far it is.
-	Recover  func(ctx context.Context, q RecoverQuery, line func(TierLine)) error
+	Recover func(ctx context.Context, q RecoverQuery, line func(TierLine)) error
 	// Costs adds up all brokers, or is of this one if local.
-	Costs    func(ctx context.Context, local bool) (TierCosts, error)
+	Costs func(ctx context.Context, local bool) (TierCosts, error)
+	// Lags answers for each offset; local asks no other broker.
+	Lags     func(ctx context.Context, at []LagAt, local bool) (Lags, error)
 	Settings func() []Setting
 	// TopicSettings returns ErrNotFound for an unknown topic.
 	TopicSettings func(ctx context.Context, topic string) ([]Setting, error)
@@ -161,6 +164,7 @@ func (s *Server) routes() {
 	s.tierRoutes()
 	s.recoverRoute()
 	s.costRoutes()
+	s.lagRoute()
 	s.api("tier/segments", s.o.Segments != nil, s.segments)
 	s.api("config", s.o.Settings != nil, s.settings)
 	s.mux.Handle("GET /api/", s.bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

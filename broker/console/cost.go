@@ -64,7 +64,7 @@ func (c *TierCost) Add(o TierCost) {
 	c.CostPerDay += o.CostPerDay
 }
 
-// costRoutes are the pages about money and lag.
+// costRoutes are the pages about money.
 func (s *Server) costRoutes() {
 	s.api("tier/cost", s.o.Costs != nil, func(r *http.Request) (any, error) {
 		c, err := s.o.Costs(r.Context(), r.URL.Query().Get("local") == "true")

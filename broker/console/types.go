@@ -40,8 +40,8 @@ type Broker struct {
 	Epoch      int64      `json:"epoch"`
 	Listeners  []Listener `json:"listeners"`
 	HTTP       string     `json:"http,omitempty"` // where other brokers look for its HTTP
-	Leaders    int        `json:"leaders"`    // partitions it leads
-	Partitions int        `json:"partitions"` // partitions it has a replica of
+	Leaders    int        `json:"leaders"`        // partitions it leads
+	Partitions int        `json:"partitions"`     // partitions it has a replica of
 }
 
 // Listener is an address clients are told.

@@ -76,15 +76,25 @@ type groupLagRow struct {
 	Committed int64  `json:"committed"` // -1: nothing
 	Start     int64  `json:"log_start_offset"`
 	End       int64  `json:"high_watermark"`
-	Lag       int64  `json:"lag"` // -1: not known
+	Lag       int64  `json:"lag"` // in records; -1: not known, as in those below
+	LagBytes  int64  `json:"lag_bytes"`
+	LagMs     int64  `json:"lag_ms"`
+	Cold      int64  `json:"cold_lag"` // the part of the lag that is only in the object store
+	ColdBytes int64  `json:"cold_lag_bytes"`
+	ColdMs    int64  `json:"cold_lag_ms"`
 	Member    string `json:"member,omitempty"`
 	Error     string `json:"error,omitempty"`
 }
 
 func (a *app) groupDescribe() *cobra.Command {
 	c := &cobra.Command{
-		Use:               "describe GROUP…",
-		Short:             "Show a group's members, offsets and lag",
+		Use:   "describe GROUP…",
+		Short: "Show a group's members, offsets and lag",
+		Long: `Show a group's members, offsets and lag.
+
+LAG counts records up to the end. BYTES are what they take as they are stored, TIME is how old the first of them is.
+COLD and COLD BYTES are the part of it that is no longer on the leader's disk and will be read from object storage.
+Bytes and time come from a broker's HTTP, which asks the leaders.`,
 		Args:              atLeastOne("GROUP"),
 		ValidArgsFunction: a.completeGroups(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,13 +110,20 @@ func (a *app) groupDescribe() *cobra.Command {
 					}
 					out = append(out, describeGroup(l))
 				}
+				unknown := a.measureLags(ctx, adm, out)
 				if a.json() {
-					return a.printJSON(out)
+					err = a.printJSON(out)
+				} else {
+					err = a.printGroups(out)
 				}
-				return a.printGroups(out)
+				if unknown != nil && err == nil {
+					a.note("not all bytes and times are known: %v", unknown)
+				}
+				return err
 			})
 		},
 	}
+	a.httpFlag(c)
 	return a.client(c)
 }
 
@@ -120,7 +137,7 @@ func describeGroup(l kadm.DescribedGroupLag) groupDescription {
 		d.Members = append(d.Members, row)
 	}
 	for _, o := range l.Lag.Sorted() {
-		row := groupLagRow{Topic: o.Topic, Partition: o.Partition, Committed: o.Commit.At, Start: o.Start.Offset, End: o.End.Offset, Lag: o.Lag}
+		row := groupLagRow{Topic: o.Topic, Partition: o.Partition, Committed: o.Commit.At, Start: o.Start.Offset, End: o.End.Offset, Lag: o.Lag, LagBytes: -1, LagMs: -1, Cold: -1, ColdBytes: -1, ColdMs: -1}
 		if o.Member != nil {
 			row.Member = o.Member.MemberID
 		}
@@ -139,7 +156,7 @@ func (a *app) printGroups(all []groupDescription) error {
 			fmt.Fprintln(a.out)
 		}
 		fmt.Fprintf(a.out, "%s  %s, %s, coordinator %d, lag %d\n", printable(d.Group), strings.ToLower(d.State), count(int64(len(d.Members)), "member"), d.Coordinator, d.Lag)
-		t := newTable("TOPIC", "<PARTITION", "<COMMITTED", "<END", "<LAG", "MEMBER")
+		t := newTable("TOPIC", "<PARTITION", "<COMMITTED", "<END", "<LAG", "<BYTES", "<TIME", "<COLD", "<COLD BYTES", "MEMBER")
 		for _, o := range d.Offsets {
 			committed, lag := strconv.FormatInt(o.Committed, 10), strconv.FormatInt(o.Lag, 10)
 			if o.Committed < 0 {
@@ -152,7 +169,8 @@ func (a *app) printGroups(all []groupDescription) error {
 			if o.Error != "" {
 				who = o.Error
 			}
-			t.add(o.Topic, o.Partition, committed, o.End, lag, who)
+			t.add(o.Topic, o.Partition, committed, o.End, lag, unless(o.LagBytes, size), unless(o.LagMs, milliseconds),
+				unless(o.Cold, decimal), unless(o.ColdBytes, size), who)
 		}
 		if err := t.print(a.out); err != nil {
 			return err

@@ -1,0 +1,97 @@
+package tiering
+
+import (
+	"context"
+	"sort"
+
+	"github.com/coldbrook/coldbrook/metadata"
+)
+
+// Behind returns how many bytes of segments lie in the tier from offset on, and when the record at offset was made, in
+// milliseconds: 0 and -1 at the tier's end and behind it, -1 also for records without a time. Offsets before the tier
+// are taken for its start. No record is read: manifest and index know where chunks of a segment begin and the largest
+// timestamp up to the end of each (see Options.ChunkBytes), and what lies within one is told in proportion of offsets.
+func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
+	timestamp = -1
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		bytes, timestamp = 0, -1
+		at := max(offset, man.root.StartOffset)
+		if at >= man.root.EndOffset {
+			return nil
+		}
+		entry, after, before, err := man.measure(ctx, at)
+		if err != nil {
+			return err
+		}
+		seg, err := m.segment(ctx, man.dir, entry)
+		if err != nil {
+			return err
+		}
+		within, ts := seg.behind(at, before)
+		bytes, timestamp = after+within, ts
+		return nil
+	})
+	return bytes, timestamp, err
+}
+
+// measure returns the entry that holds offset, the bytes of all entries after it, and the largest timestamp of what
+// is known just before it, -1 for nothing.
+func (t tree) measure(ctx context.Context, offset int64) (entry *Entry, after, before int64, err error) {
+	before = -1
+	refs, entries := t.root.Refs, t.root.Tail
+	for {
+		i := sort.Search(len(refs), func(i int) bool { return refs[i].LastOffset >= offset })
+		if i > 0 {
+			before = refs[i-1].MaxTimestamp
+		}
+		if i == len(refs) {
+			break
+		}
+		for _, r := range refs[i+1:] {
+			after += r.Bytes
+		}
+		for _, e := range entries { // a root's tail lies behind its references
+			after += e.Bytes
+		}
+		node, err := t.load(ctx, refs[i])
+		if err != nil {
+			return nil, 0, -1, err
+		}
+		refs, entries = node.Refs, node.Entries
+	}
+	if entry, err = t.find(ctx, offset); err != nil {
+		return nil, 0, -1, err
+	}
+	for i := range entries {
+		switch e := &entries[i]; {
+		case e.BaseOffset > entry.LastOffset:
+			after += e.Bytes
+		case e.LastOffset < entry.BaseOffset:
+			before = e.MaxTimestamp
+		}
+	}
+	return entry, after, before, nil
+}
+
+// behind returns the bytes of s from offset on and the time of the record at offset; before is the time of what
+// comes before s.
+func (s *remoteSegment) behind(offset, before int64) (bytes, timestamp int64) {
+	i := s.chunkOf(offset)
+	c := s.chunks[i]
+	next, size := s.entry.LastOffset+1, c.size
+	if i+1 < len(s.chunks) {
+		next = s.chunks[i+1].offset
+	}
+	if i > 0 {
+		before = s.chunks[i-1].maxTS
+	}
+	part := 0.0 // of the chunk that lies before offset
+	if offset > c.offset && next > c.offset {
+		part = float64(offset-c.offset) / float64(next-c.offset)
+	}
+	timestamp = c.maxTS
+	if before >= 0 && before < c.maxTS {
+		timestamp = before + int64(part*float64(c.maxTS-before))
+	}
+	return s.entry.Bytes - c.pos - int64(part*float64(size)), timestamp
+}
