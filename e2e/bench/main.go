@@ -51,6 +51,7 @@ func main() {
 	flag.Float64Var(&o.tierGB, "tier-gb", 20, "GB in the tier of the partition that --cluster moves")
 	flag.Float64Var(&o.dataGB, "replay-gb", 4, "GB of the topics in MinIO that are replayed; caches hold 0.13")
 	flag.Float64Var(&o.readGB, "memory-gb", 20, "GB that are replayed while the broker's memory is watched")
+	consumes := flag.String("consume", "", "only consume, as the `JSON` says: what the bench starts itself with")
 	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
 	flag.Parse()
 	var err error
@@ -60,7 +61,12 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	if *consumes != "" {
+		err = consume(ctx, *consumes)
+	} else {
+		err = run(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -87,7 +93,7 @@ func run(ctx context.Context, o options) error {
 	}
 	b := &bench{options: o, data: int64(o.dataGB * 1e9), length: time.Duration(o.seconds * float64(time.Second))}
 	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows},
-		{"replay", replayRows}, {"table", tableRows}}
+		{"replay", replayRows}, {"table", tableRows}, {"isolation", isolationRows}, {"memory", memoryRows}, {"upload", uploadRows}}
 	if o.cluster {
 		parts = clusterParts
 	}

@@ -33,6 +33,7 @@ type row struct {
 	Unit     string  `json:"unit,omitempty"`
 	Limit    string  `json:"limit,omitempty"`
 	LimitMB  float64 `json:"limit_mb_per_s,omitempty"`
+	LimitMs  float64 `json:"limit_p99_ms,omitempty"`
 	Want     string  `json:"want,omitempty"`
 	Note     string  `json:"note,omitempty"`
 }
@@ -49,6 +50,8 @@ func (r row) short() string {
 	switch {
 	case r.MBps > 0 && r.LimitMB > 0:
 		return fmt.Sprintf("%7.0f MB/s, %.2f of %s", r.MBps, r.MBps/r.LimitMB, r.Limit)
+	case r.LimitMs > 0:
+		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, %.2f of %s", r.P50, r.P99, r.P999, r.P99/r.LimitMs, r.Limit)
 	case r.P999 > 0:
 		return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms", r.P50, r.P99, r.P999)
 	case r.MBps > 0:
@@ -66,7 +69,11 @@ func (b *bench) table(w io.Writer) {
 	fmt.Fprintln(t, "\nMEASURE\tMB/s\tREQ/s\tP50 ms\tP99 ms\tP99.9 ms\tCPU s/GB\tALLOCS/REQ\tPEAK MB\tGET/GB\tCACHED\tLIMIT\tRATIO\tWANT")
 	for _, r := range b.rows {
 		ratio, limit := "", r.Limit
-		if r.LimitMB > 0 {
+		switch {
+		case r.LimitMs > 0:
+			ratio = fmt.Sprintf("%.2f", r.P99/r.LimitMs)
+			limit = fmt.Sprintf("%s %.2f ms", r.Limit, r.LimitMs)
+		case r.LimitMB > 0:
 			ratio = fmt.Sprintf("%.2f", r.MBps/r.LimitMB)
 			limit = fmt.Sprintf("%s %.0f MB/s", r.Limit, r.LimitMB)
 		}

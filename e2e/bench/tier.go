@@ -91,11 +91,19 @@ func (t *tier) fillTier(ctx context.Context, topic string, partitions int, segme
 
 // fillTopic makes a topic of about n bytes in segments of a size.
 func (p *process) fillTopic(ctx context.Context, topic string, partitions int, segment, n int64) error {
-	size := fmt.Sprint(segment)
-	if err := createTopic(ctx, p.Kafka(), topic, int32(partitions), map[string]*string{"segment.bytes": &size}); err != nil {
+	if err := p.createTopic(ctx, topic, partitions, segment, nil); err != nil {
 		return err
 	}
 	return fill(ctx, p, topic, partitions, n)
+}
+
+func (p *process) createTopic(ctx context.Context, topic string, partitions int, segment int64, settings map[string]string) error {
+	size := fmt.Sprint(segment)
+	configs := map[string]*string{"segment.bytes": &size}
+	for name, value := range settings {
+		configs[name] = &value
+	}
+	return createTopic(ctx, p.Kafka(), topic, int32(partitions), configs)
 }
 
 // evict lowers local retention, waits until the topic is remote only, but for
