@@ -31,7 +31,10 @@ type scan struct {
 }
 
 // cutInterval keeps the table of cuts around a thousand entries, and no chunk smaller than worth a request.
-func cutInterval(size int64) int64 { return min(max(size/1024, 1<<10), 256<<10) }
+func cutInterval(size int64) int64 { return min(max(size/1024, 1<<10), maxCutInterval) }
+
+// maxCutInterval is the most bytes of several batches between two cuts.
+const maxCutInterval = 256 << 10
 
 func (s *scan) batch(b record.Batch, pos int64) error {
 	if b.LastOffset() < s.from {

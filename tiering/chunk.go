@@ -97,8 +97,23 @@ func (s *remoteSegment) key(i int) cache.Key {
 }
 
 // chunk returns the i-th chunk from the cache, pinned, fetching it when need be. The fetch does not end with ctx.
-func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (*cache.Pinned, error) {
-	return m.o.Cache.Get(ctx, s.key(i), int(s.chunks[i].size), m.fetcher(s, s.chunks[i]))
+func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (piece, error) {
+	return m.piece(ctx, s, s.key(i), s.chunks[i])
+}
+
+// piece returns the bytes of c, which has whole batches and the name key.
+func (m *Manager) piece(ctx context.Context, s *remoteSegment, key cache.Key, c chunk) (piece, error) {
+	if m.outsized(c.size) {
+		out, err := m.reserve.get(ctx, key, c.size, m.fetcher(s, c))
+		return piece{out: out}, err
+	}
+	pin, err := m.o.Cache.Get(ctx, key, int(c.size), m.fetcher(s, c))
+	return piece{pin: pin}, err
+}
+
+// outsized says that a piece is read outside the cache: more than an ordinary chunk, which always fits.
+func (m *Manager) outsized(size int64) bool {
+	return size > max(m.o.Cache.MemoryBytes()/outsizedShare, m.o.ChunkBytes)
 }
 
 // fetcher fetches and checks a chunk. A chunk that fails its checks is fetched once more: the damage may have

@@ -7,9 +7,33 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cache"
 )
 
-// data is a run of whole batches in pinned chunks of the cache. It is not safe for concurrent use.
+// piece is a run of checked bytes that stay until Release: pinned in the cache, or in the reserve what is too large
+// for that.
+type piece struct {
+	pin *cache.Pinned
+	out *outsized
+}
+
+// Bytes must not be changed, nor used after Release.
+func (p piece) Bytes() []byte {
+	if p.out != nil {
+		return p.out.b
+	}
+	return p.pin.Bytes()
+}
+
+// Release must be called once.
+func (p piece) Release() {
+	if p.out != nil {
+		p.out.release()
+		return
+	}
+	p.pin.Release()
+}
+
+// data is a run of whole batches in such pieces. It is not safe for concurrent use.
 type data struct {
-	pins []*cache.Pinned
+	pins []piece
 	runs [][]byte
 	size int64
 	next int64
@@ -49,7 +73,7 @@ func (d *data) Release() {
 }
 
 // add appends run, a part of pin.
-func (d *data) add(pin *cache.Pinned, run []byte, next int64) {
+func (d *data) add(pin piece, run []byte, next int64) {
 	d.pins = append(d.pins, pin)
 	d.runs = append(d.runs, run)
 	d.size += int64(len(run))

@@ -99,12 +99,12 @@ func (m *Manager) timeInPiece(ctx context.Context, seg *remoteSegment, i int, wa
 		defer pin.Release()
 		return want.in(pin.Bytes()[cut.Position-whole.pos:], seg.object)
 	}
-	piece := chunk{pos: cut.Position, size: end - cut.Position, offset: cut.Offset}
-	key := cache.Key{Object: seg.object, Chunk: ^cut.Position} // chunks have positions, pieces their complement
-	if piece.size == whole.size {
+	part := chunk{pos: cut.Position, size: end - cut.Position, offset: cut.Offset}
+	key := cache.Key{Object: seg.object, Chunk: ^cut.Position} // chunks have positions, parts of them the complement
+	if part.size == whole.size {
 		key = seg.key(n)
 	}
-	pin, err := m.o.Cache.Get(ctx, key, int(piece.size), m.fetcher(seg, piece))
+	pin, err := m.piece(ctx, seg, key, part)
 	if err != nil {
 		return segment.TimestampOffset{}, false, err
 	}

@@ -130,6 +130,7 @@ type Manager struct {
 	unregister func() error
 	tasks      *tasks
 	memo       *memo
+	reserve    *reserve
 	streams    *streams
 	pace       pace
 	copyRate   *rate.Limiter // nil = unlimited
@@ -153,6 +154,7 @@ func New(o Options) (*Manager, error) {
 		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
 	m.memo = newMemo(o.MetaBytes, m.tasks)
+	m.reserve = &reserve{tasks: m.tasks}
 	if err := errors.Join(m.newMetrics(o.Meter), m.gc.init(o.Meter)); err != nil {
 		return nil, err
 	}

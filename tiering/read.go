@@ -12,7 +12,6 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
-	"github.com/coldbrook/coldbrook/tiering/cache"
 )
 
 // maxPins bounds the chunks of one answer.
@@ -101,11 +100,16 @@ func (m *Manager) readEntry(ctx context.Context, man manifest, at int64, o segme
 	return entry.LastOffset + 1, done, err
 }
 
+// largestRun is how large a chunk of several batches may be.
+func (m *Manager) largestRun() int64 { return max(m.o.ChunkBytes, maxCutInterval) }
+
 // readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
 func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
 	for i := s.chunkOf(offset); i < len(s.chunks); i++ {
-		var pin *cache.Pinned
-		switch {
+		var pin piece
+		switch size := s.chunks[i].size; {
+		case size > m.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
+			return true, nil // one batch, which would be read in vain
 		case len(d.pins) == 0:
 			if pin, err = m.chunk(ctx, s, i); err != nil {
 				return false, err
@@ -115,7 +119,7 @@ func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int6
 		default:
 			// Waiting for memory while holding some could last for ever: only what is there.
 			var there bool
-			if pin, there = m.o.Cache.Lookup(s.key(i)); !there {
+			if pin.pin, there = m.o.Cache.Lookup(s.key(i)); !there {
 				return true, nil
 			}
 		}

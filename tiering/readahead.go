@@ -176,10 +176,11 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 			return
 		}
 		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
-			if window <= 0 || !m.o.Cache.Prefetch(seg.key(i), int(seg.chunks[i].size), m.fetcher(seg, seg.chunks[i])) {
+			c := seg.chunks[i]
+			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), m.fetcher(seg, c)) {
 				return
 			}
-			window -= seg.chunks[i].size
+			window -= c.size
 		}
 	}
 }

@@ -146,6 +146,9 @@ func New(o Options) (*Cache, error) {
 // ChunkBytes is the usual size of a piece.
 func (c *Cache) ChunkBytes() int { return c.chunk }
 
+// MemoryBytes is the bound of all buffers.
+func (c *Cache) MemoryBytes() int64 { return c.memory }
+
 // Pinned is a piece in use. Its bytes stay as they are until Release.
 type Pinned struct {
 	c *Cache
