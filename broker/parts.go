@@ -264,7 +264,7 @@ func (b *Broker) tierSettings(topic string) tiering.TopicSettings {
 		b.log.Error("topic configuration invalid, not copied", "topic", topic, "err", err)
 		return tiering.TopicSettings{CopyDisabled: true}
 	}
-	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
+	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, DeleteOnDisable: t.RemoteDeleteOnDisable, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
 }
 
 func (b *Broker) openGroups(ctx context.Context, parts *layers) error {

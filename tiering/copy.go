@@ -23,27 +23,55 @@ func (m *Manager) candidates(l *leadership, sealed []segment.Sealed, now time.Ti
 		return nil
 	}
 	settings := m.o.Topic(l.topic)
-	if settings.CopyDisabled {
-		return nil
-	}
 	stable := l.log.LastStableOffset()
-	var after int64 // bytes sealed after a segment
+	behind := settings.unsealed(l) // bytes written after a segment
 	for _, s := range sealed {
-		after += s.Size
+		behind += s.Size
 	}
 	for i, s := range sealed {
-		after -= s.Size
-		ripe := now.Sub(s.SealedAt) >= settings.CopyLag || settings.CopyLagBytes >= 0 && after >= settings.CopyLagBytes
-		if s.LastOffset >= stable || !ripe {
+		behind -= s.Size
+		if s.LastOffset >= stable || !settings.ripe(s, behind, now) {
 			return sealed[:i]
 		}
 	}
 	return sealed
 }
 
-// waiting are the sealed segments that the tier lacks and that still count.
-func waiting(l *leadership, end int64) []segment.Sealed {
-	return l.log.Sealed(max(end, l.log.LogStart()))
+// unsealed is the size of the active segment, when it matters.
+func (t *TopicSettings) unsealed(l *leadership) int64 {
+	if t.CopyLag == 0 || t.CopyLagBytes <= 0 {
+		return 0
+	}
+	bytes := l.log.LocalBytes()
+	for _, s := range l.log.Sealed(0) {
+		bytes -= s.Size
+	}
+	return max(bytes, 0)
+}
+
+// ripe says whether a segment has waited long enough (KIP-1241): by the time since its newest record, or since it was
+// sealed where its records come from the future; or because enough was written after it.
+func (t *TopicSettings) ripe(s segment.Sealed, behind int64, now time.Time) bool {
+	if t.CopyLag == 0 || t.CopyLagBytes >= 0 && behind >= t.CopyLagBytes {
+		return true
+	}
+	newest := s.SealedAt
+	if at := time.UnixMilli(s.MaxTimestamp); s.MaxTimestamp >= 0 && at.Before(newest) {
+		newest = at
+	}
+	return t.CopyLag > 0 && now.Sub(newest) >= t.CopyLag
+}
+
+// waiting are the sealed segments that shall be in the tier, are not, and still count.
+func (m *Manager) waiting(l *leadership, end int64) []segment.Sealed {
+	if !l.tiered {
+		return nil
+	}
+	sealed := l.log.Sealed(max(end, l.log.LogStart()))
+	if len(sealed) > 0 && m.o.Topic(l.topic).CopyDisabled {
+		return nil
+	}
+	return sealed
 }
 
 // copySealed copies a run of a partition's segments and commits them together. What was copied is committed even
@@ -57,7 +85,12 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 	end := m.reuse(ctx, p, l, man)
 	var failed error
 	var bytes int64
-	for _, s := range m.candidates(l, waiting(l, end), time.Now()) {
+	sealed := m.candidates(l, m.waiting(l, end), time.Now())
+	if len(sealed) > 0 && sealed[0].BaseOffset > end && man.root != nil && man.root.Segments > 0 && l.log.LogStart() < end {
+		// Going on behind the hole would mean to drop what is before it, which still counts.
+		return fmt.Errorf("the tier ends at %d, the local log begins at %d: %w", end, sealed[0].BaseOffset, ErrDiverged)
+	}
+	for _, s := range sealed {
 		if len(l.ready) >= batchSegments || bytes >= batchBytes {
 			break
 		}

@@ -29,6 +29,12 @@
 // then may local segments go. Whatever a commit takes out of the manifest is put on the root's garbage list
 // with the time before which it must not be deleted, so pending deletions survive a crash.
 //
+// # Disabling
+//
+// A topic whose remote.storage.enable is switched off gives its tier up, partition by partition, by the leader:
+// copies stop, the log start moves to the local log start, one commit puts everything on the garbage list, and the
+// objects go after the grace. Switched on again, copying begins at the local log start (disable.go, KIP-950).
+//
 // # Locks
 //
 // Manager.mu guards the map of partitions, partition.mu one partition's small state; neither is held across

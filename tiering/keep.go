@@ -17,21 +17,26 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err != nil {
 		return err
 	}
+	p.catchUp(l, man)
 	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
 		return err
+	}
+	gives := man.root != nil && m.givesUp(l)
+	if gives {
+		if err := m.startLocally(l); err != nil {
+			return err
+		}
 	}
 	man, err = m.doJobs(ctx, p, l, man)
 	if err != nil || man.root == nil {
 		return err
 	}
 	done, failed := m.collect(ctx, l, man, now)
-	e := editOf(man.root, man.load, now, m.o.Grace)
-	e.forget(done)
-	dropped, err := e.dropBefore(ctx, min(l.log.LogStart(), man.end()))
+	e, dropped, err := m.shrink(ctx, l, man, done, now, gives)
 	if err != nil {
 		return errors.Join(err, failed)
 	}
-	moved := l.log.LogStart() > e.next.LogStartOffset
+	moved := l.log.LogStart() > e.next.LogStartOffset && (l.tiered || e.next.Segments > 0)
 	e.next.LogStartOffset = max(e.next.LogStartOffset, l.log.LogStart())
 	if dropped || moved || worthForgetting(man.root.Garbage, done) {
 		if err := m.commit(ctx, p, l, man, e); err != nil {
@@ -43,6 +48,24 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 		}
 	}
 	return errors.Join(failed, m.refreshTopicFile(ctx, l.topic, p.tip))
+}
+
+// shrink takes out of the manifest what lies below the log start, or, when the tier is given up, all of it.
+func (m *Manager) shrink(ctx context.Context, l *leadership, man manifest, done []int, now time.Time, gives bool) (*edit, bool, error) {
+	begin := func() *edit {
+		e := editOf(man.root, man.load, now, m.o.Grace)
+		e.forget(done)
+		return e
+	}
+	if gives && man.root.Segments > 0 {
+		e := begin()
+		if err := e.giveUp(ctx, l.log.LogStart()); !errors.Is(err, errNoRoom) {
+			return e, err == nil, err
+		}
+	}
+	e := begin()
+	dropped, err := e.dropBefore(ctx, min(l.log.LogStart(), man.end()))
+	return e, dropped, err
 }
 
 // advanceLogStart is total retention, by time and by size, over the tier and what is only local. It moves the log

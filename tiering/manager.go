@@ -63,9 +63,10 @@ type Options struct {
 
 // TopicSettings are the parts of a topic's configuration that concern copying.
 type TopicSettings struct {
-	CopyDisabled bool          // remote.log.copy.disable
-	CopyLag      time.Duration // remote.copy.lag.ms resolved: copy a segment when it is this old …
-	CopyLagBytes int64         // remote.copy.lag.bytes resolved: … or this much was written after it; < 0 = by age alone
+	CopyDisabled    bool          // remote.log.copy.disable
+	DeleteOnDisable bool          // remote.log.delete.on.disable
+	CopyLag         time.Duration // remote.copy.lag.ms resolved: copy a segment when it is this old, < 0 = never for that …
+	CopyLagBytes    int64         // remote.copy.lag.bytes resolved: … or this much was written after it, < 0 = never for that
 }
 
 func (o *Options) check() error {
@@ -208,7 +209,8 @@ func (m *Manager) snapshot() []*partition {
 }
 
 // Lead starts the life cycle of a partition this broker leads. It never blocks. A second call with another epoch
-// or log replaces the first.
+// or log replaces the first, and so does one after the log's RemoteEnabled has changed. Of a log that is not tiered
+// nothing is copied; what the tier has of it is given up if the topic says so (doc.go).
 func (m *Manager) Lead(tip metadata.TopicIDPartition, leaderEpoch int32, log *segment.Log) {
 	if m.partition(tip).lead(leaderEpoch, log) {
 		m.nudge()

@@ -125,7 +125,11 @@ func (m *Manager) due(p *partition, now time.Time) due {
 		return due{}
 	}
 	loaded, end, waits, keep := l.loaded, l.end, now.Before(p.notBefore), !now.Before(l.keepAt)
+	concerns := l.tiered || m.holdsLocked(p)
 	p.mu.Unlock()
+	if !concerns {
+		return due{}
+	}
 	kind, oldest := m.lag(p, l, end, now)
 	switch {
 	case waits:
@@ -138,9 +142,18 @@ func (m *Manager) due(p *partition, now time.Time) due {
 	return due{p: p, l: l, kind: kind, oldest: oldest}
 }
 
+// holdsLocked says whether the tier has, or may have, anything of a partition that is not tiered any more.
+func (m *Manager) holdsLocked(p *partition) bool {
+	if p.pointer.Manifest != "" || len(p.leader.jobs) > 0 {
+		return true
+	}
+	_, ok := m.o.Metadata.Image().RemotePointer(p.tip)
+	return ok
+}
+
 // lag refreshes what the view says about segments that wait, and says whether the first may be copied.
 func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (passKind, time.Time) {
-	sealed := waiting(l, end)
+	sealed := m.waiting(l, end)
 	segments, bytes, oldest := lagOf(sealed)
 	p.pending(l, segments, bytes, oldest)
 	if len(m.candidates(l, sealed, now)) == 0 {
@@ -234,10 +247,15 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 		return err
 	}
 	if man.root != nil {
-		if err := continues(l, man.root); err != nil {
-			return err
+		if l.tiered { // what is given up need not fit
+			if err := continues(l, man.root); err != nil {
+				return err
+			}
 		}
 		if err := adoptLogStart(l, man.root); err != nil {
+			return err
+		}
+		if err := m.skipHole(l, man.root); err != nil {
 			return err
 		}
 	}

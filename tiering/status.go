@@ -21,22 +21,22 @@ type Status struct {
 	RetryAt          time.Time     // of the next pass after a failure
 }
 
-// Status returns the state of every partition this broker leads, in no order. What waits for upload is counted
+// Status returns the state of every partition this broker leads that is tiered or was, in no order. What waits for upload is counted
 // now: the views of readers are as old as the last pass, and would not show a segment that was just sealed.
 func (m *Manager) Status(now time.Time) []Status {
 	var all []Status
 	for _, p := range m.snapshot() {
-		if s, ok := p.status(now); ok {
+		if s, ok := m.status(p, now); ok {
 			all = append(all, s)
 		}
 	}
 	return all
 }
 
-func (p *partition) status(now time.Time) (Status, bool) {
+func (m *Manager) status(p *partition, now time.Time) (Status, bool) {
 	p.mu.Lock()
 	l := p.leader
-	if l == nil {
+	if l == nil || !l.tiered && !m.holdsLocked(p) {
 		p.mu.Unlock()
 		return Status{}, false
 	}
@@ -45,8 +45,11 @@ func (p *partition) status(now time.Time) (Status, bool) {
 		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore,
 	}
 	end := l.end
+	if seen, ok := m.o.Metadata.Image().RemotePointer(p.tip); ok && !l.loaded {
+		end = max(end, seen.EndOffset) // a new leader has not read the tier yet
+	}
 	p.mu.Unlock()
-	s.View.PendingSegments, s.View.PendingBytes, s.View.OldestUnuploaded = lagOf(waiting(l, end))
+	s.View.PendingSegments, s.View.PendingBytes, s.View.OldestUnuploaded = lagOf(m.waiting(l, end))
 	if !s.View.OldestUnuploaded.IsZero() {
 		s.OldestAge = max(now.Sub(s.View.OldestUnuploaded), 0)
 	}

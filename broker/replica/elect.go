@@ -105,11 +105,7 @@ func (a *applier) follow(p *Partition, s *state) {
 // announce tells those who work for leaders only.
 func (a *applier) announce(p *Partition, was, s *state, begins bool) {
 	if s.leading && (begins || s.remote != was.remote) {
-		if s.remote {
-			a.m.o.Remote.Lead(p.tip, s.LeaderEpoch, p.log)
-		} else {
-			a.m.o.Remote.Resign(p.tip)
-		}
+		a.m.o.Remote.Lead(p.tip, s.LeaderEpoch, p.log)
 	}
 	switch {
 	case begins:

@@ -1,0 +1,73 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A topic that is not tiered any more (KIP-950). remote.storage.enable=false with remote.log.delete.on.disable=true is
+// worked off by each partition's leader, whoever that is and after whatever crash, because everything it goes by is
+// durable: the topic's configuration and the manifest.
+//
+//  1. Copies stop: the leadership begins anew, which breaks a copy that is under way off.
+//  2. The log start moves to the local log start, durably. What is only in the tier is gone for readers.
+//  3. One commit takes all entries out of the manifest and puts their objects on its garbage list. The empty manifest
+//     ends at the log start: should the topic be tiered again, copying begins there, with what the local log has, so
+//     that no local segment counts as copied whose copy is on that list.
+//  4. Housekeeping deletes the objects when their grace has passed, as it does those that retention took out.
+//
+// The empty root stays, and the pointer to it: names of roots are never used twice. A topic that merely is not tiered,
+// without the word to delete, keeps its tier: that happens when brokers run without their store for a while.
+
+// errNoRoom says that the garbage list does not take the whole tier now.
+var errNoRoom = errors.New("the list of pending deletions is full")
+
+// givesUp says whether the partition's tier is to be deleted.
+func (m *Manager) givesUp(l *leadership) bool {
+	return !l.tiered && !l.log.Config().RemoteEnabled && m.o.Topic(l.topic).DeleteOnDisable
+}
+
+// startLocally moves the log start to where the local log begins.
+func (m *Manager) startLocally(l *leadership) error {
+	start := l.log.LocalLogStart()
+	if start <= l.log.LogStart() {
+		return nil
+	}
+	from := l.log.LogStart()
+	if err := l.log.SetLogStart(start); err != nil {
+		return fmt.Errorf("set log start %d: %w", start, err)
+	}
+	m.log.Info("remote storage disabled, the log starts where the local log does", "topic", l.topic,
+		"partition", l.log.TopicPartition().Partition, "epoch", l.epoch, "from", from, "offset", start)
+	return nil
+}
+
+// giveUp empties the manifest, which begins and ends at start then. It is all or nothing: a part of a tier that lies
+// in the middle of the local log could not be continued.
+func (e *edit) giveUp(ctx context.Context, start int64) error {
+	r := &e.next
+	if _, err := e.dropBefore(ctx, r.EndOffset); err != nil {
+		return err
+	}
+	if r.Segments > 0 {
+		return errNoRoom
+	}
+	r.StartOffset, r.EndOffset, r.Epochs = start, start, nil
+	return nil
+}
+
+// skipHole moves the log start over records that are nowhere: an emptied tier that ends before the local log begins.
+// It comes about when a tier is given up by a leader whose local log reached further back than this one's.
+func (m *Manager) skipHole(l *leadership, r *Root) error {
+	start, local := l.log.LogStart(), l.log.LocalLogStart()
+	if r.Segments > 0 || local <= max(start, r.EndOffset) {
+		return nil
+	}
+	if err := l.log.SetLogStart(local); err != nil {
+		return fmt.Errorf("set log start %d: %w", local, err)
+	}
+	m.log.Warn("log start moved over records that neither the tier nor this broker has", "topic", l.topic,
+		"partition", l.log.TopicPartition().Partition, "epoch", l.epoch, "from", start, "offset", local)
+	return nil
+}
