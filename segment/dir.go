@@ -117,7 +117,7 @@ func OpenDir(o DirOptions) (*Dir, error) {
 	}
 	d.committer, d.sealer = newCommitter(d), newSealer(d)
 	var err error
-	if d.metrics, err = newMetrics(o.Meter, o.Path); err != nil {
+	if d.metrics, err = newMetrics(o.Meter, o.Path, d.Usage); err != nil {
 		return nil, err
 	}
 	if err := makeDir(d.fs, o.Path); err != nil {

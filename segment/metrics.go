@@ -2,11 +2,14 @@ package segment
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
 // metrics are the instruments of one log directory.
@@ -19,7 +22,7 @@ type metrics struct {
 	offline atomic.Bool
 }
 
-func newMetrics(m metric.Meter, path string) (*metrics, error) {
+func newMetrics(m metric.Meter, path string, usage func() (vfs.Usage, error)) (*metrics, error) {
 	x := &metrics{attrs: metric.WithAttributeSet(attribute.NewSet(attribute.String("dir", path)))}
 	x.record = []metric.RecordOption{x.attrs}
 	var err error
@@ -45,7 +48,31 @@ func newMetrics(m metric.Meter, path string) (*metrics, error) {
 			o.Observe(v, x.attrs)
 			return nil
 		}))
-	return x, err
+	if err != nil {
+		return nil, err
+	}
+	return x, x.observeSpace(m, usage)
+}
+
+// observeSpace shows how full the disk is; nothing while it does not say.
+func (x *metrics) observeSpace(m metric.Meter, usage func() (vfs.Usage, error)) error {
+	total, err1 := m.Int64ObservableGauge("coldbrook_log_directory_disk_bytes", metric.WithUnit("By"),
+		metric.WithDescription("Size of the disk that the log directory is on."))
+	free, err2 := m.Int64ObservableGauge("coldbrook_log_directory_free_bytes", metric.WithUnit("By"),
+		metric.WithDescription("What is left of it for us."))
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		u, err := usage()
+		if err != nil {
+			return nil // log_directory_offline speaks of broken disks
+		}
+		o.ObserveInt64(total, int64(u.Total), x.attrs)
+		o.ObserveInt64(free, int64(u.Free), x.attrs)
+		return nil
+	}, total, free)
+	return err
 }
 
 // synced notes a group commit.

@@ -45,8 +45,8 @@ type gcState struct {
 	marks   map[string]mark
 	missing map[metadata.TopicIDPartition]int64 // objects the manifest names and the store does not have
 
-	deleted, aborted, failures, scrubbed metric.Int64Counter
-	orphans, lost                        metric.Int64Gauge
+	deleted, aborted, failures, scrubbed, bad metric.Int64Counter
+	orphans, lost                             metric.Int64Gauge
 }
 
 type mark struct {
@@ -56,13 +56,14 @@ type mark struct {
 
 func (g *gcState) init(meter metric.Meter) error {
 	g.marks, g.missing = map[string]mark{}, map[metadata.TopicIDPartition]int64{}
-	var errs [6]error
+	var errs [7]error
 	g.deleted, errs[0] = meter.Int64Counter("coldbrook_remote_orphans_deleted", metric.WithUnit("1"), metric.WithDescription("Objects deleted because no manifest named them for the grace period."))
 	g.aborted, errs[1] = meter.Int64Counter("coldbrook_remote_uploads_aborted", metric.WithUnit("1"), metric.WithDescription("Multipart uploads aborted because nobody had ended them for the grace period."))
 	g.failures, errs[2] = meter.Int64Counter("coldbrook_remote_gc_errors", metric.WithUnit("1"), metric.WithDescription("Parts of the collection of orphans that failed."))
 	g.orphans, errs[3] = meter.Int64Gauge("coldbrook_remote_orphans", metric.WithUnit("1"), metric.WithDescription("Objects and multipart uploads that no manifest names, older than the grace period, found by this broker's last round."))
 	g.lost, errs[4] = meter.Int64Gauge("coldbrook_remote_missing_objects", metric.WithUnit("1"), metric.WithDescription("Objects that a manifest names and the store does not have, or has with another size, in this broker's partitions."))
 	g.scrubbed, errs[5] = meter.Int64Counter("coldbrook_remote_scrub_bytes", metric.WithUnit("By"), metric.WithDescription("Bytes that the scrub in the background has read and checked."))
+	g.bad, errs[6] = meter.Int64Counter("coldbrook_remote_bad_objects", metric.WithUnit("1"), metric.WithDescription("Objects that the scrub found missing or corrupt, repaired or not, each time it found them."))
 	return errors.Join(errs[:]...)
 }
 
@@ -119,11 +120,26 @@ func (g *gcState) setMissing(tip metadata.TopicIDPartition, n int64) int64 {
 	if n > 0 {
 		g.missing[tip] = n
 	}
+	return g.missingLocked()
+}
+
+func (g *gcState) missingLocked() int64 {
 	var sum int64
 	for _, n := range g.missing {
 		sum += n
 	}
 	return sum
+}
+
+// show makes visible what has not happened yet.
+func (g *gcState) show(ctx context.Context) {
+	for _, c := range []metric.Int64Counter{g.deleted, g.aborted, g.failures, g.scrubbed, g.bad} {
+		c.Add(ctx, 0)
+	}
+	g.mu.Lock()
+	missing := g.missingLocked()
+	g.mu.Unlock()
+	g.lost.Record(ctx, missing)
 }
 
 // sweepLoop makes rounds until ctx ends.

@@ -3,6 +3,7 @@ package tiering
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/otel/metric"
 )
@@ -18,15 +19,31 @@ type metrics struct {
 	copyThrottle, fetchThrottle               metric.Float64Counter
 	commits, lostRaces                        metric.Int64Counter
 	hedges, hedgesWon                         metric.Int64Counter
+
+	counters []metric.Int64Counter   // all of them
+	waits    []metric.Float64Counter // the throttles
+	shown    sync.Once
+}
+
+// show makes counters visible that have counted nothing yet: a rate needs the value before the first change.
+func (x *metrics) show(ctx context.Context) {
+	for _, c := range x.counters {
+		c.Add(ctx, 0)
+	}
+	for _, c := range x.waits {
+		c.Add(ctx, 0)
+	}
 }
 
 func (m *Manager) newMetrics(meter metric.Meter) error {
 	var err error
+	var counters []metric.Int64Counter
 	counter := func(name, unit, doc string) metric.Int64Counter {
 		c, e := meter.Int64Counter("coldbrook_"+name, metric.WithUnit(unit), metric.WithDescription(doc))
 		if e != nil && err == nil {
 			err = e
 		}
+		counters = append(counters, c)
 		return c
 	}
 	seconds := func(name, doc string) metric.Float64Histogram {
@@ -68,6 +85,8 @@ func (m *Manager) newMetrics(meter metric.Meter) error {
 	if err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
+	m.metrics.counters = counters
+	m.metrics.waits = []metric.Float64Counter{m.metrics.copyThrottle, m.metrics.fetchThrottle}
 	return m.observe(meter)
 }
 
@@ -91,7 +110,11 @@ func (m *Manager) observe(meter metric.Meter) error {
 	if err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
-	reg, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	reg, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		m.metrics.shown.Do(func() {
+			m.metrics.show(ctx)
+			m.gc.show(ctx)
+		})
 		t := m.totals()
 		o.ObserveInt64(lagBytes, t.pendingBytes)
 		o.ObserveInt64(lagSegments, t.pendingSegments)

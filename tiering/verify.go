@@ -275,6 +275,7 @@ func (m *Manager) scrubLoop(ctx context.Context) {
 				from = view.StartOffset + rand.Int64N(view.HighestOffset-view.StartOffset)
 			}
 			err := v.partition(ctx, l.topic, p.tip, from, func(p Problem) {
+				m.gc.bad.Add(ctx, 1)
 				m.log.Error("the scrub found a bad object", "topic", p.Topic, "partition", p.Partition, "object", p.Object, "repaired", p.Repaired, "action", p.Action, "err", p.Detail)
 			}, func(bytes int64) { m.gc.scrubbed.Add(ctx, bytes) })
 			if err != nil && ctx.Err() == nil {
