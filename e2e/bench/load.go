@@ -202,17 +202,21 @@ func (l produceLoad) dial(ctx context.Context, addr string, c int) (*stream, err
 func (l produceLoad) frames(batch []byte) [][]byte {
 	out := make([][]byte, l.partitions)
 	for n := range out {
-		req := kmsg.NewPtrProduceRequest()
-		req.Version, req.Acks, req.TimeoutMillis = 7, l.acks, 30_000
-		t := kmsg.NewProduceRequestTopic()
-		t.Topic = l.topic
-		p := kmsg.NewProduceRequestTopicPartition()
-		p.Partition, p.Records = int32(n), batch
-		t.Partitions = append(t.Partitions, p)
-		req.Topics = append(req.Topics, t)
-		out[n] = frame("bench", req)
+		out[n] = produceFrame(l.topic, int32(n), l.acks, batch)
 	}
 	return out
+}
+
+func produceFrame(topic string, partition int32, acks int16, batch []byte) []byte {
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks, req.TimeoutMillis = 7, acks, 30_000
+	t := kmsg.NewProduceRequestTopic()
+	t.Topic = topic
+	p := kmsg.NewProduceRequestTopicPartition()
+	p.Partition, p.Records = partition, batch
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	return frame("bench", req)
 }
 
 // readProduced reads a ProduceResponse v7 of one partition and fails on its error.

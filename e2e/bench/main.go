@@ -36,6 +36,7 @@ type options struct {
 	tierGB  float64
 	dataGB  float64
 	readGB  float64
+	entries int
 	row     *regexp.Regexp
 }
 
@@ -51,6 +52,7 @@ func main() {
 	flag.Float64Var(&o.tierGB, "tier-gb", 20, "GB in the tier of the partition that --cluster moves")
 	flag.Float64Var(&o.dataGB, "replay-gb", 4, "GB of the topics in MinIO that are replayed; caches hold 0.13")
 	flag.Float64Var(&o.readGB, "memory-gb", 20, "GB that are replayed while the broker's memory is watched")
+	flag.IntVar(&o.entries, "entries", 1_000_000, "segments in the tier of the partition with many; at most 2,000,000")
 	consumes := flag.String("consume", "", "only consume, as the `JSON` says: what the bench starts itself with")
 	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
 	flag.Parse()
@@ -93,7 +95,7 @@ func run(ctx context.Context, o options) error {
 	}
 	b := &bench{options: o, data: int64(o.dataGB * 1e9), length: time.Duration(o.seconds * float64(time.Second))}
 	parts := []part{{"idle", idle}, {"produce", produceRows}, {"fetch", fetchRows}, {"latency", latencyRows}, {"cold", coldRows}, {"start", startRows},
-		{"replay", replayRows}, {"table", tableRows}, {"isolation", isolationRows}, {"memory", memoryRows}, {"upload", uploadRows}}
+		{"replay", replayRows}, {"table", tableRows}, {"isolation", isolationRows}, {"memory", memoryRows}, {"manifest", manifestRows}, {"upload", uploadRows}}
 	if o.cluster {
 		parts = clusterParts
 	}

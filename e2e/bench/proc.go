@@ -29,7 +29,13 @@ const clockTicks = 100
 // startBroker starts the broker with data in a directory of its own and waits
 // until it is ready.
 func (b *bench) startBroker(ctx context.Context, name string, settings map[string]string) (*process, error) {
-	br, err := cluster.New(cluster.Options{Kind: cluster.Subprocess, Binary: b.broker, Dir: filepath.Join(b.dir, name), Settings: settings})
+	return b.startAt(ctx, cluster.Options{Dir: filepath.Join(b.dir, name), Settings: settings})
+}
+
+// startAt starts the broker as o says, but for its kind.
+func (b *bench) startAt(ctx context.Context, o cluster.Options) (*process, error) {
+	o.Kind, o.Binary = cluster.Subprocess, b.broker
+	br, err := cluster.New(o)
 	if err != nil {
 		return nil, err
 	}

@@ -61,15 +61,10 @@ func (b *bench) startBeside(ctx context.Context, t *tier, endpoint string, setti
 	}
 	all := map[string]string{"log.retention.check.interval.ms": "500", "remote.log.manager.task.interval.ms": "500"}
 	maps.Copy(all, settings)
-	br, err := cluster.New(cluster.Options{
-		Kind: cluster.Subprocess, Binary: b.broker, Dir: filepath.Join(b.dir, "broker"), Env: t.minio.Env(),
-		StoreURL: "minio://" + u.Host + "/" + bucket + "?secure=false", Settings: all,
+	t.process, err = b.startAt(ctx, cluster.Options{
+		Dir: filepath.Join(b.dir, "broker"), Env: t.minio.Env(), StoreURL: "minio://" + u.Host + "/" + bucket + "?secure=false", Settings: all,
 	})
-	if err != nil {
-		return err
-	}
-	t.process = &process{Broker: br}
-	return t.start(ctx)
+	return err
 }
 
 // end kills both; what they think of that does not matter any more.
