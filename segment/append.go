@@ -55,9 +55,9 @@ type checked struct {
 // place and not kept. All are appended or none.
 //
 // Errors: those of [record.Validate] and of [producer.Manager.CheckAll],
-// ErrInvalidBatch, ErrFenced, ErrOffline, ErrClosed, and errors that are
-// syscall.ENOSPC while the disk is full: then nothing was appended and the log is
-// as it was.
+// ErrForgotten, ErrInvalidBatch, ErrFenced, ErrOffline, ErrClosed, and errors that
+// are syscall.ENOSPC while the disk is full: then nothing was appended and the log
+// is as it was.
 func (l *Log) AppendAsLeader(batches []byte, o AppendOptions) (AppendInfo, error) {
 	cfg := l.config.Load()
 	if o.Now.IsZero() {

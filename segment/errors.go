@@ -26,6 +26,9 @@ var (
 	// ErrInconsistentTopicID is returned when a partition's directory belongs to
 	// another topic id than the one asked for.
 	ErrInconsistentTopicID = errors.New("inconsistent topic id")
+	// ErrForgotten is returned for a batch that looks out of order while only
+	// records in the tier can tell whether it was appended: see [Log.Recollect].
+	ErrForgotten = errors.New("whether the batch was appended is known to the tier only")
 	// ErrNoSnapshot is returned when a producer snapshot can neither be read nor
 	// computed.
 	ErrNoSnapshot = errors.New("no producer snapshot")

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/coldbrook/coldbrook/segment/producer"
@@ -11,18 +12,18 @@ import (
 // A producer snapshot has the last batch of each producer, as Kafka's. A client
 // that was not answered sends up to five batches again, and those before the last
 // look out of order to a log that was opened, truncated or begun from a snapshot
-// meanwhile. So before it says that, the log looks at its records before the
-// snapshot, once after each reload, backwards, a little first.
+// meanwhile. So before it says that, the log looks at the records before the
+// snapshot, once after each reload, backwards, a little first; the owner reads to
+// it what is in the tier only.
 const (
 	firstRecall = 1 << 20
-	maxRecall   = 256 << 20 // of records: for fifty producers with five batches of a megabyte each
+	maxRecall   = 64 << 20 // of records: for a dozen producers with five batches of a megabyte each
 )
 
 // producerHistory is how far back the producer state knows every batch. Guarded by Log.mu.
 type producerHistory struct {
 	from    int64 // offset
 	spent   int64 // bytes read for it
-	ended   bool  // there is nothing to be learned before from
 	reloads int64 // counts replacements of the producer state
 }
 
@@ -48,7 +49,7 @@ func (l *Log) appendKnowing(list []checked, b []byte, cfg *Config, o AppendOptio
 		}
 		more, recallErr := l.recallMore()
 		switch {
-		case recallErr != nil && !more:
+		case recallErr != nil:
 			return info, recallErr
 		case !more:
 			return info, err
@@ -62,71 +63,144 @@ func (l *Log) appendInTurn(list []checked, b []byte, cfg *Config, o AppendOption
 	return l.appendLeader(list, b, cfg, o)
 }
 
-// recallMore takes a run of records before those that the producer state knows
-// into it. False means that there is no more to be had. recalling must be held.
+// recallMore takes a run of local records before those that the producer state
+// knows into it. False means that there is no more to be had. recalling must be
+// held.
 func (l *Log) recallMore() (bool, error) {
-	l.mu.Lock()
-	h := l.history
-	i := l.floor(h.from - 1)
-	if h.ended || h.spent >= maxRecall || i < 0 {
-		l.history.ended = true
-		l.mu.Unlock()
+	r := l.Recollect()
+	if r == nil {
 		return false, nil
 	}
-	p, wanted := l.parts[i], l.producers.Incomplete()
-	l.mu.Unlock()
-	older, from, size, err := l.recallPart(p, h.from, max(firstRecall, h.spent), wanted)
-	if err != nil {
-		// Truncation and retention do not wait for who looks back: then there is
-		// something else to look at.
-		return l.removed(p), err
-	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.history.reloads == h.reloads {
-		l.producers.Recall(older)
-		l.history.from, l.history.spent = from, h.spent+size
+	i := l.floor(r.upTo - 1)
+	if i < 0 {
+		l.mu.Unlock()
+		return false, fmt.Errorf("%s: producers' batches below offset %d: %w", l.tp, r.upTo, ErrForgotten)
 	}
+	p := l.parts[i]
+	l.mu.Unlock()
+	whole, err := r.readPart(p)
+	switch {
+	case err == nil && whole:
+		r.Done(p.base)
+	case err == nil:
+		r.Done(r.first)
+	case !l.removed(p):
+		return false, err
+	}
+	// Truncation and retention do not wait for who looks back: after an error
+	// there is something else to look at.
 	return true, nil
 }
 
-// recallPart reads about size bytes of p that end at offset upTo, and returns what
-// they say of the producers that are wanted, and with which offset they begin.
-func (l *Log) recallPart(p *part, upTo, size int64, wanted map[int64]struct{}) (older *producer.Manager, from, read int64, err error) {
-	v, err := l.viewOf(p)
+// Recollection completes a log's producer state by records before those that it
+// knows. It is used by one goroutine.
+type Recollection struct {
+	l      *Log
+	upTo   int64
+	known  producerHistory
+	wanted map[int64]struct{}
+	older  *producer.Manager
+	first  int64 // offset that was taken in, -1 none
+	read   int64
+}
+
+// Recollect begins a Recollection after ErrForgotten; nil if nothing is to be
+// learned any more.
+func (l *Log) Recollect() *Recollection {
+	cfg := l.config.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.history
+	if h.spent >= maxRecall || h.from <= min(l.parts[0].base, l.logStart.Load()) {
+		return nil
+	}
+	return &Recollection{
+		l: l, upTo: h.from, known: h, wanted: l.producers.Incomplete(),
+		older: producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration), first: -1,
+	}
+}
+
+// UpTo is where the records that are wanted end.
+func (r *Recollection) UpTo() int64 { return r.upTo }
+
+// Size is about how many bytes of them to read.
+func (r *Recollection) Size() int64 { return max(firstRecall, r.known.spent) }
+
+// Add takes whole batches in, the oldest first. What is not below UpTo does not
+// count. Errors are those of [record.Next].
+func (r *Recollection) Add(batches []byte) error {
+	for len(batches) > 0 {
+		b, rest, err := record.Next(batches)
+		if err != nil {
+			return err
+		}
+		if !r.add(b, int64(len(b))) {
+			return nil
+		}
+		batches = rest
+	}
+	return nil
+}
+
+// add takes one batch in, of which the header is enough if it has data. False
+// means that all are in.
+func (r *Recollection) add(b record.Batch, size int64) bool {
+	if b.BaseOffset() >= r.upTo {
+		return false
+	}
+	if r.first < 0 {
+		r.first = b.BaseOffset()
+	}
+	r.read += size
+	if _, ok := r.wanted[b.ProducerID()]; ok {
+		trackBatch(r.older, b)
+	}
+	return true
+}
+
+// Done gives the log what was taken in: all batches from the one on that holds
+// offset from.
+func (r *Recollection) Done(from int64) {
+	if r.first >= 0 {
+		from = min(from, r.first)
+	}
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.history == r.known {
+		l.producers.Recall(r.older)
+		l.history.from, l.history.spent = from, r.known.spent+r.read
+	}
+}
+
+// readPart takes in records of p that end at UpTo: all, or the last.
+func (r *Recollection) readPart(p *part) (all bool, err error) {
+	v, err := r.l.viewOf(p)
 	if err != nil {
-		return nil, 0, 0, err
+		return false, err
 	}
 	defer v.release()
-	end, err := v.locate(upTo)
+	end, err := v.locate(r.upTo)
 	start := int64(0)
-	if err == nil && end > size {
-		start, err = v.locateEnd(end-size, upTo)
+	if err == nil && end > r.Size() {
+		start, err = v.locateEnd(end-r.Size(), r.upTo)
 	}
 	if err != nil {
-		return nil, 0, 0, l.readError("read index", p.idx.name, err)
+		return false, r.l.readError("read index", p.idx.name, err)
 	}
-	cfg := l.config.Load()
-	older, from = producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration), p.base
 	var s scanner
 	buf := pageBuffers.Get().(*[pageBuffer]byte)
 	defer pageBuffers.Put(buf)
 	s.over(v.file, start, v.size, buf[:])
-	err = s.replay(func(b record.Batch, pos, size int64) error {
-		if b.BaseOffset() >= upTo {
+	err = s.replay(func(b record.Batch, _, size int64) error {
+		if !r.add(b, size) {
 			return io.EOF
 		}
-		if pos == start && start > 0 {
-			from = b.BaseOffset()
-		}
-		if _, ok := wanted[b.ProducerID()]; ok {
-			trackBatch(older, b)
-		}
-		read += size
 		return nil
 	})
 	if err != nil && err != io.EOF {
-		return nil, 0, 0, l.readError("look for a producer's batches", p.log.name, err)
+		return false, r.l.readError("look for a producer's batches", p.log.name, err)
 	}
-	return older, from, read, nil
+	return start == 0, nil
 }

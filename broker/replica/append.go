@@ -51,8 +51,12 @@ func (m *Manager) AppendTo(p *Partition, batches []byte, acks Acks, origin segme
 		return notAppended(-1), fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicas, len(s.ISR), s.minInSync)
 	}
 	info, err := p.log.AppendAsLeader(batches, segment.AppendOptions{LeaderEpoch: s.LeaderEpoch, Origin: origin, Now: now})
-	if errors.Is(err, segment.ErrFenced) {
+	switch {
+	case errors.Is(err, segment.ErrFenced):
 		err = ErrNotLeader // deposed since
+	case errors.Is(err, segment.ErrForgotten):
+		m.forgot.want(p)
+		err = fmt.Errorf("%w: %w", ErrTimedOut, err) // the client sends it again
 	}
 	if err != nil {
 		return notAppended(p.log.LogStart()), err

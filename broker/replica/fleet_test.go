@@ -67,6 +67,7 @@ type life struct {
 	md      *metadata.Store
 	dir     *segment.Dir
 	m       *replica.Manager
+	remote  *tiering.Manager
 	inForce atomic.Pointer[metadata.Session]
 	dead    atomic.Bool // what it says from now on is not heard
 	stop    func()
@@ -181,6 +182,7 @@ func (n *node) start() {
 	n.must(err)
 	tier, err := tiering.New(tiering.Options{Store: object.WithFaults(n.objects, n.onStore), Metadata: l.md, Cache: chunks, ClusterID: "c", Interval: 500 * time.Millisecond})
 	n.must(err)
+	l.remote = tier
 	o := replica.Options{
 		Broker: n.id, Metadata: l.md, Dirs: []*segment.Dir{l.dir}, Remote: tier, RetentionInterval: time.Second,
 		TopicConfig: func(map[string]string) (replica.TopicConfig, error) { return n.config, nil },

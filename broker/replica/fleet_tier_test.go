@@ -300,3 +300,63 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 		}
 	})
 }
+
+// deletedBehindTheTier has a topic whose records were deleted up to offset start,
+// beyond the end of its tier, which knows that, and a few more behind.
+func deletedBehindTheTier(f *fleet, leader *node) (start int64) {
+	f.t.Helper()
+	f.fill("t", 60)
+	f.cold("t", 40)
+	p := leader.partition("t")
+	start, err := leader.m.DeleteRecords(tp("t"), -1)
+	f.must(err)
+	if end := leader.pointer("t").EndOffset; start <= end {
+		f.t.Fatalf("deleted up to %d, the tier ends at %d", start, end)
+	}
+	f.until("the tier knows it", func() bool {
+		topic, _ := leader.md.Image().Topic("t")
+		aux, ok, err := leader.remote.AuxState(f.t.Context(), metadata.TopicIDPartition{Topic: topic.ID})
+		return err == nil && ok && aux.LogStart == start && aux.EndOffset < start
+	})
+	same(f.t, "log start", p.Log().LogStart(), start)
+	return start
+}
+
+// TestANewFollowerBeginsBehindWhatWasDeleted, not at the tier's end before it.
+func TestANewFollowerBeginsBehindWhatWasDeleted(t *testing.T) {
+	inFleet(t, 2, tiered, func(t *testing.T, f *fleet) {
+		f.topic("t", 1)
+		start := deletedBehindTheTier(f, f.node(1))
+		f.put("t", "a", "b")
+		f.decide("t", func(p *metadata.Partition) { p.Replicas = []metadata.BrokerID{1, 2} })
+		f.inSync("t", 1, 2)
+		log := f.node(2).partition("t").Log()
+		same(t, "log start", log.LogStart(), start)
+		same(t, "local log start", log.LocalLogStart(), start)
+		same(t, "records", fmt.Sprint(f.node(2).all("t", 0)), fmt.Sprintf("map[%d:a %d:b]", start, start+1))
+	})
+}
+
+// TestAnUncleanLeaderDoesNotReuseDeletedOffsets: they were somebody's, and the log
+// start never goes back.
+func TestAnUncleanLeaderDoesNotReuseDeletedOffsets(t *testing.T) {
+	inFleet(t, 3, tiered, func(t *testing.T, f *fleet) {
+		f.topic("t", 2, 3)
+		f.fill("t", 5)
+		f.inSync("t", 2, 3)
+		f.node(3).part(true)
+		f.put("t", "a")
+		f.inSync("t", 2)
+		start := deletedBehindTheTier(f, f.node(2))
+		f.node(2).crash(rand.New(rand.NewSource(1)), 100)
+		f.unclean.Store(true)
+		f.node(3).part(false)
+		same(t, "who leads", f.leader("t").id, 3)
+		f.unclean.Store(false)
+		log := f.node(3).partition("t").Log()
+		same(t, "log start", log.LogStart(), start)
+		same(t, "log end", log.LogEnd(), start)
+		f.put("t", "b")
+		same(t, "records", fmt.Sprint(f.node(3).all("t", 0)), fmt.Sprintf("map[%d:b]", start))
+	})
+}

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -18,46 +17,9 @@ const (
 	alterBackoff = 500 * time.Millisecond
 )
 
-// isrKeeper collects the partitions whose in-sync replicas are to change, so that
-// one transaction changes many: Kafka's AlterPartitionManager. The store is never
-// asked by who fetches or appends.
-type isrKeeper struct {
-	wake chan struct{}
-
-	mu  sync.Mutex
-	due map[*Partition]struct{}
-}
-
-func newISRKeeper() *isrKeeper {
-	return &isrKeeper{wake: make(chan struct{}, 1), due: make(map[*Partition]struct{})}
-}
-
-// later has a partition asked what it proposes, when others are.
-func (k *isrKeeper) later(p *Partition) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.due[p] = struct{}{}
-}
-
-// want has a partition asked what it proposes, now. It never blocks.
-func (k *isrKeeper) want(p *Partition) {
-	k.later(p)
-	select {
-	case k.wake <- struct{}{}:
-	default: // the keeper will look
-	}
-}
-
-func (k *isrKeeper) take() map[*Partition]struct{} {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	due := k.due
-	k.due = make(map[*Partition]struct{})
-	return due
-}
-
 // keepISR changes in-sync replicas as followers catch up and fall behind, until
-// ctx ends.
+// ctx ends: many partitions in one transaction, as Kafka's AlterPartitionManager.
+// The store is never asked by who fetches or appends.
 func (m *Manager) keepISR(ctx context.Context) error {
 	check := time.NewTicker(m.o.LagMax / 2) // ReplicaManager's isr-expiration
 	defer check.Stop()

@@ -84,7 +84,8 @@ type Manager struct {
 	metrics *metrics
 
 	fetchers *fetchers
-	isr      *isrKeeper
+	isr      *worklist // of keepISR
+	forgot   *worklist // of recallForgotten
 	quota    rateLimit // of LeaderThrottle
 
 	view    atomic.Pointer[view] // replaced by followImage alone
@@ -107,7 +108,7 @@ func New(o Options) (*Manager, error) {
 		return nil, errors.New("replica: Metadata, Dirs, Remote and TopicConfig are required")
 	}
 	o = o.withDefaults()
-	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), isr: newISRKeeper()}
+	m := &Manager{o: o, log: o.Logger, ready: make(chan struct{}), dirty: make(chan struct{}, 1), reconfigured: make(chan struct{}, 1), isr: newWorklist(), forgot: newWorklist()}
 	m.view.Store(&view{})
 	m.fetchers = newFetchers(m)
 	mm, err := newMetrics(m, o.Meter)
@@ -152,6 +153,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	g.Go(func() error { return m.followImage(ctx) })
 	g.Go(func() error { return m.fetchers.run(ctx) })
 	g.Go(func() error { return m.keepISR(ctx) })
+	g.Go(func() error { return m.recallForgotten(ctx) })
 	g.Go(func() error { return m.retain(ctx) })
 	return g.Wait()
 }

@@ -61,3 +61,40 @@ func (w *wakeups) wake() {
 		}
 	}
 }
+
+// worklist collects partitions with which its owner has something to do, so that
+// who finds out never waits for it.
+type worklist struct {
+	wake chan struct{}
+
+	mu  sync.Mutex
+	due map[*Partition]struct{}
+}
+
+func newWorklist() *worklist {
+	return &worklist{wake: make(chan struct{}, 1), due: make(map[*Partition]struct{})}
+}
+
+// later has a partition worked on when others are.
+func (w *worklist) later(p *Partition) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.due[p] = struct{}{}
+}
+
+// want has a partition worked on now. It never blocks.
+func (w *worklist) want(p *Partition) {
+	w.later(p)
+	select {
+	case w.wake <- struct{}{}:
+	default: // the owner will look
+	}
+}
+
+func (w *worklist) take() map[*Partition]struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := w.due
+	w.due = make(map[*Partition]struct{})
+	return due
+}
