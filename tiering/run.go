@@ -35,7 +35,7 @@ type due struct {
 	p      *partition
 	l      *leadership
 	kind   passKind
-	oldest time.Time
+	oldest time.Time // when its oldest segment was sealed, or, after a failure, when it could be tried again
 }
 
 // Run copies, retains and deletes until ctx ends; it returns after all of it, reads' leftovers included, has
@@ -125,6 +125,7 @@ func (m *Manager) due(p *partition, now time.Time) due {
 		return due{}
 	}
 	loaded, end, waits, keep := l.loaded, l.end, now.Before(p.notBefore), !now.Before(l.keepAt)
+	failures, since := p.failures, p.notBefore
 	concerns := l.tiered || m.holdsLocked(p)
 	p.mu.Unlock()
 	if !concerns {
@@ -138,6 +139,9 @@ func (m *Manager) due(p *partition, now time.Time) due {
 		kind = passLoad
 	case keep:
 		kind = passKeep
+	}
+	if failures > 0 && since.After(oldest) {
+		oldest = since // what cannot be copied gets older and older: it queues up anew, and holds up nobody
 	}
 	return due{p: p, l: l, kind: kind, oldest: oldest}
 }
