@@ -164,31 +164,30 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 		if floor >= man.root.EndOffset {
 			return nil
 		}
-		first, err := man.find(ctx, floor)
+		best, err := man.maxTimestamp(ctx, floor)
 		if err != nil {
 			return err
 		}
-		cut := first.MaxTimestampOffset < floor
-		whole := first.BaseOffset
-		if cut {
-			whole = first.LastOffset + 1
+		if best == nil || best.MaxTimestamp <= man.newestAround(floor) {
+			first, err := man.find(ctx, floor)
+			switch {
+			case err != nil:
+				return err
+			case first.BaseOffset >= floor || !newer(first.MaxTimestamp, first.BaseOffset, best):
+			case first.MaxTimestampOffset >= floor:
+				best = first
+			default:
+				found, ok, err = m.newestInRest(ctx, man, first, floor)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		best, err := man.maxTimestamp(ctx, whole)
-		if err != nil {
-			return err
-		}
-		if best != nil {
+		if best != nil && (!ok || best.MaxTimestamp > found.Timestamp) {
 			epoch, _ := best.Epochs.at(best.MaxTimestampOffset)
 			found, ok = segment.TimestampOffset{Timestamp: best.MaxTimestamp, Offset: best.MaxTimestampOffset, LeaderEpoch: epoch}, true
 		}
-		if !cut || ok && found.Timestamp > first.MaxTimestamp {
-			return nil
-		}
-		rest, any, err := m.newestInRest(ctx, man, first, floor)
-		if any && (!ok || rest.Timestamp >= found.Timestamp) {
-			found, ok = rest, true
-		}
-		return err
+		return nil
 	})
 	return found, ok && err == nil, err
 }

@@ -92,7 +92,7 @@ func (t tree) findTime(ctx context.Context, ts, from int64) (*Entry, error) {
 	return nil, nil
 }
 
-// maxTimestamp returns the first live entry, of those from offset from on, that has the highest timestamp; nil when
+// maxTimestamp returns the first live entry, of those that begin at offset from or behind it, that has the highest timestamp; nil when
 // there is none. It reads one node a level, and more only where entries before from have the highest timestamp.
 func (t tree) maxTimestamp(ctx context.Context, from int64) (*Entry, error) {
 	return t.newest(ctx, t.root.Refs, t.root.Tail, max(from, t.root.StartOffset), nil)
@@ -122,6 +122,17 @@ func (t tree) newest(ctx context.Context, refs []Ref, entries []Entry, from int6
 		}
 	}
 	return best, nil
+}
+
+// newestAround is the highest timestamp of what the root names that holds offset: at least that of the offset's entry.
+func (t tree) newestAround(offset int64) int64 {
+	if i := sort.Search(len(t.root.Refs), func(i int) bool { return t.root.Refs[i].LastOffset >= offset }); i < len(t.root.Refs) {
+		return t.root.Refs[i].MaxTimestamp
+	}
+	if i := sort.Search(len(t.root.Tail), func(i int) bool { return t.root.Tail[i].LastOffset >= offset }); i < len(t.root.Tail) {
+		return t.root.Tail[i].MaxTimestamp
+	}
+	return -1 << 62
 }
 
 // newer says whether what has the timestamp ts and starts at base comes before best.
