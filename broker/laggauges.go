@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// lagEvery is how often the lag of groups is measured.
-	lagEvery = 15 * time.Second
 	// lagTimeout bounds one round: a scrape shows the last one that ended.
 	lagTimeout = time.Minute
 	// lagSeries is how many series one group's partition has: three measures, hot and cold.
@@ -47,7 +45,7 @@ func (b *Broker) measureGroups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(lagEvery)
+	tick := time.NewTicker(b.settings.Load().Broker().GroupLagInterval)
 	defer tick.Stop()
 	for {
 		bounded, cancel := context.WithTimeout(ctx, lagTimeout)

@@ -88,6 +88,7 @@ type Broker struct {
 	QuotaWindow         time.Duration
 	MetricsTopicEnabled bool
 	GroupLagSeries      int // metrics.group.lag.max.series; 0: none
+	GroupLagInterval    time.Duration
 	SnapshotInterval    time.Duration
 }
 
@@ -198,6 +199,7 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		QuotaWindow:         time.Duration(r.int("quota.window.size.seconds")) * time.Second,
 		MetricsTopicEnabled: r.flag("metrics.topic.enable"),
 		GroupLagSeries:      int(r.int("metrics.group.lag.max.series")),
+		GroupLagInterval:    r.ms("metrics.group.lag.interval.ms"),
 		SnapshotInterval:    r.ms("cluster.snapshot.interval.ms"),
 	}
 	if b.RequestMemoryBytes >= 0 {

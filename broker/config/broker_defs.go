@@ -321,4 +321,6 @@ var operatorDefs = []Def{
 		Doc: "Whether metrics have the topic as a label. It costs series: one per topic and metric."},
 	{Name: "metrics.group.lag.max.series", Type: Int, Default: "1000", Own: true, Valid: atLeast(0), Dynamic: ClusterWide,
 		Doc: "How many series may be about the lag of groups: six per group and partition, of the groups that this broker coordinates, in the order of their names. What does not fit is counted in coldbrook_group_lag_left_out. 0 measures none."},
+	{Name: "metrics.group.lag.interval.ms", Type: Long, Default: "15000", Unit: Milliseconds, Own: true, Valid: atLeast(10),
+		Doc: "How often the lag of groups is measured for metrics."},
 }
