@@ -37,6 +37,9 @@ func (a *API) fetch(ctx context.Context, c *call) (wire.Response, wire.Pending) 
 
 func (a *API) runFetch(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) wire.Response {
 	fr, answers := a.fetchPlan(ctx, c, req, fc)
+	if !c.exempt {
+		fr.Remote = a.o.Quotas.Remote(c.principal.Name, c.ClientID, time.Now())
+	}
 	if len(fr.Partitions) > 0 {
 		for i, r := range a.o.Replicas.Fetch(wire.Idle(ctx), fr) {
 			answers[fr.Partitions[i].Tag].take(a, req.Version, r)
@@ -44,19 +47,35 @@ func (a *API) runFetch(ctx context.Context, c *call, req *kmsg.FetchRequest, fc 
 	}
 	now := time.Now()
 	e := fetchEncoder{version: req.Version, committed: req.IsolationLevel == 1}
+	if !c.exempt {
+		e.throttle = max(c.throttle, a.chargeFetch(c, fr, answers, now))
+	}
 	e.answers, e.sessionID, e.code = a.settle(req, fc, answers, now)
-	size := 0
 	for i := range e.answers {
 		f := &e.answers[i]
-		size += f.Size()
 		if req.Version >= 16 && (f.code == kerr.NotLeaderForPartition.Code || f.code == kerr.FencedLeaderEpoch.Code) {
 			f.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: f.topic, Partition: f.partition}, e.nodes)
 		}
 	}
-	if !c.exempt {
-		e.throttle = max(c.throttle, a.o.Quotas.Record(quota.Fetch, c.principal.Name, c.ClientID, float64(size), now))
-	}
 	return e.response()
+}
+
+// chargeFetch counts what a fetch gives against the client's quotas. A client that
+// came back too early, by another connection, gets no records, as in Kafka.
+func (a *API) chargeFetch(c *call, fr *replica.FetchRequest, answers []fetchAnswer, now time.Time) time.Duration {
+	size := 0
+	for i := range answers {
+		size += answers[i].Size()
+	}
+	throttle, ok := a.o.Quotas.Spend(quota.Fetch, c.principal.Name, c.ClientID, float64(size), now)
+	if !ok {
+		release(answers)
+		for i := range answers {
+			answers[i].Data, answers[i].Aborted = nil, nil
+		}
+		fr.Remote.Undo(now)
+	}
+	return max(throttle, fr.Remote.Throttled())
 }
 
 func (f *fetchAnswer) take(a *API, version int16, r replica.FetchResult) {
@@ -95,6 +114,9 @@ func replicaEpochOf(req *kmsg.FetchRequest) int64 {
 // topic that is gone does not spin.
 func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) (*replica.FetchRequest, []fetchAnswer) {
 	maxBytes := min(int(req.MaxBytes), int(a.limits().fetchMaxBytes))
+	if burst, ok := a.o.Quotas.Burst(quota.Fetch, c.principal.Name, c.ClientID); ok && !c.exempt {
+		maxBytes = int(min(float64(maxBytes), burst)) // more could only be throttled
+	}
 	fr := &replica.FetchRequest{
 		Replica:       replicaOf(req),
 		ReplicaEpoch:  replicaEpochOf(req),

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -134,6 +135,16 @@ type conn struct {
 	t  testing.TB
 	nc net.Conn
 	id int32
+
+	client string // id; empty: test
+}
+
+// dialAs is a dial with a client id.
+func (c *cluster) dialAs(client string) *conn {
+	c.t.Helper()
+	k := c.dial()
+	k.client = client
+	return k
 }
 
 func (c *cluster) dial() *conn {
@@ -151,7 +162,7 @@ func (c *cluster) dial() *conn {
 func (k *conn) send(req kmsg.Request) {
 	k.t.Helper()
 	k.id++
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("test")).AppendRequest(nil, req, k.id)
+	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID(cmp.Or(k.client, "test"))).AppendRequest(nil, req, k.id)
 	k.write(frame)
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 )
@@ -23,6 +24,7 @@ type FetchRequest struct {
 	MinBytes      int
 	MaxBytes      int
 	ReadCommitted bool
+	Remote        *quota.Remote // what the caller may be given out of the tier; nil: no limit
 	Partitions    []FetchPartition
 }
 
@@ -83,14 +85,18 @@ type fetch struct {
 	urgent  bool  // something that is answered at once: an error, an epoch that diverges, another replica, a high watermark
 	hot     []int // partitions with something to read, local and remote, in order
 	cold    []int
+	granted int           // bytes of the tier that are reserved for this look
+	refused time.Duration // there are none, and will be some so much later
 }
 
 // Fetch answers the request, waiting up to MaxWait until MinBytes are there.
 // Partitions are answered in the order of the request: MaxBytes is spent in
 // that order, and the first partition with data gives at least one batch
 // however large (KIP-74). An error of one partition ends the wait, and of a
-// follower a high watermark that it does not know. The results are in the order
-// of the request; every Data in them is the caller's.
+// follower a high watermark that it does not know. Cold partitions are left out
+// while the caller is over its quota; if it asks for nothing else, the answer is
+// due at once. The results are in the order of the request; every Data in them is
+// the caller's.
 func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 	n := len(req.Partitions)
 	f := &fetch{m: m, req: req, parts: make([]*Partition, n), results: make([]FetchResult, n)}
@@ -98,7 +104,7 @@ func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 		f.note()
 	}
 	f.read(ctx)
-	if n == 0 || req.MaxWait <= 0 || f.enough() || len(f.cold) > 0 {
+	if n == 0 || req.MaxWait <= 0 || f.enough() || f.coldDue() {
 		f.finish(ctx)
 	} else {
 		f.wait(ctx)
@@ -120,8 +126,9 @@ func (f *fetch) read(ctx context.Context) {
 			f.fail(i, err)
 		}
 	}
+	f.admitCold()
 	room := f.req.MaxBytes - f.reserve()
-	first := len(f.cold) == 0 || len(f.hot) > 0 && f.hot[0] < f.cold[0]
+	first := f.granted == 0 || len(f.hot) > 0 && f.hot[0] < f.cold[0]
 	for _, i := range f.hot {
 		if err := f.readHot(ctx, i, room, first); err != nil {
 			f.fail(i, err)
@@ -130,13 +137,7 @@ func (f *fetch) read(ctx context.Context) {
 }
 
 // reserve is how many bytes hot partitions leave to cold ones.
-func (f *fetch) reserve() int {
-	want := 0
-	for _, i := range f.cold {
-		want += max(f.req.Partitions[i].MaxBytes, 0)
-	}
-	return min(want, f.req.MaxBytes/2)
-}
+func (f *fetch) reserve() int { return min(f.granted, f.req.MaxBytes/2) }
 
 // release gives back what was read.
 func (f *fetch) release() {
@@ -291,7 +292,14 @@ func (f *fetch) readHot(ctx context.Context, i, room int, minOne bool) error {
 // finish reads the cold partitions, and if they took the turn of a hot one and
 // did not come, the hot one after all.
 func (f *fetch) finish(ctx context.Context) {
-	if len(f.cold) == 0 {
+	if len(f.cold) > 0 && f.granted == 0 && f.refused == 0 {
+		f.admitCold() // they were hot when we looked
+	}
+	switch {
+	case len(f.cold) == 0:
+		return
+	case f.refused > 0:
+		f.leaveOut()
 		return
 	}
 	hot := slices.Clone(f.hot)
@@ -319,13 +327,18 @@ func (f *fetch) wait(ctx context.Context) {
 		// arrives after wakes.
 		f.release()
 		f.read(ctx)
-		if timeUp || f.enough() || len(f.cold) > 0 {
+		if timeUp || f.enough() || f.coldDue() {
 			f.finish(ctx)
 			return
 		}
 		f.release()
+		var turn <-chan time.Time
+		if f.refused > 0 {
+			turn = time.After(f.refused)
+		}
 		select {
 		case <-wake:
+		case <-turn:
 		case <-timer.C:
 			timeUp = true
 		case <-ctx.Done():

@@ -17,6 +17,9 @@ const (
 	// maxCold is how many cold partitions one request reads; the next request
 	// begins with others.
 	maxCold = 64
+	// coldShare is the least that a cold partition is read for when the caller's
+	// quota has not enough for all: fewer partitions then, and others next time.
+	coldShare = 256 << 10
 )
 
 type coldRead struct {
@@ -29,6 +32,47 @@ type coldRead struct {
 	undecided bool  // the offset is not below it
 }
 
+// admitCold reserves what the cold partitions may give, before anything is read
+// for them: fetches beside this one see what is left.
+func (f *fetch) admitCold() {
+	f.granted, f.refused = 0, 0
+	if len(f.cold) > 0 {
+		f.granted, f.refused = f.req.Remote.Reserve(f.wantCold(), f.now)
+	}
+}
+
+func (f *fetch) wantCold() int {
+	want := 0
+	for _, i := range f.cold[:min(len(f.cold), maxCold)] {
+		want += max(f.req.Partitions[i].MaxBytes, 0)
+	}
+	return max(min(want, f.req.MaxBytes), 1)
+}
+
+// coldDue says that cold partitions can be read now, or that there is nothing
+// else to wait for.
+func (f *fetch) coldDue() bool { return len(f.cold) > 0 && (f.refused == 0 || f.onlyCold()) }
+
+func (f *fetch) onlyCold() bool { return len(f.cold) == len(f.req.Partitions) }
+
+// leaveOut answers without the cold partitions. Only a caller that asks for
+// nothing else is told to stay away: what is hot must not wait for what is cold.
+func (f *fetch) leaveOut() {
+	f.req.Remote.Refused()
+	if f.onlyCold() {
+		f.req.Remote.Throttle(f.refused)
+	}
+}
+
+// settle pays for what was read, and says when there will be more.
+func (f *fetch) settle(used int) {
+	now := time.Now()
+	f.req.Remote.Settle(used, now)
+	if used > 0 && f.onlyCold() {
+		f.req.Remote.Throttle(f.req.Remote.Wait(f.wantCold(), now))
+	}
+}
+
 // readCold reads the cold partitions in parallel. One that is not done in time
 // is left to the cache.
 func (f *fetch) readCold(ctx context.Context) {
@@ -39,7 +83,12 @@ func (f *fetch) readCold(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, max(limit, coldGrace))
 	defer cancel()
 	cold := f.cold[:min(len(f.cold), maxCold)]
-	share := max((f.req.MaxBytes-f.bytes)/len(cold), 0)
+	budget := max(min(f.req.MaxBytes-f.bytes, f.granted), 0)
+	if f.granted < f.wantCold() {
+		cold = cold[:min(len(cold), max(budget/coldShare, 1))]
+	}
+	share, before := budget/len(cold), f.bytes
+	defer func() { f.settle(f.bytes - before) }()
 	if len(cold) == 1 {
 		f.takeCold(ctx, f.readOneCold(ctx, cold[0], share, f.bytes == 0))
 		return

@@ -41,7 +41,8 @@ var imports = map[string][]string{
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 
-	"broker/replica":     {"broker/wire", "segment", "metadata"},
+	// A fetch reserves its client's part of the tier before it reads.
+	"broker/replica":     {"broker/quota", "broker/wire", "segment", "metadata"},
 	"broker/coordinator": {"segment/record"},
 	// An internal topic in memory, for the tests of both coordinators.
 	"broker/coordinator/internal/memlog": {"broker/coordinator", "segment/record"},
