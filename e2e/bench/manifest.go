@@ -82,6 +82,10 @@ func (b *bench) manifest(ctx context.Context, n int) (f manifestFigures, err err
 		return f, err
 	}
 	defer p.end()
+	// The restored leader takes what the tier has before it leads.
+	if _, err := p.awaitTier(ctx, manifestTopic, func(console.TierPartition) bool { return true }); err != nil {
+		return f, err
+	}
 	if err := f.starts(ctx, p, real); err != nil {
 		return f, fmt.Errorf("%w\n%s", err, p.Log())
 	}
@@ -173,7 +177,11 @@ func seeks(ctx context.Context, p *process, real []tiering.Entry, n int, seek fu
 	for range n {
 		e := real[rand.IntN(len(real))]
 		start := time.Now()
-		if err := seek(s, e); err != nil {
+		err := seek(s, e)
+		for kerr.IsRetriable(err) && time.Since(start) < 10*time.Second { // it leads a moment after it is ready
+			err = seek(s, e)
+		}
+		if err != nil {
 			return err
 		}
 		*took = append(*took, time.Since(start))
@@ -191,7 +199,7 @@ func seekOffset(s *stream, e tiering.Entry) error {
 			return err
 		}
 		if err := s.answer(f.read); err != nil {
-			return err
+			return fmt.Errorf("fetch from offset %d: %w", offset, err)
 		}
 	}
 	if at.offset <= offset || at.offset > offset+manifestRecords {
