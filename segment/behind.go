@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/coldbrook/coldbrook/segment/record"
@@ -22,8 +23,11 @@ func (l *Log) Behind(offset int64) (bytes, timestamp int64, err error) {
 }
 
 func (l *Log) behind(offset int64) (bytes, timestamp int64, err error) {
-	timestamp = -1
-	for at := offset; at < l.LogEnd(); {
+	start, end := l.LocalLogStart(), l.LogEnd()
+	if offset < start || offset > end {
+		return 0, -1, fmt.Errorf("%s: offset %d, have %d to %d: %w", l.tp, offset, start, end, ErrOffsetOutOfRange)
+	}
+	for at := offset; at < end; {
 		v, err := l.viewAt(at)
 		if err != nil {
 			return 0, -1, err

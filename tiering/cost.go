@@ -62,7 +62,9 @@ type billed struct {
 
 func (u Used) billed() billed { return billed{u.Put + u.List, u.Get + u.Head, u.BytesOut} }
 
-func (b billed) minus(o billed) billed { return billed{b.puts - o.puts, b.gets - o.gets, b.out - o.out} }
+func (b billed) minus(o billed) billed {
+	return billed{b.puts - o.puts, b.gets - o.gets, b.out - o.out}
+}
 
 // The window that a day's cost is told from: a mark an hour, a day of them.
 const (
