@@ -116,8 +116,12 @@ func (s *SealedSegment) Epochs() []EpochEntry { return s.epochs }
 func (s *SealedSegment) Scan(fn func(b record.Batch, pos int64) error) error {
 	scan := newScanner(s.file, 0, s.size, true)
 	defer scan.close()
+	var x *indexer // the first scan makes the indexes by the way
+	if !s.built {
+		x = s.newIndexer()
+	}
 	next := s.base
-	return s.judge(scan.replay(func(b record.Batch, pos, _ int64) error {
+	err := scan.replay(func(b record.Batch, pos, _ int64) error {
 		if b.BaseOffset() < next || b.LastOffset() >= s.next {
 			return &damage{pos, fmt.Errorf("offsets %d to %d, want %d to %d", b.BaseOffset(), b.LastOffset(), next, s.next-1)}
 		}
@@ -126,8 +130,18 @@ func (s *SealedSegment) Scan(fn func(b record.Batch, pos int64) error) error {
 		if err != nil {
 			return err
 		}
+		if x != nil {
+			x.add(b, pos)
+		}
 		return fn(b, pos)
-	}))
+	})
+	if err != nil {
+		return s.judge(err)
+	}
+	if x != nil {
+		return s.keep(x)
+	}
+	return nil
 }
 
 func (s *SealedSegment) judge(err error) error {
@@ -138,30 +152,12 @@ func (s *SealedSegment) judge(err error) error {
 	return err
 }
 
-// build makes the indexes, with one pass over the segment, the first time one is
-// asked for.
+// build makes the indexes, unless a scan has.
 func (s *SealedSegment) build() error {
 	if s.built {
 		return nil
 	}
-	fresh := newPart(s.log.dir.files, s.log.path, s.base)
-	interval := int64(s.log.config.Load().IndexIntervalBytes)
-	err := s.Scan(func(b record.Batch, pos int64) error {
-		fresh.added(pos, int64(len(b)), b.LastOffset(), b.MaxTimestamp(), interval)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	fresh.addTime()
-	if err := s.log.loadStats(s.part); err != nil {
-		return err
-	}
-	s.log.mu.Lock()
-	s.txns = EncodeTxnIndex(s.part.txns)
-	s.log.mu.Unlock()
-	s.offsets, s.times, s.built = fresh.offsets.tail, fresh.times.tail, true
-	return nil
+	return s.Scan(func(record.Batch, int64) error { return nil })
 }
 
 // OffsetIndex returns the bytes of the .index file.
@@ -192,15 +188,13 @@ func (s *SealedSegment) ProducerSnapshot() ([]byte, error) {
 			return b, nil
 		}
 	}
-	cfg := s.log.config.Load()
-	m := producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration)
-	states, err := readSnapshot(s.log.fs, s.log.snapshotName(s.base))
-	if err == nil {
-		m.Restore(states, s.base, time.Time{})
-	} else if first, _ := s.log.partFrom(0); first != nil && first.base == s.base {
+	m, err := s.producersBefore()
+	if first, _ := s.log.partFrom(0); err != nil && first != nil && first.base == s.base {
+		m, err = producer.NewManager(s.log.config.Load().MaxTxnAge, s.log.config.Load().ProducerExpiration), nil
 		m.Reset(s.base)
-	} else {
-		return nil, fmt.Errorf("segment %d: %w: %w", s.base, ErrNoSnapshot, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	err = s.Scan(func(b record.Batch, _ int64) error {
 		trackBatch(m, b)
