@@ -67,14 +67,14 @@ func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 				rp.ErrorCode = kerr.UnsupportedVersion.Code
 			case named[q.TopicPartition] > 1:
 				rp.ErrorCode = kerr.InvalidRequest.Code
-			case a.o.Replicas.LooksRemote(q):
+			case a.o.Replicas.MayWait(q):
 				remote = append(remote, func() { a.listOffset(ctx, req, q, rp) })
 			default:
 				a.listOffset(ctx, req, q, rp)
 			}
 		}
 	}
-	// Look-ups in the tier run side by side.
+	// Look-ups that wait run side by side.
 	var g errgroup.Group
 	g.SetLimit(remoteLookups)
 	for _, lookup := range remote {

@@ -160,6 +160,9 @@ func (f *fetch) find(i int) (*Partition, error) {
 
 // fail answers a partition with an error.
 func (f *fetch) fail(i int, err error) {
+	if errors.Is(err, segment.ErrOffsetOutOfRange) && !f.certain(i) {
+		err = ErrNotLeader
+	}
 	if f.results[i].Data != nil {
 		f.bytes -= f.results[i].Size()
 		f.results[i].Data.Release()
@@ -189,6 +192,9 @@ func (f *fetch) look(i int) error {
 	}
 	if q.FetchedEpoch != -1 {
 		if diverges, err := p.diverges(q, r); diverges || err != nil {
+			if err == nil && !f.certain(i) {
+				err = ErrNotLeader
+			}
 			f.urgent = true
 			return err
 		}

@@ -18,6 +18,7 @@ type peer struct {
 	leaderEnd int64     // … and where the leader's log ended then
 	caughtUp  time.Time // when it last had all that the leader had
 	told      int64     // the high watermark of the last answer
+	asked     int64     // how often it fetched
 }
 
 // record takes a fetch: Replica.updateFetchStateOrThrow.
@@ -30,6 +31,7 @@ func (f *peer) record(req *FetchRequest, q *FetchPartition, leaderEnd int64, now
 	}
 	f.end, f.logStart = q.Offset, q.LogStart
 	f.fetched, f.leaderEnd = now, leaderEnd
+	f.asked++
 	if req.ReplicaEpoch > 0 {
 		f.epoch = req.ReplicaEpoch
 	}
@@ -56,6 +58,7 @@ func (p *Partition) fetched(req *FetchRequest, q *FetchPartition, now time.Time)
 	joins := p.pending == nil && !slices.Contains(s.ISR, req.Replica) && p.mayJoin(s, req.Replica, f)
 	committed := p.advanceLocked(s, now)
 	p.mu.Unlock()
+	p.asked.broadcast()
 	switch {
 	case committed:
 		p.committed()

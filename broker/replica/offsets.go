@@ -31,7 +31,7 @@ type OffsetQuery struct {
 }
 
 // ListOffset answers one query; an Offset of -1 means there is none. It may read
-// the remote log: see [Manager.LooksRemote].
+// the remote log: see [Manager.MayWait].
 func (m *Manager) ListOffset(ctx context.Context, q OffsetQuery) (segment.TimestampOffset, error) {
 	p, err := m.Partition(q.TopicPartition)
 	if err != nil {
@@ -43,7 +43,7 @@ func (m *Manager) ListOffset(ctx context.Context, q OffsetQuery) (segment.Timest
 	}
 	switch q.Timestamp {
 	case Latest:
-		if err := p.lagging(s, q); err != nil {
+		if err := p.knowsEnd(ctx, s, q); err != nil {
 			return noOffset, err
 		}
 		return segment.TimestampOffset{Timestamp: -1, Offset: p.upTo(q.ReadCommitted, q.Follower), LeaderEpoch: s.LeaderEpoch}, nil
@@ -55,23 +55,43 @@ func (m *Manager) ListOffset(ctx context.Context, q OffsetQuery) (segment.Timest
 		return m.tieredOffset(ctx, p, s, q.Timestamp)
 	}
 	found, err := m.offsetByTime(ctx, p, q.Timestamp)
-	if err != nil || found.Offset < p.upTo(q.ReadCommitted, q.Follower) {
+	if err != nil || found.Offset >= 0 && q.Timestamp != MaxTimestamp && found.Offset < p.upTo(q.ReadCommitted, q.Follower) {
 		return found, err
 	}
-	// What was found is not to be seen yet.
-	return noOffset, p.lagging(s, q)
+	if err := p.knowsEnd(ctx, s, q); err != nil {
+		return noOffset, err
+	}
+	if found.Offset >= p.upTo(q.ReadCommitted, q.Follower) {
+		return noOffset, nil // not to be seen yet
+	}
+	return found, nil
 }
 
-// LooksRemote says whether the query may have to wait for the remote log.
-func (m *Manager) LooksRemote(q OffsetQuery) bool {
+// MayWait says whether the query may have to wait for the remote log, or for
+// followers.
+func (m *Manager) MayWait(q OffsetQuery) bool {
 	p, err := m.Partition(q.TopicPartition)
-	return err == nil && p.log.LogStart() < p.log.LocalLogStart() && (q.Timestamp >= 0 || q.Timestamp == MaxTimestamp)
+	switch {
+	case err != nil || q.Timestamp < 0 && q.Timestamp != MaxTimestamp && q.Timestamp != Latest:
+		return false
+	case q.Timestamp != Latest && p.log.LogStart() < p.log.LocalLogStart():
+		return true
+	}
+	return !q.Follower && !p.certain(p.state.Load())
 }
 
-// lagging is ErrOffsetNotAvailable while a new leader does not know yet how much
-// of what it inherited is committed: Partition.fetchOffsetForTimestamp, KIP-207.
-func (p *Partition) lagging(s *state, q OffsetQuery) error {
-	if hw := p.log.HighWatermark(); !q.Follower && s.epochStart > hw {
+// knowsEnd returns when the end of what may be seen is that of what anybody was
+// told. A new leader does not know yet how much of what it inherited is committed:
+// ErrOffsetNotAvailable, Partition.fetchOffsetForTimestamp, KIP-207. One that may
+// have been deposed waits for its followers: ErrNotLeader.
+func (p *Partition) knowsEnd(ctx context.Context, s *state, q OffsetQuery) error {
+	if q.Follower {
+		return nil
+	}
+	if err := p.confirm(ctx, s); err != nil {
+		return err
+	}
+	if hw := p.log.HighWatermark(); s.epochStart > hw {
 		return fmt.Errorf("%w: the high watermark of %s is %d, leader epoch %d began at %d", ErrOffsetNotAvailable, p.tp, hw, s.LeaderEpoch, s.epochStart)
 	}
 	return nil
@@ -185,7 +205,11 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tp metadata.TopicPartit
 	if err != nil {
 		return -1, -1, err
 	}
-	if _, err := p.leaderState(current); err != nil {
+	s, err := p.leaderState(current)
+	if err == nil {
+		err = p.confirm(ctx, s)
+	}
+	if err != nil {
 		return -1, -1, err
 	}
 	found, end := p.log.EndOffsetForEpoch(epoch)

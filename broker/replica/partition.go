@@ -21,6 +21,7 @@ type Partition struct {
 
 	state     atomic.Pointer[state]
 	moved     signal  // an end moved (synced, high watermark), or the state changed
+	asked     signal  // a follower fetched, or the state changed
 	fetches   wakeups // consumers' fetches that wait for committed data
 	followers wakeups // followers' fetches that wait for appended data, or for news of the high watermark
 
@@ -126,6 +127,7 @@ func (p *Partition) synced(int64) { p.advance() }
 // wakeAll makes everybody who waits look again.
 func (p *Partition) wakeAll() {
 	p.moved.broadcast()
+	p.asked.broadcast()
 	p.fetches.wake()
 	p.followers.wake()
 }

@@ -14,7 +14,7 @@
 //   - one offset never shows two values, to anyone (invariant 2);
 //   - no record is there twice, and each producer's are in its order;
 //   - readers see every offset, one after the other;
-//   - the end that a leader tells never goes back;
+//   - the end that any broker tells never goes back;
 //   - committed offsets never go back, and no two members of a group own one
 //     partition in one generation;
 //   - every revision of every partition in etcd: the leader is in sync, in-sync

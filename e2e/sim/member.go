@@ -61,8 +61,8 @@ func (w *world) join(ctx context.Context, number int) error {
 	var err error
 	m.cl, err = w.client(m.host,
 		kgo.ConsumeTopics(topic), kgo.ConsumerGroup(groupName), kgo.DisableAutoCommit(),
-		// Without leader epochs (below) a deposed leader is believed that says that
-		// an offset is out of its range (KIP-320): wait for another assignment then.
+		// Without leader epochs (below) a broker is believed that says that an offset
+		// is out of its range (KIP-320): see shown.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.Balancers(kgo.RoundRobinBalancer()), kgo.SessionTimeout(4*time.Second), kgo.HeartbeatInterval(500*time.Millisecond),
 		kgo.RebalanceTimeout(5*time.Second), kgo.WithHooks(&m.late), kgo.OnPartitionsAssigned(m.assigned),
@@ -77,7 +77,7 @@ func (w *world) join(ctx context.Context, number int) error {
 		a := m.assignment()
 		seen := make(map[place]int64)
 		fetches := m.cl.PollRecords(ctx, 200)
-		w.records(m.host, fetches, func(at place, r item) {
+		w.shown(m.host, fetches, func(at place, r item) {
 			w.h.saw(m.host, at, r)
 			seen[place{at.topic, at.partition, 0}] = at.offset + 1
 		})

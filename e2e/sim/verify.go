@@ -56,7 +56,7 @@ func (w *world) verifyPartition(ctx context.Context, askers []*asker, name strin
 	if i < 0 {
 		return nil, errors.New("no leader")
 	}
-	end, err := askers[i].end(ctx, name, n, p.LeaderEpoch)
+	end, err := askers[i].end(ctx, name, n)
 	if err != nil {
 		return nil, fmt.Errorf("end: %w", err)
 	}
