@@ -38,7 +38,9 @@
 // again until the Image shows a later state.
 //
 // While the lease is not confirmed another leader may be there: then acks=1 waits
-// as acks=all does, and the in-sync replicas stay what they are.
+// as acks=all does, the in-sync replicas stay what they are, and consumers are not
+// told where the log ends before the followers have shown that they follow this
+// leader (certain.go).
 //
 // # Fetch
 //

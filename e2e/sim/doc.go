@@ -42,6 +42,31 @@
 // A failing seed prints its schedule, what came of it, and what is broken. With
 // -artifacts the brokers' logs and all decisions in etcd are kept too.
 //
+// # Eligible leader replicas
+//
+// Not promised is a leader when the only in-sync replica loses its disk: seed 40.
+// With ISR {3,2} and min.insync.replicas=2, 3 goes down, the leader 2 leaves the
+// in-sync replicas to itself, and loses its disk. 3 has all that was committed, for
+// the high watermark stands still while fewer than min.insync.replicas are in sync,
+// and nobody may know: etcd has who is in sync, not who was when it stood still.
+//
+// KIP-966 keeps those. Three rules would make it safe here. A replica that leaves
+// in-sync replicas which become fewer than min.insync.replicas is noted as
+// eligible, in the same compare-and-swap. The high watermark does not move while
+// any is noted, whatever min.insync.replicas says: leader and controller see a
+// change of it at different times, so the leader takes the notes away first, by
+// compare-and-swap, when enough are in sync by what it knows. Who loses its disk is
+// taken out of the notes as it is out of the in-sync replicas. (Power losses need
+// no rule, unlike in Kafka: a replica counts for what it has synced.) Then the
+// first live one may be elected when no in-sync replica lives, at the price of what
+// was acked with acks=1 alone.
+//
+// It is not made: the controller does not know min.insync.replicas today, and each
+// writer of a partition's state (elections, drain, reassignment, disks that were
+// lost, undelete, restore, the leader) has to keep the notes, and DescribeTopic-
+// Partitions to tell them. Until then an operator decides: unclean.leader.election
+// for the topic, with which 3 leads and takes what the tier has.
+//
 // # Track record
 //
 //	seed  bug                                                                    found by
@@ -58,9 +83,10 @@
 //	      replica was down, the last one lost its disk while its lease lasted.   (at its first schedule of lost disks;
 //	      Not promised; the schedule waits for the lease's end since             see diskLost)
 //	21    OUT_OF_ORDER_SEQUENCE_NUMBER for a batch that is in the log: a producer   go test ./e2e/sim -first 21 -seeds 1
-//	      snapshot knows each producer's last batch only, and a replica that      (once in ten to fifty runs, at 0a0c021)
-//	      truncated to just behind one forgets those before, which the client
-//	      sends again because it was not answered
+//	      snapshot knows each producer's last batch only, and a replica that      (once in ten to fifty runs, at 0a0c021;
+//	      began from one, here with its records in the tier only, did not know    now TestIdempotenceHoldsOverReloads in
+//	      those before, which the client sends again because it was not answered  segment, ...OverALostDisk in replica)
 //	17    OFFSET_OUT_OF_RANGE for a committed offset, to a client that names no   go test ./e2e/sim -first 17 -seeds 1
-//	      leader epochs, from a leader that was deposed without knowing           (at c329cec; members put up with it)
+//	      leader epochs, from a leader that was deposed without knowing           (at c329cec; now TestADeposedLeader-
+//	                                                                             MisleadsNoReader in replica)
 package sim
