@@ -58,6 +58,8 @@ type settings struct {
 	memory      int64 // of the cache
 	chunk       int64
 	bufferBytes int // the cache's chunks; 0: 4 KiB
+	disk        *cache.Disk
+	ahead       int64 // the cache's bound of what is prefetched; 0: its default
 	o           Options
 	untier      bool
 	noLead      bool
@@ -110,7 +112,7 @@ func (w *world) start(s settings) (*broker, error) {
 		return fail(err)
 	}
 	b.run(ctx, b.md.Run)
-	if b.cache, err = cache.New(cache.Options{MemoryBytes: s.memory, ChunkBytes: max(s.bufferBytes, 4<<10)}); err != nil {
+	if b.cache, err = cache.New(cache.Options{MemoryBytes: s.memory, ChunkBytes: max(s.bufferBytes, 4<<10), PrefetchBytes: s.ahead, Disk: s.disk}); err != nil {
 		return fail(err)
 	}
 	b.run(ctx, b.cache.Run)

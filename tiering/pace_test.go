@@ -13,13 +13,13 @@ import (
 
 // reader plays a sequential reader of so many bytes a second and returns its read-ahead after a while.
 func reader(s *streams, partition int32, lim aheadLimits, pace float64, from time.Time) int64 {
-	const answer = 1 << 20
+	const size = 1 << 20
 	tip := metadata.TopicIDPartition{Partition: partition}
 	var window int64
 	now := from
 	for at := int64(0); at < 1000; at++ {
-		_, window = s.advance(tip, at, at+1, answer, lim, now)
-		now = now.Add(time.Duration(answer / pace * float64(time.Second)))
+		_, window = s.advance(answer{tip: tip, offset: at, next: at + 1, size: size}, lim, now)
+		now = now.Add(time.Duration(size / pace * float64(time.Second)))
 	}
 	return window
 }
@@ -50,7 +50,7 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
 	for round := range int64(100) {
 		for p := range int32(8) {
-			_, got := s.advance(metadata.TopicIDPartition{Partition: p}, round, round+1, 1<<20, lim, now)
+			_, got := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
 			if round > 50 && got != 8<<20 {
 				t.Fatalf("round %d: reader %d of 8 has %d bytes, want an eighth of %d", round, p, got, lim.total)
 			}
@@ -60,7 +60,7 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 	// The others stop; soon the last one has all.
 	now = now.Add(2 * activeFor)
 	for at := int64(100); at < 120; at++ {
-		_, got := s.advance(metadata.TopicIDPartition{Partition: 0}, at, at+1, 1<<20, lim, now)
+		_, got := s.advance(answer{offset: at, next: at + 1, size: 1 << 20}, lim, now)
 		if at == 119 && got != lim.total {
 			t.Errorf("alone, it has %d bytes of %d", got, lim.total)
 		}
@@ -72,7 +72,7 @@ func TestFirstReadIsNotFollowedByReadAhead(t *testing.T) {
 	s, now := newStreams(), time.Unix(1000, 0)
 	lim := aheadLimits{least: 1, total: 10}
 	for at := int64(0); at < 100; at += 10 { // jumps
-		if _, got := s.advance(metadata.TopicIDPartition{}, at, at+1, 1, lim, now); got != 0 {
+		if _, got := s.advance(answer{offset: at, next: at + 1, size: 1}, lim, now); got != 0 {
 			t.Errorf("%d bytes ahead of a reader that jumps", got)
 		}
 	}

@@ -66,6 +66,7 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 	if offset < man.root.StartOffset || offset >= man.root.EndOffset {
 		return nil, fmt.Errorf("offset %d, tier holds %d to %d: %w", offset, man.root.StartOffset, man.root.HighestOffset(), ErrOffsetOutOfRange)
 	}
+	begun := time.Now()
 	d := &data{next: offset}
 	if offset >= o.UpTo {
 		return d, nil
@@ -78,7 +79,7 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 		return nil, err
 	}
 	if d.size > 0 {
-		m.readAhead(ctx, p, man, offset, d, o.MaxBytes)
+		m.readAhead(ctx, man, answer{tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun)}, o.MaxBytes)
 	}
 	return d, nil
 }

@@ -42,9 +42,10 @@ type stream struct {
 	window int64 // bytes to have under way ahead of it
 	used   time.Time
 
-	since time.Time // when the measurement of its pace began
-	read  int64     // bytes since
-	pace  float64   // bytes a second, 0 = not known yet
+	since  time.Time     // when the measurement of its pace began
+	waited time.Duration // since then, for the store
+	read   int64         // bytes since
+	pace   float64       // bytes a second that it takes when it need not wait, 0 = not known yet
 
 	planning atomic.Bool // a prefetch for it is being planned
 }
@@ -59,21 +60,31 @@ func newStreams() *streams {
 	return &streams{lru: list.New(), items: map[streamKey]*list.Element{}}
 }
 
-// advance notes that an answer of size bytes went from offset to next, and returns its reader with the read-ahead
-// for it: none for the first answer, then as much as arrives at the reader's pace while a GET takes its time,
-// within the reader's share of the total. It at most doubles from one answer to the next.
-func (s *streams) advance(tip metadata.TopicIDPartition, offset, next, size int64, lim aheadLimits, now time.Time) (*stream, int64) {
+// answer is what a reader got: size bytes from offset up to next, after waiting for them for so long.
+type answer struct {
+	tip                metadata.TopicIDPartition
+	offset, next, size int64
+	waited             time.Duration
+}
+
+// advance notes an answer and returns its reader with the read-ahead for it: none for the first answer, then as much
+// as arrives at the reader's pace while a GET takes its time, within the reader's share of the total. It at most
+// doubles from one answer to the next. What the reader waited for the store does not count as its pace: the window
+// would follow its own shortness down.
+func (s *streams) advance(a answer, lim aheadLimits, now time.Time) (*stream, int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.takeLocked(streamKey{tip, offset})
+	st := s.takeLocked(streamKey{a.tip, a.offset})
 	sequential := st != nil
-	if st == nil {
-		st = &stream{since: now}
+	if sequential {
+		st.measure(a, now)
+	} else {
+		st = &stream{since: now, read: a.size}
 	}
-	if other := s.takeLocked(streamKey{tip, next}); other != nil && other.window > st.window {
+	if other := s.takeLocked(streamKey{a.tip, a.next}); other != nil && other.window > st.window {
 		st.window, sequential = other.window, true // the one ahead of it
 	}
-	st.key, st.used = streamKey{tip, next}, now
+	st.key, st.used = streamKey{a.tip, a.next}, now
 	s.items[st.key] = s.lru.PushFront(st)
 	if s.lru.Len() > maxStreams {
 		oldest := s.lru.Back()
@@ -83,7 +94,6 @@ func (s *streams) advance(tip metadata.TopicIDPartition, offset, next, size int6
 	if !sequential {
 		return st, 0
 	}
-	st.measure(size, now)
 	most := max(lim.total/s.activeLocked(now), lim.least)
 	want := most
 	if st.pace > 0 && lim.distance > 0 {
@@ -94,14 +104,14 @@ func (s *streams) advance(tip metadata.TopicIDPartition, offset, next, size int6
 }
 
 // measure keeps the reader's pace up to date.
-func (st *stream) measure(size int64, now time.Time) {
-	st.read += size
-	took := now.Sub(st.since)
-	if took < paceSample {
-		return
+func (st *stream) measure(a answer, now time.Time) {
+	st.waited += a.waited
+	took := now.Sub(st.since) - st.waited
+	if took >= paceSample {
+		st.pace = float64(st.read) / took.Seconds()
+		st.since, st.waited, st.read = now, 0, 0
 	}
-	st.pace = float64(st.read) / took.Seconds()
-	st.since, st.read = now, 0
+	st.read += a.size // it is taken from now on
 }
 
 func (s *streams) takeLocked(key streamKey) *stream {
@@ -131,20 +141,19 @@ func (s *streams) activeLocked(now time.Time) int64 {
 
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
 // reader at a time; it is cheap when all is there already.
-func (m *Manager) readAhead(ctx context.Context, p *partition, man manifest, offset int64, d *data, maxBytes int) {
+func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxBytes int) {
 	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, distance: m.pace.shortest()}
-	st, window := m.streams.advance(p.tip, offset, d.next, d.size, lim, time.Now())
-	if window == 0 || d.next >= man.root.EndOffset {
+	st, window := m.streams.advance(a, lim, time.Now())
+	if window == 0 || a.next >= man.root.EndOffset {
 		return
 	}
 	window = max(window, min(int64(maxBytes), m.o.ReadAhead))
 	if !st.planning.CompareAndSwap(false, true) {
 		return
 	}
-	next := d.next
 	started := m.tasks.start(ctx, planLimit, func(ctx context.Context) {
 		defer st.planning.Store(false)
-		m.prefetch(ctx, man, next, window)
+		m.prefetch(ctx, man, a.next, window)
 	})
 	if !started {
 		st.planning.Store(false)
@@ -154,23 +163,17 @@ func (m *Manager) readAhead(ctx context.Context, p *partition, man manifest, off
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
 func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64) {
-	var entries []*Entry
-	var ahead int64
-	for e, err := range man.walk(ctx, offset, nil) {
-		if err != nil || ahead > window || len(entries) == maxHeads {
-			break
+	entries := m.upcoming(ctx, man, offset, 2*window)
+	for n, e := range entries {
+		if key := segmentKey(man.dir, e.Object, indexSuffix); n > 0 && !m.memo.has(key) {
+			// All index heads at once, and a window before they are needed: a plan that waits for one fetches nothing.
+			m.tasks.start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.dir, e) }) // below, again
 		}
-		entries = append(entries, e)
-		ahead += e.Bytes
-	}
-	// All index heads at once: small segments would otherwise cost a round trip each, one after the other.
-	for i := 1; i < len(entries); i++ {
-		if m.memo.has(segmentKey(man.dir, entries[i].Object, indexSuffix)) {
-			continue
-		}
-		m.tasks.start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.dir, entries[i]) }) // below, again
 	}
 	for _, e := range entries {
+		if window <= 0 {
+			return
+		}
 		seg, err := m.segment(ctx, man.dir, e)
 		if err != nil {
 			return
@@ -183,4 +186,24 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 			window -= c.size
 		}
 	}
+}
+
+// upcoming are the entries that hold so many bytes from offset on, and the next one, but not more than maxHeads.
+func (m *Manager) upcoming(ctx context.Context, man manifest, offset, bytes int64) []*Entry {
+	var entries []*Entry
+	for e, err := range man.walk(ctx, offset, nil) {
+		if err != nil || len(entries) == maxHeads {
+			break
+		}
+		entries = append(entries, e)
+		if bytes < 0 {
+			break
+		}
+		left := e.Bytes
+		if e.BaseOffset < offset { // as if its records were equally large
+			left = int64(float64(left) * float64(e.LastOffset+1-offset) / float64(e.LastOffset+1-e.BaseOffset))
+		}
+		bytes -= left
+	}
+	return entries
 }

@@ -88,6 +88,7 @@ func TestBatchLargerThanTheCacheIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Longer than a consumer waits, and two of them want different ones at a time.
+		synctest.Wait() // read-ahead has ended
 		store.reset()
 		store.pause.Store(int64(2 * time.Second))
 		done := make(chan error, 4)

@@ -228,7 +228,12 @@ func (c *Cache) Lookup(key Key) (*Pinned, bool) {
 func (c *Cache) Prefetch(key Key, size int, fetch Fetch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.index[key] != nil {
+	if e := c.index[key]; e != nil {
+		// It will be read soon: what was read before and is released after this must not outlive it.
+		if e.state == ready && e.pins == 0 {
+			c.lru.remove(e)
+			c.lru.push(e)
+		}
 		return true
 	}
 	foot := int64(footprint(size, c.chunk))

@@ -1,0 +1,112 @@
+package tiering
+
+import (
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// farStore answers every GET after its distance, those of a .log over one link that all of them share.
+type farStore struct {
+	object.Store
+	distance  time.Duration
+	bandwidth float64 // bytes a second
+
+	mu   sync.Mutex
+	free time.Time // when the link has sent what was asked for before
+}
+
+func (s *farStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	if !sleep(ctx, s.distance) {
+		return nil, ctx.Err()
+	}
+	if !strings.HasSuffix(key, logSuffix) {
+		return s.Store.Get(ctx, key, off, n)
+	}
+	s.mu.Lock()
+	now := time.Now()
+	if s.free.Before(now) {
+		s.free = now
+	}
+	s.free = s.free.Add(time.Duration(float64(n) / s.bandwidth * float64(time.Second)))
+	wait := s.free.Sub(now)
+	s.mu.Unlock()
+	if !sleep(ctx, wait) {
+		return nil, ctx.Err()
+	}
+	return s.Store.Get(ctx, key, off, n)
+}
+
+// replayed is how a replay went.
+type replayed struct {
+	rate float64       // bytes a second, all in all
+	warm time.Duration // until the first 100 MB were read
+}
+
+// replay reads 2 GB of a cold log with one consumer that takes 850 MB/s over a link of 1 GB/s. All sizes are a 64th
+// of what they are for.
+func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answer int) (r replayed) {
+	const scale = 64
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		store := &farStore{Store: w.store, bandwidth: 1e9 / scale}
+		cfg := smallLog()
+		cfg.SegmentBytes = 128 << 20 / scale
+		b := w.mustStart(settings{
+			config: cfg, store: store, memory: memory / scale, bufferBytes: 4 << 20 / scale,
+			ahead: readAhead / scale, o: Options{ReadAhead: readAhead / scale},
+		})
+		for b.log.LogEnd() < 160_000 {
+			b.append(testBatch(b.log.LogEnd(), 100), segment.Client)
+		}
+		b.uploaded()
+		store.distance = distance
+		end := b.m.View(w.tip()).HighestOffset + 1
+		begun, total := time.Now(), int64(0)
+		for at := int64(0); at < end; {
+			d, err := b.m.Read(t.Context(), w.tip(), at, segment.ReadOptions{UpTo: end, MaxBytes: answer / scale, MinOne: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = d.NextOffset()
+			total += d.Len()
+			time.Sleep(time.Duration(float64(d.Len()) / (850e6 / scale) * float64(time.Second)))
+			d.Release()
+			if r.warm == 0 && total*scale > 100e6 {
+				r.warm = time.Since(begun)
+			}
+		}
+		r.rate = float64(total) / time.Since(begun).Seconds() * scale
+	})
+	return r
+}
+
+// TestFarStoreIsReadAtTheSpeedOfANearOne: 50 ms more for each GET cost a sequential reader little more than the start.
+func TestFarStoreIsReadAtTheSpeedOfANearOne(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		ahead, memory int64
+		answer        int
+	}{
+		{"answers of 1 MiB", 64 << 20, 128 << 20, 1 << 20},
+		{"answers of 50 MiB", 64 << 20, 128 << 20, 50 << 20},
+		{"more memory", 128 << 20, 256 << 20, 50 << 20},
+	} {
+		near, far := replay(t, 0, c.ahead, c.memory, c.answer), replay(t, 50*time.Millisecond, c.ahead, c.memory, c.answer)
+		t.Logf("%s: near %.0f MB/s, 50 ms away %.0f MB/s, 100 MB after %v", c.name, near.rate/1e6, far.rate/1e6, far.warm)
+		if far.rate < 0.85*near.rate {
+			t.Errorf("%s: %.0f MB/s from a store 50 ms away, %.0f from a near one", c.name, far.rate/1e6, near.rate/1e6)
+		}
+		// Three round trips to begin with: manifest or index, first chunk, second chunk. Then the window doubles.
+		if far.warm > 450*time.Millisecond {
+			t.Errorf("%s: the first 100 MB took %v", c.name, far.warm)
+		}
+	}
+}
