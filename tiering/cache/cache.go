@@ -111,8 +111,13 @@ type Stats struct {
 	SpareBytes               int64
 }
 
-// New returns an empty cache. It starts nothing.
-func New(o Options) (*Cache, error) {
+// New returns an empty cache. It starts nothing. The disk is the cache's from here on, even with an error.
+func New(o Options) (c *Cache, err error) {
+	defer func() {
+		if err != nil && o.Disk != nil {
+			err = errors.Join(err, o.Disk.close())
+		}
+	}()
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 128 << 20
 	}
@@ -134,7 +139,7 @@ func New(o Options) (*Cache, error) {
 	if o.Count == nil {
 		o.Count = func(string, int64, bool) {}
 	}
-	c := &Cache{
+	c = &Cache{
 		memory: o.MemoryBytes, chunk: o.ChunkBytes, ahead: o.PrefetchBytes, disk: o.Disk, log: o.Logger, count: o.Count,
 		wake:    make(chan struct{}, 1),
 		index:   make(map[Key]*entry),

@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,7 +186,14 @@ func TestDamagedPiecesComeFromTheStore(t *testing.T) {
 				l := live(t, Options{}, DiskOptions{FS: fs})
 				l.fill(&src, key, other)
 				hurt(t, fs)
-				l.read(&src, key)
+				p := mustGet(t, l.Cache, key, testChunk, func(ctx context.Context, dst []byte) (int, error) {
+					if _, err := fs.Stat(pieceFile(key)); !errors.Is(err, iofs.ErrNotExist) {
+						t.Errorf("the file is still there, %v", err)
+					}
+					return src.fetch(key)(ctx, dst)
+				})
+				check(t, key, p.Bytes())
+				p.Release()
 				if s := l.disk.Stats(); s.Bad != 1 || s.Misses != 3 || s.Errors != 0 || src.n.Load() != 3 {
 					t.Errorf("%d fetches, %+v", src.n.Load(), s)
 				}
@@ -299,6 +306,22 @@ func TestDiskStaysWithinItsBound(t *testing.T) {
 	})
 }
 
+func TestLeastRecentlyUsedFileGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := source{}
+		l := live(t, Options{}, DiskOptions{FS: vfs.NewMem(), Bytes: 3 * testPiece})
+		l.fill(&src, Key{"a", 0}, Key{"a", 1}, Key{"a", 2}, Key{"a", 0}, Key{"a", 3}) // 3 displaces 1
+		l.fill(&src, Key{"a", 2}, Key{"a", 0})
+		if src.n.Load() != 4 {
+			t.Errorf("%d fetches, want 4", src.n.Load())
+		}
+		l.fill(&src, Key{"a", 1})
+		if s := l.disk.Stats(); src.n.Load() != 5 || s.Evicted != 2 {
+			t.Errorf("%d fetches, want 5; %+v", src.n.Load(), s)
+		}
+	})
+}
+
 func TestPieceLargerThanTheDiskIsNotWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs, src := vfs.NewMem(), source{}
@@ -308,100 +331,6 @@ func TestPieceLargerThanTheDiskIsNotWritten(t *testing.T) {
 		mustGet(t, l.Cache, large, 2*testChunk, src.fetch(large)).Release() // more than the writer's buffer
 		l.fill(&src, Key{strings.Repeat("n", maxPieceName), 1})             // more than fits a header
 		if s := l.disk.Stats(); s.Dropped != 2 || s.Written != 1 || s.Errors != 0 {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-func TestFullDiskFailsNoReadAndGivesSpaceBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fs, src, log := vfs.NewMem(), source{}, &logged{}
-		l := live(t, Options{}, DiskOptions{FS: fs, Logger: log.logger()})
-		l.fill(&src, keys("a", 16)...)
-		fs.SetCapacity(fs.Used() + pageBytes)
-		for round := range 5 {
-			for _, k := range keys(fmt.Sprint(round), 10) {
-				l.fill(&src, k)
-			}
-		}
-		s := l.disk.Stats()
-		if s.Errors != 1 || s.Evicted < 2 || s.Evicted > 4 || !s.Out || log.count("out of order") != 1 {
-			t.Errorf("%+v, %v", s, log.n)
-		}
-		l.fill(&src, Key{"a", 15})
-		if got := l.disk.Stats(); got.Hits != 1 {
-			t.Error("what is there is not read while the disk is full")
-		}
-		time.Sleep(2 * outageMin)
-		l.fill(&src, Key{"b", 1})
-		if s := l.disk.Stats(); s.Out || s.Errors != 1 || log.count("works again") != 1 {
-			t.Errorf("%+v, %v", s, log.n)
-		}
-	})
-}
-
-func TestBrokenDiskIsLeftAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mem, src, log := vfs.NewMem(), source{}, &logged{}
-		var mu sync.Mutex
-		var broken error
-		var calls int
-		fs := vfs.WithFaults(mem, func(vfs.Op) error {
-			mu.Lock()
-			defer mu.Unlock()
-			calls++
-			return broken
-		})
-		set := func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			broken, calls = err, 0
-		}
-		l := live(t, Options{}, DiskOptions{FS: fs, Logger: log.logger()})
-		l.fill(&src, keys("a", 3)...)
-		set(syscall.EIO)
-		for i := range 20 {
-			l.fill(&src, append(keys("a", 3), keys(fmt.Sprint(i), 3)...)...)
-		}
-		mu.Lock()
-		if calls > 10 {
-			t.Errorf("%d operations on a disk that is broken", calls)
-		}
-		mu.Unlock()
-		if s := l.disk.Stats(); !s.Out || log.count("out of order") != 2 { // once for reading, once for writing
-			t.Errorf("%+v, %v", s, log.n)
-		}
-		time.Sleep(outageMax) // and again, for longer each time
-		l.fill(&src, keys("a", 3)...)
-		set(nil)
-		time.Sleep(outageMax)
-		l.fill(&src, append(keys("a", 3), keys("b", 3)...)...)
-		before := src.n.Load()
-		l.fill(&src, keys("b", 3)...)
-		if s := l.disk.Stats(); s.Out || src.n.Load() != before || log.count("out of order") != 2 || log.count("works again") != 2 {
-			t.Errorf("%+v, %v", s, log.n)
-		}
-	})
-}
-
-func TestListingThatFailsIsTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mem, src := vfs.NewMem(), source{}
-		l := live(t, Options{}, DiskOptions{FS: mem})
-		l.fill(&src, keys("a", 3)...)
-		l.stop()
-		failed := 0
-		fs := vfs.WithFaults(mem, func(op vfs.Op) error {
-			if op.Kind == vfs.OpList && failed < 3 {
-				failed++
-				return syscall.EIO
-			}
-			return nil
-		})
-		l = live(t, Options{}, DiskOptions{FS: fs, Bytes: testPiece})
-		time.Sleep(time.Minute)
-		l.fill(&src, Key{"b", 1})
-		if s := l.disk.Stats(); s.Pieces != 1 || s.Errors != 3 || s.Out {
 			t.Errorf("%+v", s)
 		}
 	})

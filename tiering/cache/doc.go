@@ -1,6 +1,6 @@
 // Package cache keeps pieces of remote objects (chunks, whole indexes) in a bounded amount of
-// memory. It hides where the bytes are: callers see a Pinned, which may later be a region of a
-// file on a local disk.
+// memory, and below that, if asked to, on a bounded part of a disk. It hides where the bytes come
+// from: callers see a Pinned.
 //
 // # What it promises
 //
@@ -23,9 +23,35 @@
 // buffers go back to the system at once. Under the race detector they are ordinary memory, so that it
 // sees who uses them. Buffers of Options.ChunkBytes are reused, others are not.
 //
+// # Disk
+//
+// A Disk is asked within a fetch, before the store, so that single flight, budgets and pins are those
+// of the memory. What came from the store, and passed its checks there, is offered to the disk; what
+// came from the disk is there already. One file holds one piece (its format is in piece.go), under a
+// name made of a hash of the scope and the object, and of the chunk. Object names are unique and
+// objects do not change, so a file is right for ever, and two clusters that use one directory one after
+// the other do not see each other's.
+//
+//   - Verified: every load compares the header with the key and the checksum with the data. What is
+//     wrong is removed and counted, and the store is asked. Nothing is synced: a file that a power loss
+//     tore is found by its checksum. Files are written under another name and renamed.
+//   - Out of the way: one writer, and a short queue that drops its oldest. A queued piece is not pinned;
+//     one that was evicted before its turn is not written. The writer copies a piece into a buffer of
+//     its own (a chunk, beside MemoryBytes) and pins it for that long, so that a disk that hangs holds
+//     no memory of readers. Pieces larger than a chunk are not written.
+//   - Bounded: the least recently used file is removed before the next is written. The order is kept in
+//     memory; a use renews the file's time, at most once a minute, and a start goes by these times. The
+//     directory is listed in the background; until then a file is looked for by its name. Files of other
+//     names are left alone.
+//   - Never in the way of a read: after an error, or a read that hangs for two seconds, the disk is left
+//     alone, for a second and then for longer, reading and writing apart. A full disk also gives an
+//     eighth of its pieces back. A read that hangs keeps its own callers waiting: it has their buffer.
+//   - Invisible to what is hot: written and read bytes do not stay in the page cache, where the active
+//     segments are.
+//
 // # Locks
 //
-// One mutex guards everything. It is held for map and list operations and for mapping memory, never
+// One mutex guards everything in memory; the Disk has another, which may be taken under the first. It is held for map and list operations and for mapping memory, never
 // over a fetch or a wait. An entry is in exactly one of these states:
 //
 //	queued    wants memory; in the index, in the queue

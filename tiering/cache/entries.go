@@ -93,16 +93,21 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 }
 
 // offerLocked hands a piece that came from the store to the disk's writer. It stays as free to be evicted as it
-// was: the writer takes what is still there when its turn comes.
+// was: the writer takes what is still there when its turn comes. When it has too many the oldest is dropped, the
+// likeliest to be gone.
 func (c *Cache) offerLocked(e *entry) {
 	switch {
 	case c.disk == nil || !e.indexed:
-	case len(c.offers) == maxOffers || len(e.data) > c.chunk:
+		return
+	case len(e.data) > c.chunk:
 		c.disk.dropped()
-	default:
-		c.offers = append(c.offers, e)
-		c.disk.wakeWriter()
+		return
+	case len(c.offers) == maxOffers:
+		c.offers = slices.Delete(c.offers, 0, 1)
+		c.disk.dropped()
 	}
+	c.offers = append(c.offers, e)
+	c.disk.wakeWriter()
 }
 
 // takeOffer copies the next offered piece that is still in memory into dst, of chunk bytes. It is pinned for the
