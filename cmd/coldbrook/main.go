@@ -124,7 +124,7 @@ in object storage. Every Kafka client works with it unchanged.
 		c.GroupID = "broker"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand(), a.tierCommand(), a.clusterCommand()} {
+	for _, c := range []*cobra.Command{a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand(), a.tierCommand(), a.quotaCommand(), a.clusterCommand()} {
 		c.GroupID = "client"
 		root.AddCommand(c)
 	}

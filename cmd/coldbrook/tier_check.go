@@ -71,7 +71,7 @@ The exit code is 1 when something is wrong and was not repaired.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			if rate != "" {
-				n, err := parseRate(rate)
+				n, err := parseRate("rate", rate)
 				if err != nil {
 					return err
 				}
@@ -96,8 +96,8 @@ var units = []struct {
 	bytes float64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
 
-// parseRate reads what people write: 500000, 50MB, 1.5GiB, also with /s.
-func parseRate(text string) (int64, error) {
+// parseRate reads what people write in a flag: 500000, 50MB, 1.5GiB, also with /s.
+func parseRate(flag, text string) (int64, error) {
 	t := strings.TrimSuffix(text, "/s")
 	for _, u := range units {
 		number, ok := strings.CutSuffix(t, u.name)
@@ -110,7 +110,7 @@ func parseRate(text string) (int64, error) {
 		}
 		return int64(n * u.bytes), nil
 	}
-	return 0, usagef("--rate %s: want bytes a second, such as 50MB", text)
+	return 0, usagef("--%s %s: want bytes a second, such as 50MB", flag, text)
 }
 
 func (a *app) checkFlags(c *cobra.Command, topic *string, repair *bool) {
