@@ -21,10 +21,11 @@ func (l *location) fail(op, key string, err error) error {
 		return nil
 	}
 	var (
-		done *Error
-		none *noCredentialsError
-		body *bodyError
-		api  smithy.APIError
+		done  *Error
+		none  *noCredentialsError
+		body  *bodyError
+		api   smithy.APIError
+		mresp minio.ErrorResponse
 	)
 	switch {
 	case errors.As(err, &done):
@@ -38,7 +39,10 @@ func (l *location) fail(op, key string, err error) error {
 		return l.noCredentials(op, key, none)
 	}
 	status, code := answerStatus(err), answerCode(err)
-	if errors.As(err, &api) {
+	switch {
+	case errors.As(err, &mresp):
+		err = &answerError{code, mresp.Message, err}
+	case errors.As(err, &api):
 		err = &answerError{code, api.ErrorMessage(), err}
 	}
 	return l.failCode(op, key, status, code, err)
@@ -83,7 +87,8 @@ func answerCode(err error) string {
 	return ""
 }
 
-// answerError shortens the SDK's message, which repeats operation, status and request ids.
+// answerError makes one form of what the libraries say: the SDK's message repeats operation, status
+// and request ids, minio-go's leaves the code out.
 type answerError struct {
 	code, message string
 	err           error

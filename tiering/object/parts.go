@@ -97,7 +97,7 @@ func (u *upload) sendParts(ctx context.Context, up Upload, parts []part) error {
 		})
 	}
 	err := g.Wait()
-	if cause := ctx.Err(); cause != nil && err != nil {
+	if cause := ctx.Err(); cause != nil && err != nil && !errors.Is(err, cause) {
 		return u.fail("put", u.key, fmt.Errorf("%w, after: %s", cause, err.Error()))
 	}
 	return err
