@@ -138,12 +138,14 @@ func TestReadsAreTheSameWithADiskCache(t *testing.T) {
 				}},
 				{"exchanged names", func() {
 					last := ""
-					c.each(func(name string, _ vfs.File, _ int64) (err error) {
-						if last != "" {
-							err = c.ssd.Rename(last, name)
+					c.each(func(name string, _ vfs.File, _ int64) error {
+						if last == "" {
+							last = name
+							return nil
 						}
-						last = name
-						return err
+						one, two := last, name
+						last = ""
+						return errors.Join(c.ssd.Rename(one, "aside"), c.ssd.Rename(two, one), c.ssd.Rename("aside", two))
 					})
 				}},
 				{"files cut short", func() {
