@@ -41,7 +41,8 @@ func (m *Manager) Append(tp metadata.TopicPartition, batches []byte, acks Acks, 
 }
 
 // AppendTo is Append for a partition already found. After an error only LogStart
-// of the result means something, -1 where even that is not known.
+// of the result means something, -1 where even that is not known. ErrTimedOut
+// means that nothing was appended and the tier is asked whether it was before.
 func (m *Manager) AppendTo(p *Partition, batches []byte, acks Acks, origin segment.Origin, now time.Time) (Appended, error) {
 	s, err := p.leaderState(-1)
 	if err != nil {
