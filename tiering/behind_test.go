@@ -67,8 +67,8 @@ func TestBehindIsExactAtSegmentsAndWithinAChunkElsewhere(t *testing.T) {
 			t.Errorf("offset %d: %d bytes behind it, %d are, %d were behind the one before", offset, bytes, truth, last)
 		}
 		last = bytes
-		// A chunk has a dozen records, ten milliseconds apart.
-		if off := ts - testTime(offset); off > 500 || off < -500 {
+		// Records are ten milliseconds apart, and take 100 to 300 bytes each. Nothing is known before the first chunk.
+		if off := ts - testTime(offset); offset > 10 && (off > 10 || off < -10) {
 			t.Errorf("offset %d: time %d, is %d", offset, ts, testTime(offset))
 		}
 	}
@@ -77,5 +77,37 @@ func TestBehindIsExactAtSegmentsAndWithinAChunkElsewhere(t *testing.T) {
 	}
 	if n := read.Load(); n > 0 {
 		t.Errorf("%d reads of records", n)
+	}
+}
+
+func TestMeasureAddsUpAllThatComesAfter(t *testing.T) {
+	// Six segments of ten offsets, and of 1, 2, 4, 8, 16 and 32 bytes: two leaves of two below a node, a leaf, a tail.
+	entry := func(n int) Entry {
+		return Entry{BaseOffset: int64(10 * n), LastOffset: int64(10*n + 9), Bytes: 1 << n, MaxTimestamp: int64(100 + n)}
+	}
+	ref := func(name string, level, first, last int) Ref {
+		r := Ref{Level: level, Object: name, BaseOffset: int64(10 * first), LastOffset: int64(10*last + 9), MaxTimestamp: int64(100 + last)}
+		for n := first; n <= last; n++ {
+			r.Bytes += 1 << n
+		}
+		return r
+	}
+	nodes := map[string]*Node{
+		"a": {Entries: []Entry{entry(0), entry(1)}}, "b": {Entries: []Entry{entry(2)}}, "c": {Entries: []Entry{entry(3)}},
+		"n": {Refs: []Ref{ref("a", 1, 0, 1), ref("b", 1, 2, 2)}},
+	}
+	tr := tree{
+		root: &Root{EndOffset: 60, Refs: []Ref{ref("n", 2, 0, 2), ref("c", 1, 3, 3)}, Tail: []Entry{entry(4), entry(5)}},
+		load: func(_ context.Context, r Ref) (*Node, error) { return nodes[r.Object], nil },
+	}
+	for n := range 6 {
+		e, after, before, err := tr.measure(t.Context(), int64(10*n+5))
+		wantBefore := int64(99 + n)
+		if n == 0 {
+			wantBefore = -1
+		}
+		if want := int64(63 - (2<<n - 1)); err != nil || e.BaseOffset != int64(10*n) || after != want || before != wantBefore {
+			t.Errorf("segment %d: %+v, %d bytes after, time before %d, %v; want %d and %d", n, e, after, before, err, want, wantBefore)
+		}
 	}
 }
