@@ -30,24 +30,26 @@ func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn 
 }
 
 // EpochForOffset returns the leader epoch that wrote an offset of the tier.
-func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (int32, bool, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	if err != nil || man.root == nil || offset < man.root.StartOffset || offset >= man.root.EndOffset {
-		return -1, false, err
-	}
-	epoch, ok := man.root.Epochs.at(offset)
-	return epoch, ok, nil
+func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (epoch int32, ok bool, err error) {
+	epoch = -1
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		if offset >= man.root.StartOffset && offset < man.root.EndOffset {
+			epoch, ok = man.root.Epochs.at(offset)
+		}
+		return nil
+	})
+	return epoch, ok, err
 }
 
 // EndOffsetForEpoch is OffsetForLeaderEpoch within the tier: the largest epoch at or below the given one and where
 // it ended there; -1, -1 when it is older than the tier.
-func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (int32, int64, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	if err != nil || man.root == nil {
-		return -1, -1, err
-	}
-	e, end := man.root.Epochs.endOf(epoch, man.root.EndOffset)
-	return e, end, nil
+func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (found int32, end int64, err error) {
+	found, end = -1, -1
+	err = m.lookup(ctx, tip, func(man manifest) error {
+		found, end = man.root.Epochs.endOf(epoch, man.root.EndOffset)
+		return nil
+	})
+	return found, end, err
 }
 
 // AuxState reads the state at the end of the tier from the last segment's index object; false where nothing was ever

@@ -222,11 +222,13 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tp metadata.TopicPartit
 	if err != nil {
 		return -1, -1, p.remoteError(p.log.LogStart(), err)
 	}
-	switch {
-	case cold < 0:
+	if cold < 0 {
 		return epoch, p.log.LogStart(), nil
-	case cold == m.o.Remote.View(p.tip).HighestEpoch:
-		return cold, lineage[0].StartOffset, nil // it goes on behind the tier
+	}
+	if _, follows, err := m.o.Remote.EpochForOffset(ctx, p.tip, coldEnd); err != nil {
+		return -1, -1, p.remoteError(p.log.LogStart(), err)
+	} else if !follows {
+		return cold, lineage[0].StartOffset, nil // the tier's last epoch: it goes on behind the tier
 	}
 	return cold, coldEnd, nil
 }
