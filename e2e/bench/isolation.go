@@ -35,7 +35,7 @@ type phase struct {
 	idle                                float64 // share of the machine's time
 	broker, minio, consumers, producers time.Duration
 	elapsed                             time.Duration
-	replayMBps                          float64
+	replayMBps, storeMBps               float64 // handed out to replays, and read from MinIO for it
 }
 
 // isolationRows measure what replays do to producers: first what the broker can
@@ -145,7 +145,7 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, replays b
 	p.idle = float64(after.idle-before.idle) / float64(after.all-before.all)
 	p.broker, p.minio = after.broker-before.broker, after.minio-before.minio
 	p.consumers, p.producers = after.consumers-before.consumers, after.producers-before.producers
-	p.replayMBps = (after.read - before.read) / p.elapsed.Seconds() / 1e6
+	p.replayMBps, p.storeMBps = (after.handed-before.handed)/p.elapsed.Seconds()/1e6, (after.read-before.read)/p.elapsed.Seconds()/1e6
 	if c != nil {
 		err = c.wait()
 	}
@@ -156,7 +156,7 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, replays b
 type spent struct {
 	idle, all                           time.Duration
 	broker, minio, consumers, producers time.Duration
-	read                                float64
+	handed, read                        float64 // bytes, to replays and from MinIO
 }
 
 func (x *isolation) spent(ctx context.Context, c *consumers) (s spent, err error) {
@@ -179,12 +179,16 @@ func (x *isolation) spent(ctx context.Context, c *consumers) (s spent, err error
 		return s, err
 	}
 	s.producers = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	if s.handed, err = x.t.Metric(ctx, "coldbrook_remote_fetch_bytes_total"); err != nil {
+		return s, err
+	}
 	_, s.read, err = x.t.storeUse(ctx)
 	return s, err
 }
 
 // calibrate looks for the rate of all replays together at which the machine is
-// idle for a quarter of the time, and leaves it set. Without them it was idle alone.
+// idle for a quarter of the time, and leaves it set. Without them it was idle
+// for the share alone.
 func (x *isolation) calibrate(ctx context.Context, alone float64) (rate float64, err error) {
 	rate = 100e6
 	for range calibrations {
@@ -196,15 +200,13 @@ func (x *isolation) calibrate(ctx context.Context, alone float64) (rate float64,
 			return 0, err
 		}
 		fmt.Printf("    replays held to %.0f MB/s read %.0f MB/s, %.0f %% of the machine idle\n", rate/1e6, p.replayMBps, 100*p.idle)
-		used := alone - p.idle
-		if used <= 0 || p.idle > idleWanted-idleNear && p.idle < idleWanted+idleNear {
+		used, near := alone-p.idle, p.idle > idleWanted-idleNear && p.idle < idleWanted+idleNear
+		unable := p.idle > idleWanted && p.replayMBps*1e6 < rate/2 // they are as fast as they can be
+		if near || unable || used <= 0 {
 			return rate, nil
 		}
-		next := p.replayMBps * 1e6 * (alone - idleWanted) / used
-		if p.idle > idleWanted && p.replayMBps*1e6 < rate/2 {
-			return rate, nil // they cannot read faster
-		}
-		rate = max(next, 10e6)
+		// What a byte costs is about the same at any rate.
+		rate = max(p.replayMBps*1e6*(alone-idleWanted)/used, 1e6)
 	}
 	return rate, hold(ctx, x.t.Kafka(), x.replays.ClientID, rate)
 }
@@ -215,7 +217,7 @@ func (x *isolation) add(name string, p phase, r row) {
 	r.MBps, r.Requests = float64(p.bytes)/p.elapsed.Seconds()/1e6, float64(p.requests)/p.elapsed.Seconds()
 	r.P50, r.P99, r.P999 = percentile(p.took, 0.50), percentile(p.took, 0.99), percentile(p.took, 0.999)
 	share := func(d time.Duration) float64 { return d.Seconds() / p.elapsed.Seconds() }
-	r.Note = fmt.Sprintf("cores: broker %.2f, MinIO %.2f, consumers %.2f, producers %.2f; machine idle %.0f %%; replays %.0f MB/s; requests sent late: p50 %.2f, p99 %.2f ms",
-		share(p.broker), share(p.minio), share(p.consumers), share(p.producers), 100*p.idle, p.replayMBps, percentile(p.late, 0.50), percentile(p.late, 0.99))
+	r.Note = fmt.Sprintf("cores: broker %.2f, MinIO %.2f, consumers %.2f, producers %.2f; machine idle %.0f %%; replays %.0f MB/s (%.0f from MinIO); requests sent late: p50 %.2f, p99 %.2f ms",
+		share(p.broker), share(p.minio), share(p.consumers), share(p.producers), 100*p.idle, p.replayMBps, p.storeMBps, percentile(p.late, 0.50), percentile(p.late, 0.99))
 	x.b.add(r)
 }

@@ -77,7 +77,9 @@ func (t *tier) end() {
 
 // fillTier makes a topic of about n bytes that is in the tier only, but for the
 // active segments, and returns where the tier's part of each partition ends.
+// Segments are smaller where n is small.
 func (t *tier) fillTier(ctx context.Context, topic string, partitions int, segment, n int64) (map[int32]int64, error) {
+	segment = min(segment, n/int64(4*partitions))
 	if err := t.fillTopic(ctx, topic, partitions, segment, n); err != nil {
 		return nil, err
 	}
