@@ -59,6 +59,7 @@ type SealedSegment struct {
 	base int64
 	next int64
 	size int64
+	cold []vfs.Range // what nobody had read when it was opened
 
 	built                bool
 	offsets, times, txns []byte
@@ -93,6 +94,7 @@ func (l *Log) OpenSealed(base int64) (*SealedSegment, error) {
 		return nil, l.readError("open segment", p.log.name, err)
 	}
 	s.file = f
+	s.cold = vfs.ColdRanges(f, 0, s.size)
 	return s, nil
 }
 
@@ -206,9 +208,14 @@ func (s *SealedSegment) ProducerSnapshot() ([]byte, error) {
 	return m.Snapshot(), nil
 }
 
-// Release lets the file go.
+// Release lets the file go, and out of the page cache what was not in it when the
+// segment was opened: what is read to be uploaded pushes nothing out that
+// somebody reads. What was there stays: consumers near the end have just read it.
 func (s *SealedSegment) Release() {
 	if s.file != nil {
+		for _, r := range s.cold {
+			vfs.DropCache(s.file, r.Off, r.Len)
+		}
 		s.part.log.unpin()
 		s.file = nil
 	}

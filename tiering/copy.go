@@ -322,7 +322,12 @@ func (m *Manager) stallContext(ctx context.Context) (context.Context, func(int64
 	}
 }
 
-// limitedBody takes each run of bytes out of the copy quota before it is read. Waiting for the quota is progress.
+// uploadRun is how much of a segment is read at a time for an upload, whatever a driver asks for at once: the disk and
+// the quota are taken in small bites between which producers get their turn.
+const uploadRun = 1 << 20
+
+// limitedBody reads in runs, each taken out of the copy quota before it is read. Waiting for the quota is progress.
+// It holds no bytes itself.
 type limitedBody struct {
 	object.Body
 	m        *Manager
@@ -330,18 +335,27 @@ type limitedBody struct {
 	progress func(int64)
 }
 
-func (b *limitedBody) ReadAt(p []byte, off int64) (int, error) {
-	for n := int64(len(p)); n > 0 && b.m.copyRate != nil; {
-		step := min(n, max(int64(b.m.copyRate.Burst())/4, 1))
-		waited, err := throttle(b.ctx, b.m.copyRate, step)
+func (b *limitedBody) ReadAt(p []byte, off int64) (n int, err error) {
+	run := int64(uploadRun)
+	if b.m.copyRate != nil {
+		run = min(run, max(int64(b.m.copyRate.Burst())/4, 1))
+	}
+	for len(p) > 0 {
+		k := min(int64(len(p)), run)
+		waited, err := throttle(b.ctx, b.m.copyRate, k)
 		if err != nil {
-			return 0, err
+			return n, err
 		}
 		if waited > 0 {
 			b.m.metrics.copyThrottle.Add(b.ctx, waited.Seconds())
 			b.progress(0)
 		}
-		n -= step
+		got, err := b.Body.ReadAt(p[:k], off)
+		n += got
+		if err != nil || int64(got) < k {
+			return n, err
+		}
+		p, off = p[k:], off+k
 	}
-	return b.Body.ReadAt(p, off)
+	return n, nil
 }

@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
+	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
 // TestCommitThatCountsLateIsPublished: the swap is on its way to etcd, its caller gives up and reads the old pointer
@@ -79,4 +83,188 @@ func TestCommitThatCountsLateIsPublished(t *testing.T) {
 		}
 		w.nothingMissing()
 	})
+}
+
+// countingBody notes the largest read.
+type countingBody struct {
+	object.Body
+	largest int
+}
+
+func (c *countingBody) ReadAt(p []byte, off int64) (int, error) {
+	c.largest = max(c.largest, len(p))
+	return c.Body.ReadAt(p, off)
+}
+
+// TestUploadReadsInBoundedRunsAndHoldsNothing: what a driver asks for at once does not matter.
+func TestUploadReadsInBoundedRunsAndHoldsNothing(t *testing.T) {
+	m := &Manager{}
+	all := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	counted := &countingBody{Body: object.Bytes(all)}
+	limited := &limitedBody{Body: counted, m: m, ctx: t.Context(), progress: func(int64) {}}
+	part := make([]byte, 8<<20)
+	if allocs := testing.AllocsPerRun(3, func() {
+		if n, err := limited.ReadAt(part, 5); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+	if !bytes.Equal(part, all[5:5+len(part)]) {
+		t.Error("other bytes")
+	}
+	if counted.largest != uploadRun {
+		t.Errorf("a read of %d bytes, want at most %d", counted.largest, uploadRun)
+	}
+	if n, err := limited.ReadAt(part, int64(len(all)-10)); n != 10 || err == nil {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+}
+
+// TestCopyLagIsWhatTheTopicSays: KIP-1241.
+func TestCopyLagIsWhatTheTopicSays(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	at := func(sealed, newest int64) segment.Sealed {
+		return segment.Sealed{SealedAt: now.Add(-time.Duration(sealed) * time.Second), MaxTimestamp: now.UnixMilli() - newest*1000}
+	}
+	for _, c := range []struct {
+		name   string
+		s      TopicSettings
+		seg    segment.Sealed
+		behind int64
+		want   bool
+	}{
+		{"at once", TopicSettings{CopyLagBytes: -1}, at(0, 0), 0, true},
+		{"at once by bytes", TopicSettings{CopyLag: time.Hour}, at(0, 0), 0, true},
+		{"too young", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(59, 59), 1 << 40, false},
+		{"old enough", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(60, 60), 0, true},
+		{"by its newest record", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(1, 60), 0, true},
+		{"records of the future", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(60, -999), 0, true},
+		{"enough behind it", TopicSettings{CopyLag: time.Hour, CopyLagBytes: 100}, at(0, 0), 100, true},
+		{"not enough behind it", TopicSettings{CopyLag: time.Hour, CopyLagBytes: 100}, at(0, 0), 99, false},
+		{"local retention is for ever", TopicSettings{CopyLag: -1, CopyLagBytes: -1}, at(1<<30, 1<<30), 1 << 50, false},
+	} {
+		if got := c.s.ripe(c.seg, c.behind, now); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// TestActiveSegmentCountsAsBehindWhatIsSealed, in remote.copy.lag.bytes.
+func TestActiveSegmentCountsAsBehindWhatIsSealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) TopicSettings {
+			return TopicSettings{CopyLag: -1, CopyLagBytes: 3 << 10}
+		}}})
+		for b.log.Segments() < 2 {
+			if err := b.produce(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute) // virtual
+		if v := b.m.View(w.tip()); v.Segments != 0 {
+			t.Fatalf("copied with %d bytes in the log: %+v", b.log.LocalBytes(), v)
+		}
+		for b.log.LocalBytes() < 7<<10+512 && b.log.Segments() == 2 {
+			if err := b.produce(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle(t, "copied", func() bool { return b.m.View(w.tip()).Segments == 1 })
+	})
+}
+
+// TestNewLeadersAgeIsNotThatOfWhatTheTierHas: a leader that cannot read the tier yet must not raise an alarm over
+// segments that are in it.
+func TestNewLeadersAgeIsNotThatOfWhatTheTierHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		cfg := smallLog()
+		cfg.LocalRetentionBytes = -1
+		b := w.mustStart(settings{config: cfg})
+		if err := b.produce(100); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		b.close()
+		b.dir = nil
+		w.elect()
+		time.Sleep(time.Hour) // virtual
+		down := object.WithFaults(w.store, func(context.Context, object.Op) error { return object.ErrUnavailable })
+		b = w.mustStart(settings{config: cfg, store: down})
+		b.log.SetHighWatermark(b.log.LogEnd())
+		settle(t, "the image is there", func() bool { _, ok := b.md.Image().RemotePointer(w.tip()); return ok })
+		st := b.m.Status(time.Now())
+		if len(st) != 1 || st[0].View.Loaded || st[0].OldestAge != 0 || st[0].View.PendingSegments != 0 {
+			t.Fatalf("status %+v", st)
+		}
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // virtual
+		if age := b.m.totals().oldest; age < time.Minute || age > 2*time.Minute {
+			t.Errorf("oldest un-uploaded age %v of a partition whose view is not loaded, want about a minute", age)
+		}
+	})
+}
+
+// TestLeadersThatRaceLeaveOneValueForEachOffsetAndNoOrphan: the old leader does not know that it is deposed and goes
+// on copying while the new one begins, from other segments of the same records; then it learns of it in the middle.
+func TestLeadersThatRaceLeaveOneValueForEachOffsetAndNoOrphan(t *testing.T) {
+	for _, wait := range []time.Duration{0, 30 * time.Millisecond, 95 * time.Millisecond, 400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			slow := func(s object.Store) object.Store { return slowStore{s, 5 * time.Millisecond} }
+			o := Options{Grace: time.Second, Sweep: 500 * time.Millisecond}
+			b := w.mustStart(settings{config: smallLog(), store: slow(w.store), o: o})
+			if err := b.produce(60); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, "something is committed", func() bool { return b.m.View(w.tip()).HighestOffset > 0 })
+			large := smallLog()
+			large.SegmentBytes = 7 << 10
+			w2 := &world{t: t, fs: vfs.NewMem(), kv: w.kv, store: w.store, topic: w.topic}
+			n := w2.mustStart(settings{config: large, store: slow(w.store), o: o, noLead: true})
+			if err := b.produce(200); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.produce(int(b.log.LogEnd())); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(wait) // virtual: somewhere in the old leader's copies
+			w2.elect()
+			n.epoch = 1
+			if err := n.log.AssignEpoch(1, n.log.LogEnd()); err != nil {
+				t.Fatal(err)
+			}
+			n.m.Lead(w.tip(), 1, n.log)
+			if err := n.produce(100); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(wait) // virtual
+			b.m.Resign(w.tip())
+			n.uploaded()
+			if err := n.evict(); err != nil {
+				t.Fatal(err)
+			}
+			next := int64(0)
+			for e, err := range n.m.Entries(t.Context(), w.tip(), 0) {
+				if err != nil || e.BaseOffset != next {
+					t.Fatalf("entry %+v, %v, want base %d", e, err, next)
+				}
+				next = e.LastOffset + 1
+			}
+			time.Sleep(20 * time.Second) // virtual: the collector was here
+			names := w.nothingMissing()
+			for key := range w.objects() {
+				if strings.Contains(key, "/segments/") && !names[key] {
+					t.Errorf("orphan %s", key)
+				}
+			}
+			if _, err := n.readAll(t.Context(), 0, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }

@@ -1,0 +1,4 @@
+package vfs
+
+// Range is a part of a file.
+type Range struct{ Off, Len int64 }
