@@ -19,8 +19,13 @@ type answer struct {
 
 type answerKey struct{}
 
-// noteAnswer returns a context whose requests leave their answers in the returned place.
+// noteAnswer returns a context whose requests leave their answers in the returned place, which is
+// that of an outer noteAnswer when there is one.
 func noteAnswer(ctx context.Context) (context.Context, *atomic.Pointer[answer]) {
+	if last, ok := ctx.Value(answerKey{}).(*atomic.Pointer[answer]); ok {
+		last.Store(nil)
+		return ctx, last
+	}
 	var last atomic.Pointer[answer]
 	return context.WithValue(ctx, answerKey{}, &last), &last
 }

@@ -55,9 +55,7 @@ func (l *location) archived(ctx context.Context, key string, err error, head fun
 		return err
 	}
 	noted, last := noteAnswer(ctx)
-	if _, herr := head(noted, key); herr != nil {
-		return err // the same trouble again, or another that the next read meets
-	}
+	_, _ = head(noted, key) // without it the message says less
 	a, own := last.Load(), *e
 	class := a.get("X-Amz-Storage-Class")
 	if s := a.get("X-Amz-Archive-Status"); s != "" {

@@ -1,0 +1,119 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestArchivedObjectIsAskedForAgainAfterAMinute(t *testing.T) {
+	var a archive
+	now := time.Now()
+	a.remember("k", ErrArchived, now)
+	if err := a.recall("k", now.Add(archiveMemory)); !errors.Is(err, ErrArchived) {
+		t.Errorf("forgotten: %v", err)
+	}
+	if err := a.recall("k", now.Add(archiveMemory+1)); err != nil {
+		t.Errorf("still remembered: %v", err)
+	}
+	for i := range archiveKeys + 10 {
+		a.remember(string(rune(i)), ErrArchived, now)
+	}
+	if len(a.keys) > archiveKeys {
+		t.Errorf("%d keys remembered", len(a.keys))
+	}
+}
+
+func TestChecksumsOfPartsMakeTheChecksumOfTheWhole(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		b := make([]byte, rng.IntN(5000))
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		var sum uint32
+		for rest := b; len(rest) > 0; {
+			n := 1 + rng.IntN(len(rest))
+			sum = joinCRC(sum, crc32.Checksum(rest[:n], castagnoli), int64(n))
+			rest = rest[n:]
+		}
+		if want := crc32.Checksum(b, castagnoli); sum != want {
+			t.Fatalf("%d bytes: %08x, want %08x", len(b), sum, want)
+		}
+	}
+}
+
+func TestWindowHalvesOncePerRoundAndWidensAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow()
+		enter := func() *place {
+			p, err := w.enter(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		var all []*place
+		for range partsInFlight {
+			all = append(all, enter())
+		}
+		for _, p := range all { // all of them hear SlowDown
+			p.slower()
+		}
+		if w.limit != partsInFlight/2 {
+			t.Fatalf("limit %v after one round of SlowDown, want %d", w.limit, partsInFlight/2)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		entered := make(chan *place, 1)
+		go func() { entered <- enter() }()
+		gone := make(chan error, 1)
+		go func() {
+			_, err := w.enter(ctx)
+			gone <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		for i, p := range all {
+			synctest.Wait()
+			if got := len(entered) == 1; got != (i > partsInFlight/2) {
+				t.Fatalf("%d places left: entered %v", i, got)
+			}
+			p.leave(false)
+		}
+		(<-entered).leave(true)
+		for range 40 {
+			enter().leave(true)
+		}
+		if w.limit != partsInFlight || w.busy != 0 || len(w.waiting) != 0 {
+			t.Errorf("limit %v, %d busy, %d waiting", w.limit, w.busy, len(w.waiting))
+		}
+		for range 10 {
+			p := enter()
+			p.slower()
+			p.leave(false)
+		}
+		if w.limit != 1 {
+			t.Errorf("limit %v, want at least one part", w.limit)
+		}
+	})
+}
+
+func TestRetryAfterIsReadInBothForms(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for v, want := range map[string]time.Duration{
+		"7": 7 * time.Second, "99999999999999": maxRetryAfter, "4000": maxRetryAfter, "-1": 0, "soon": 0, "": 0,
+		"Fri, 02 Jan 2026 03:04:15 GMT": 10 * time.Second, "Fri, 02 Jan 2026 03:04:00 GMT": 0, "Fri, 02 Jan 2027 03:04:00 GMT": maxRetryAfter,
+	} {
+		a := &answer{header: map[string][]string{"Retry-After": {v}}, at: now}
+		if got := a.retryAfter(); got != want {
+			t.Errorf("%q: %v, want %v", v, got, want)
+		}
+	}
+}
