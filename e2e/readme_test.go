@@ -109,6 +109,8 @@ func TestREADMECommands(t *testing.T) {
 		"order-1 paid",      // kcat has read what it wrote
 		"order-1=created",   // the command line too
 		"REMOTE TO",         // tier status
+		"USD/DAY",           // tier cost
+		"COLD BYTES",        // group describe
 		"coldbrook_remote_", // metrics
 		"\n1000000\n",       // the last record, after its segments were uploaded
 		"broker.properties is good",
@@ -333,7 +335,7 @@ func settingsTable(t *testing.T, body string) string {
 	t.Helper()
 	var b strings.Builder
 	scope := config.ScopeBroker
-	row := regexp.MustCompile("^\\| `([a-z.]+)` \\|[^|]*\\|(.*)\\|$")
+	row := regexp.MustCompile("^\\| `([a-z0-9.]+)` \\|[^|]*\\|(.*)\\|$")
 	for line := range strings.Lines(body) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.Contains(line, "**Topic**") {

@@ -83,7 +83,7 @@ func TestWrongCommandLineIsExitCode2(t *testing.T) {
 		"produce a --partition -2", "consume", "consume a --from yesterday", "consume a --follow --to 5", "consume a --group g --partition 1", "consume a --format %", "consume a -o json --format x",
 		"consume a --max -1", "group reset-offsets g --topic a", "group reset-offsets g --to-latest", "group reset-offsets g --topic a --to-latest --to-earliest",
 		"group reset-offsets g --topic a --all-topics --to-latest", "group reset-offsets g --topic a:x --to-latest", "group reset-offsets g --topic a --to-datetime 5", "group describe",
-		"tier ls", "tier status a b", "config print extra", "config print --set nonsense", "config print --listen a:1 --set listeners=b:1", "version extra", "doctor extra", "serve extra",
+		"tier ls", "tier status a b", "tier cost a b", "tier status --by-topic --wait", "config print extra", "config print --set nonsense", "config print --listen a:1 --set listeners=b:1", "version extra", "doctor extra", "serve extra",
 	} {
 		code, out, errs := command(t, "", strings.Fields(line)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "coldbrook: ") || !strings.Contains(errs, "--help`") {
