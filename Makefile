@@ -2,7 +2,7 @@
 # make test   everything that passes on a fresh machine with Go; installs what else it needs
 # make e2e    the main job on real input, in containers where there is an engine
 # make chaos  three brokers under load and kill -9 for ten minutes, then pauses and cut links
-# make bench  measured numbers beside the limits of this machine
+# make bench  measured numbers beside the limits of this machine; BENCH='--only replay' for a part of it
 # make benchcluster  the same of three brokers: failover, moves, cost of replication
 
 GO      ?= go
@@ -12,6 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 60s
 SEEDS   ?= 100
 CHAOS   ?= 10m
+BENCH   ?=
 
 .PHONY: run build test e2e chaos sim bench benchcluster fuzz lint tools clean
 
@@ -52,10 +53,10 @@ sim:
 	$(GO) test -count=1 -timeout 60m ./e2e/sim -seeds $(SEEDS)
 
 bench: build
-	$(GO) run ./e2e/bench --broker $(BIN)
+	$(GO) run ./e2e/bench --broker $(BIN) $(BENCH)
 
 benchcluster: tools build
-	$(GO) run ./e2e/bench --broker $(BIN) --cluster
+	$(GO) run ./e2e/bench --broker $(BIN) --cluster $(BENCH)
 
 fuzz:
 	@set -e; for p in $$($(GO) list ./...); do \

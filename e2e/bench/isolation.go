@@ -13,6 +13,7 @@ const (
 	isolationReplays = 8
 	// isolationWarmUp is how long replays run before anything is measured.
 	isolationWarmUp = 2 * time.Second
+	isolationPause  = 3 * time.Second
 	// idleWanted is what held replays leave of the machine, and idleNear how near is near enough.
 	idleWanted, idleNear = 0.25, 0.03
 	calibrations         = 6
@@ -42,7 +43,10 @@ type phase struct {
 // take, then a quarter of it alone, beside replays held by a quota to what
 // leaves a quarter of the machine idle, alone again, and beside replays at full speed.
 func isolationRows(ctx context.Context, b *bench) error {
-	t, err := b.startTier(ctx, map[string]string{"quota.window.num": "2"}) // nobody saves up for longer than a second
+	t, err := b.startTier(ctx, map[string]string{
+		"quota.window.num":            "2", // nobody saves up for longer than a second
+		"log.segment.delete.delay.ms": "500",
+	})
 	if err != nil {
 		return err
 	}
@@ -112,7 +116,14 @@ func (x *isolation) maximum(ctx context.Context) error {
 	}
 	x.rate = r.Requests / 4
 	x.b.add(r)
-	return deleteTopic(ctx, x.t.Kafka(), load.topic)
+	return x.drop(ctx, load.topic)
+}
+
+// drop deletes a topic that was produced to, and gives its files the time to go.
+func (x *isolation) drop(ctx context.Context, topic string) error {
+	err := deleteTopic(ctx, x.t.Kafka(), topic)
+	wait(ctx, isolationPause)
+	return err
 }
 
 // measure runs one phase: producers at the rate, beside replays or not.
@@ -149,7 +160,7 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, replays b
 	if c != nil {
 		err = c.wait()
 	}
-	return p, errors.Join(err, deleteTopic(ctx, x.t.Kafka(), load.topic))
+	return p, errors.Join(err, x.drop(ctx, load.topic))
 }
 
 // spent is all time and all bytes so far.

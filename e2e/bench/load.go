@@ -146,7 +146,7 @@ type produceLoad struct {
 type result struct {
 	bytes    int64 // of batches
 	requests int64
-	took     []time.Duration
+	took     []time.Duration // at a rate without the first second's
 	late     []time.Duration // at a rate: how long after they were due requests were sent
 	elapsed  time.Duration
 }
@@ -173,15 +173,16 @@ func (l produceLoad) run(ctx context.Context, addr string, length time.Duration)
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
-			res.took = append(res.took, took...)
-			if err == nil {
-				res.late = append(res.late, s.late...)
+			res.requests += int64(len(took))
+			if err == nil && l.rate > 0 { // the first second does not count
+				warm := min(int(time.Second/s.every), len(took))
+				took, res.late = took[warm:], append(res.late, s.late[warm:]...)
 			}
+			res.took = append(res.took, took...)
 		})
 	}
 	all.Wait()
 	res.elapsed = time.Since(start)
-	res.requests = int64(len(res.took))
 	res.bytes = res.requests * int64(len(batch))
 	return res, errors.Join(errs...)
 }

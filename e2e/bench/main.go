@@ -5,7 +5,8 @@
 // free loopback ports and with data below --dir, and ends them. The load costs
 // little itself: batches are built once and sent again and again as raw frames,
 // responses are walked by batch header only. Every row that has a limit is
-// measured right after it: [syncLoop] for produce, [sendfileLoop] for fetch.
+// measured right beside it: [syncLoop] for produce, [sendfileLoop] for fetch,
+// [relay] before and after each replay from MinIO, [putLoop] for uploads.
 //
 // CPU is the broker's own, user and system, from /proc, per GB of record bytes.
 package main
@@ -45,7 +46,7 @@ func main() {
 	flag.StringVar(&o.broker, "broker", "bin/coldbrook", "the broker's `binary`")
 	flag.StringVar(&o.dir, "dir", "", "`directory` for data, on the disk to be measured (default: a new one under the working directory)")
 	flag.Float64Var(&o.seconds, "seconds", 5, "length of each measured load")
-	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: produce,fetch,latency,cold,replay,idle,start,table,isolation,memory,manifest,upload")
+	flag.StringVar(&o.only, "only", "", "run only the parts named, separated by commas: idle,produce,fetch,latency,cold,start,replay,table,isolation,memory,manifest,upload")
 	flag.StringVar(&o.out, "out", "", "also write the JSON to this `file`")
 	flag.IntVar(&o.topics, "partitions", 1000, "partitions of the start-up test and of a cluster")
 	flag.BoolVar(&o.cluster, "cluster", false, "measure a cluster of three brokers instead; its parts: replication,failover,etcd,move")
@@ -54,7 +55,7 @@ func main() {
 	flag.Float64Var(&o.readGB, "memory-gb", 20, "GB that are replayed while the broker's memory is watched")
 	flag.IntVar(&o.entries, "entries", 1_000_000, "segments in the tier of the partition with many; at most 2,000,000")
 	consumes := flag.String("consume", "", "only consume, as the `JSON` says: what the bench starts itself with")
-	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`")
+	row := flag.String("row", "", "measure only the loads whose name matches this `pattern`; isolation, memory and manifest are one whole each")
 	flag.Parse()
 	var err error
 	if o.row, err = regexp.Compile(*row); err != nil {

@@ -11,6 +11,7 @@ type usage struct {
 	cpu         time.Duration
 	mallocs     int64
 	gets, bytes float64 // of the object store
+	handed      float64 // bytes of old records given to consumers
 }
 
 func (p *process) usage(ctx context.Context) (u usage, err error) {
@@ -20,7 +21,10 @@ func (p *process) usage(ctx context.Context) (u usage, err error) {
 	if u.mallocs, err = p.mallocs(); err != nil {
 		return u, err
 	}
-	u.gets, u.bytes, err = p.storeUse(ctx)
+	if u.gets, u.bytes, err = p.storeUse(ctx); err != nil {
+		return u, err
+	}
+	u.handed, err = p.Metric(ctx, "coldbrook_remote_fetch_bytes_total")
 	return u, err
 }
 
@@ -52,9 +56,9 @@ func (b *bench) measured(ctx context.Context, p *process, r row, load func() (re
 	r.CPU = (after.cpu - before.cpu).Seconds() / gb
 	r.Allocs = float64(after.mallocs-before.mallocs) / float64(res.requests)
 	r.PeakMB = float64(peak) / 1e6
-	if after.gets > before.gets {
+	if after.handed > before.handed {
 		r.GETs = (after.gets - before.gets) / gb
-		r.Cached = max(0, 1-(after.bytes-before.bytes)/float64(res.bytes))
+		r.Cached = max(0, 1-(after.bytes-before.bytes)/(after.handed-before.handed))
 	}
 	return r, nil
 }
