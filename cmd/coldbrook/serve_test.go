@@ -122,8 +122,8 @@ func TestFirstFiveMinutes(t *testing.T) {
 
 // What goes wrong is said in words that lead on, not as a code alone.
 func TestMistakesAreExplained(t *testing.T) {
-	dir, other := t.TempDir(), t.TempDir()
-	kafka, http, _, _, _ := serveHere(t, "--data-dir", dir)
+	dir, other, ssd := t.TempDir(), t.TempDir(), t.TempDir()
+	kafka, http, _, _, _ := serveHere(t, "--data-dir", dir, "--cache-dir", ssd)
 	for _, c := range []struct {
 		line string
 		want []string
@@ -139,6 +139,8 @@ func TestMistakesAreExplained(t *testing.T) {
 		{"serve --data-dir " + other + " --http 127.0.0.1:0 --listen " + kafka, []string{kafka + ": bind: address already in use", "--listen"}},
 		{"serve --data-dir " + other + " --listen 127.0.0.1:0 --http " + http, []string{"http.listen", http + ": bind: address already in use", "--http"}},
 		{"serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir " + dir, []string{dir, "a broker runs there already", "--data-dir"}},
+		{"serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir " + other + " --cache-dir " + ssd, []string{"remote.cache.dir", ssd, "a broker runs there already", "--cache-dir"}},
+		{"serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir " + other + " --cache-dir /dev/null", []string{"remote.cache.dir", "/dev/null", "not a directory"}},
 	} {
 		code, out, errs := command(t, "", strings.Fields(c.line)...)
 		if code != exitFailed || out != "" {
