@@ -38,6 +38,9 @@ func topicConfig(s *config.Settings, overrides map[string]string) (replica.Topic
 		RemoteEnabled: t.RemoteEnabled, CopyMaxAge: t.RemoteCopyMaxAge,
 		ProducerExpiration: b.ProducerExpiration, MaxTxnAge: b.MaxTransactionTimeout + lateTxn,
 	}
+	if t.RemoteCopyDisabled {
+		c.CopyMaxAge = 0 // nothing is uploaded, so nothing need be sealed for it
+	}
 	if t.LogAppendTime {
 		c.TimestampType = record.LogAppendTime
 	}
