@@ -51,7 +51,7 @@ func TestWindowHalvesOncePerRoundAndWidensAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow()
 		enter := func() *place {
-			p, err := w.enter(t.Context())
+			p, err := w.enter(t.Context(), func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestWindowHalvesOncePerRoundAndWidensAgain(t *testing.T) {
 		go func() { entered <- enter() }()
 		gone := make(chan error, 1)
 		go func() {
-			_, err := w.enter(ctx)
+			_, err := w.enter(ctx, func() {})
 			gone <- err
 		}()
 		synctest.Wait()
@@ -116,4 +116,51 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 			t.Errorf("%q: %v, want %v", v, got, want)
 		}
 	}
+}
+
+// A transport may go on sending after an early answer: the buffer is another part's by then.
+func TestDetachedPartIsNotReadAnyMore(t *testing.T) {
+	var told int64
+	b := newPartBody([]byte("0123456789"), func(n int64) { told += n })
+	p := make([]byte, 4)
+	if n, err := b.Read(p); n != 4 || err != nil || told != 4 {
+		t.Fatalf("read %d, %v, told %d", n, err, told)
+	}
+	b.detach()
+	if n, err := b.Read(p); n != 0 || err == nil {
+		t.Errorf("read %d bytes after the end, %v", n, err)
+	}
+	if _, err := b.Seek(0, 0); err == nil {
+		t.Error("sought after the end")
+	}
+}
+
+func TestWhoWaitsForAPlaceIsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow()
+		var all []*place
+		for range partsInFlight {
+			p, err := w.enter(t.Context(), func() { t.Error("nobody waits") })
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, p)
+		}
+		ticks := 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if p, err := w.enter(t.Context(), func() { ticks++ }); err == nil {
+				p.leave(true)
+			}
+		}()
+		time.Sleep(90*time.Second + time.Millisecond) // virtual
+		for _, p := range all {
+			p.leave(true)
+		}
+		<-done
+		if ticks != 90 {
+			t.Errorf("%d signs of life in 90 seconds", ticks)
+		}
+	})
 }

@@ -87,7 +87,7 @@ func (u *upload) sendParts(ctx context.Context, up Upload, parts []part) error {
 			break
 		}
 		g.Go(func() error {
-			place, err := u.window.enter(gctx)
+			place, err := u.window.enter(gctx, u.alive)
 			if err != nil {
 				return u.fail("put", u.key, err)
 			}
@@ -103,13 +103,25 @@ func (u *upload) sendParts(ctx context.Context, up Upload, parts []part) error {
 	return err
 }
 
+// alive says that the upload waits for its turn, or as long as the store has asked for: who watches
+// its progress must not take that for a store that hangs.
+func (u *upload) alive() {
+	if u.o.Progress != nil {
+		u.o.Progress(0)
+	}
+}
+
 func (u *upload) sendOne(ctx context.Context, up Upload, p *part, off int64, at *place) error {
 	buf := at.buf[:p.size]
 	if n, err := (source{Body: u.body}).ReadAt(buf, off); n < len(buf) {
 		return u.fail("put", u.key, shortBody(err))
 	}
 	p.sum = crc32.Checksum(buf, castagnoli)
-	return u.try(ctx, request{op: "put", key: u.key, patience: ofParts, slower: at.slower}, func(ctx context.Context) error {
+	slower := func() {
+		at.slower()
+		u.alive()
+	}
+	return u.try(ctx, request{op: "put", key: u.key, patience: ofParts, slower: slower}, func(ctx context.Context) error {
 		body := newPartBody(buf, u.o.Progress)
 		defer body.detach()
 		out, err := u.sendPart(ctx, up, *p, body)

@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // window bounds how many parts of multipart uploads one store has in flight, and so the memory for
@@ -29,8 +30,8 @@ type place struct {
 	buf  *[partBytes]byte
 }
 
-// enter waits for a place. The caller leaves it.
-func (w *window) enter(ctx context.Context) (*place, error) {
+// enter waits for a place, and calls waiting every second meanwhile. The caller leaves the place.
+func (w *window) enter(ctx context.Context, waiting func()) (*place, error) {
 	w.mu.Lock()
 	if w.busy < int(w.limit) && len(w.waiting) == 0 {
 		w.busy++
@@ -40,12 +41,18 @@ func (w *window) enter(ctx context.Context) (*place, error) {
 	turn := make(chan struct{})
 	w.waiting = append(w.waiting, turn)
 	w.mu.Unlock()
-	select {
-	case <-turn:
-		return w.newPlace(), nil
-	case <-ctx.Done():
-		w.withdraw(turn)
-		return nil, ctx.Err()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-turn:
+			return w.newPlace(), nil
+		case <-tick.C:
+			waiting()
+		case <-ctx.Done():
+			w.withdraw(turn)
+			return nil, ctx.Err()
+		}
 	}
 }
 
