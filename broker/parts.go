@@ -201,6 +201,9 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 }
 
 func (b *Broker) openTier(ctx context.Context, parts *layers) error {
+	if err := b.tierNotNeeded(ctx); err != nil {
+		return err
+	}
 	r := b.settings.Load().Broker().Remote
 	disk, err := b.openCacheDisk()
 	if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -56,4 +57,27 @@ func throttled(t config.ThrottledReplicas) func(partition int32, broker metadata
 		return nil
 	}
 	return func(partition int32, broker metadata.BrokerID) bool { return t.Has(partition, int32(broker)) }
+}
+
+// tierNotNeeded refuses to run without tiered storage while the tier has records of topics that live: they would be
+// out of reach, and gone once the log start had moved over them. Kafka refuses too.
+func (b *Broker) tierNotNeeded(ctx context.Context) error {
+	if b.settings.Load().Broker().RemoteEnabled {
+		return nil
+	}
+	pointers, err := b.metadata.RemotePointers(ctx)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for tip, p := range pointers {
+		if _, lives := b.metadata.Image().TopicByID(tip.Topic); lives && p.EndOffset > p.StartOffset {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("remote.log.storage.system.enable is false, but the object store has records of %d partitions: "+
+			"delete their topics first, or set remote.storage.enable=false,remote.log.delete.on.disable=true for them", n)
+	}
+	return nil
 }

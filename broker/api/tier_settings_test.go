@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"bytes"
+	"context"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +11,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/coldbrook/coldbrook/broker"
+	"github.com/coldbrook/coldbrook/broker/config"
 )
 
 // set changes settings of a topic, "name=value" each, and returns the answer.
@@ -83,7 +88,7 @@ func TestCopiesStopAndReadsGoOnWhenCopyingIsDisabled(t *testing.T) {
 		tier, local := k.listOffset("t", 0, -5).Offset, k.listOffset("t", 0, -4).Offset
 		k.fill("t", 0, 60)
 		time.Sleep(2 * time.Hour) // virtual: beyond remote.copy.max.age.ms
-		k = c.dial() // the connection was idle for too long
+		k = c.dial()              // the connection was idle for too long
 		same(t, "tier", k.listOffset("t", 0, -5).Offset, tier)
 		same(t, "local log start", k.listOffset("t", 0, -4).Offset, local)
 		if got := k.readAll("t", 0, 0, 120, 1<<20); len(got) == 0 {
@@ -106,5 +111,38 @@ func TestQuietTopicIsInTheTierAfterMaxAge(t *testing.T) {
 			time.Sleep(20 * time.Second) // virtual
 			same(t, "in the tier after the age", k.listOffset("t", 0, -5).Offset, n)
 		}
+	})
+}
+
+// TestBrokerDoesNotRunWithoutTheTierThatItsTopicsNeed: the log start would move over what is only there.
+func TestBrokerDoesNotRunWithoutTheTierThatItsTopicsNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t).start(nil)
+		k := c.dial()
+		k.topic("t", 1, tiered...)
+		k.fill("t", 0, 60)
+		k.evicted("t", 0, 40)
+		c.stop()
+		s, err := config.Load("", nil, map[string]string{
+			"node.id": "1", "data.dir": "/data", "listeners": "PLAINTEXT://" + address, "http.listen": "",
+			"remote.store.url": "file:///objects", "remote.log.storage.system.enable": "false",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := broker.New(broker.Options{
+			Settings: s, FS: c.disk, KV: c.kv.Client(nil), Objects: c.objects, Dial: c.network.Dial,
+			Listen: func(_ context.Context, addr string) (net.Listener, error) { return c.network.Listen(addr) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := b.Run(ctx, func(broker.Addresses) {}); err == nil || !strings.Contains(err.Error(), "records of 1 partitions") {
+			t.Errorf("ran: %v", err)
+		}
+		c = c.start(nil)
+		same(t, "log start", c.dial().listOffset("t", 0, -2).Offset, 0)
 	})
 }
