@@ -163,6 +163,8 @@ func (b *Broker) followSettings(ctx context.Context) error {
 		}
 		if b.applySettings() {
 			b.replicas.Reconfigure()
+			r := b.settings.Load().Broker().Remote
+			b.tier.SetRates(byteRate(r.CopyBytesPerSecond), byteRate(r.FetchBytesPerSecond))
 		}
 	}
 }

@@ -12,6 +12,8 @@ type ReadOptions struct {
 	UpTo     int64 // only batches that end before this offset
 	MaxBytes int   // of whole batches
 	MinOne   bool  // at least one batch, even if it is larger than MaxBytes (KIP-74)
+	// Reader names the client. Readers of the tier share its rate; the local log does not ask.
+	Reader string
 }
 
 // maxRegions bounds how many segments one read touches.

@@ -104,10 +104,10 @@ func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (piece, er
 // piece returns the bytes of c, which has whole batches and the name key.
 func (m *Manager) piece(ctx context.Context, s *remoteSegment, key cache.Key, c chunk) (piece, error) {
 	if m.outsized(c.size) {
-		out, err := m.reserve.get(ctx, key, c.size, m.fetcher(s, c))
+		out, err := m.reserve.get(ctx, key, c.size, m.fetcher(readerOf(ctx), s, c))
 		return piece{out: out}, err
 	}
-	pin, err := m.o.Cache.Get(ctx, key, int(c.size), m.fetcher(s, c))
+	pin, err := m.o.Cache.Get(ctx, key, int(c.size), m.fetcher(readerOf(ctx), s, c))
 	return piece{pin: pin}, err
 }
 
@@ -117,13 +117,13 @@ func (m *Manager) outsized(size int64) bool {
 }
 
 // fetcher fetches and checks a chunk. A chunk that fails its checks is fetched once more: the damage may have
-// happened on the way.
-func (m *Manager) fetcher(s *remoteSegment, c chunk) cache.Fetch {
+// happened on the way. The reader who asks first pays for it with its share of the rate.
+func (m *Manager) fetcher(reader string, s *remoteSegment, c chunk) cache.Fetch {
 	return func(ctx context.Context, dst []byte) (int, error) {
 		dst = dst[:c.size]
 		var err error
 		for range 2 {
-			waited, werr := throttle(ctx, m.fetchRate, c.size)
+			waited, werr := m.fetchRate.take(ctx, reader, c.size)
 			if werr != nil {
 				return 0, werr
 			}

@@ -134,8 +134,8 @@ type Manager struct {
 	reserve    *reserve
 	streams    *streams
 	pace       pace
-	copyRate   *rate.Limiter // nil = unlimited
-	fetchRate  *rate.Limiter
+	copyRate   *rate.Limiter
+	fetchRate  *fairRate
 	topics     topicFiles
 	gc         gcState
 	wake       chan struct{} // 1-buffered: the scheduler should look again
@@ -151,7 +151,7 @@ func New(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		o: o, log: o.Logger, prefix: o.ClusterID + "/", tasks: &tasks{}, streams: newStreams(),
-		copyRate: limiter(o.CopyRate), fetchRate: limiter(o.FetchRate),
+		copyRate: limiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
 		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
 	m.memo = newMemo(o.MetaBytes, m.tasks)
@@ -162,23 +162,45 @@ func New(o Options) (*Manager, error) {
 	return m, nil
 }
 
-// limiter allows bursts of a second, but never less than one read of a body.
+// SetRates changes Options.CopyRate and FetchRate, also for what waits.
+func (m *Manager) SetRates(copyRate, fetchRate int64) {
+	m.copyRate.SetBurst(burst(copyRate))
+	m.copyRate.SetLimit(limit(copyRate))
+	m.fetchRate.set(fetchRate)
+}
+
+// limiter allows bursts of a second.
 func limiter(bytesPerSecond int64) *rate.Limiter {
+	return rate.NewLimiter(limit(bytesPerSecond), burst(bytesPerSecond))
+}
+
+func limit(bytesPerSecond int64) rate.Limit {
 	if bytesPerSecond <= 0 {
-		return nil
+		return rate.Inf
 	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(min(max(bytesPerSecond, 64<<10), 1<<30)))
+	return rate.Limit(bytesPerSecond)
+}
+
+// burst is a second's worth, but never less than one read of a body.
+func burst(bytesPerSecond int64) int {
+	if bytesPerSecond <= 0 {
+		return 1 << 30
+	}
+	return int(min(max(bytesPerSecond, 64<<10), 1<<30))
 }
 
 // throttle takes n bytes out of the bucket before they are moved, and returns how long it waited.
 func throttle(ctx context.Context, l *rate.Limiter, n int64) (time.Duration, error) {
-	if l == nil {
+	if l.Limit() == rate.Inf {
 		return 0, nil
 	}
 	start := time.Now()
 	for n > 0 {
 		step := min(n, int64(l.Burst()))
 		if err := l.WaitN(ctx, int(step)); err != nil {
+			if step > int64(l.Burst()) {
+				continue // the rate was lowered: WaitN refuses more than a burst
+			}
 			return time.Since(start), err
 		}
 		n -= step

@@ -23,6 +23,7 @@ const maxPins = 64
 // caller releases the data. Errors: ErrOffsetOutOfRange; ErrCorrupt and ErrMissing in an *ObjectError.
 func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
 	start := time.Now()
+	ctx = withReader(ctx, o.Reader)
 	ctx, span := m.o.Tracer.Start(ctx, "remote fetch", trace.WithAttributes(attribute.Int("partition", int(tip.Partition)), attribute.Int64("offset", offset)))
 	defer span.End()
 	m.metrics.fetchRequests.Add(ctx, 1)

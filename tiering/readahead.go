@@ -180,7 +180,7 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 		}
 		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
 			c := seg.chunks[i]
-			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), m.fetcher(seg, c)) {
+			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), m.fetcher(readerOf(ctx), seg, c)) {
 				return
 			}
 			window -= c.size

@@ -121,6 +121,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		Replica:       replicaOf(req),
 		ReplicaEpoch:  replicaEpochOf(req),
 		Rack:          req.Rack,
+		User:          c.principal.Name,
 		ClientID:      c.ClientID,
 		AnyReplica:    req.Version >= 11,
 		ReplicasOnly:  franzGo(c),

@@ -308,3 +308,54 @@ func TestProducersAndConsumersAreHeldToTheirRates(t *testing.T) {
 		same(t, "records were withheld", withheld.Load(), true)
 	})
 }
+
+// What a broker reads from the store is shared between clients, not between
+// partitions or connections: eight readers of one partition and one of eight get
+// the same each, within the broker's rate, which can be changed; quotas of
+// clients hold beside it.
+func TestClientsShareTheRateOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const clients = 9
+		c := newCluster(t).start(nil)
+		s := c.dial()
+		s.coldTopic("wide", 8, 60)
+		for i := range clients - 1 {
+			s.coldTopic(fmt.Sprint("t", i), 1, 120)
+		}
+		s.quota(quotaEntity("client-id=<default>"), "remote_fetch_byte_rate", float64(perSecond))
+		req := at(kmsg.NewPtrIncrementalAlterConfigsRequest(), 1)
+		rr := kmsg.NewIncrementalAlterConfigsRequestResource()
+		rr.ResourceType = kmsg.ConfigResourceTypeBroker
+		rc := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		rc.Name, rc.Value = "remote.log.manager.fetch.max.bytes.per.second", kmsg.StringPtr(fmt.Sprint(clients*perSecond/4))
+		rr.Configs = append(rr.Configs, rc)
+		req.Resources = append(req.Resources, rr)
+		code(t, "alter", do[*kmsg.IncrementalAlterConfigsResponse](s, req).Resources[0].ErrorCode, nil)
+		synctest.Wait()
+		var got [clients]int64
+		var wg sync.WaitGroup
+		for i := range clients {
+			k := c.dialAs(fmt.Sprint("client-", i))
+			wg.Go(func() {
+				if i == 0 {
+					got[i] = k.replay("wide", 8, 45, 20*time.Second).bytes
+				} else {
+					got[i] = k.replay(fmt.Sprint("t", i-1), 1, 100, 20*time.Second).bytes
+				}
+			})
+		}
+		wg.Wait()
+		sum := int64(0)
+		for _, n := range got {
+			sum += n
+		}
+		if most := int64(21 * clients * perSecond / 4); sum > most || sum < most*8/10 {
+			t.Errorf("%d bytes in 20 s, want at most and about %d", sum, most)
+		}
+		for i, n := range got {
+			if share := sum / clients; n < share*7/10 || n > share*13/10 {
+				t.Errorf("client %d got %d bytes, a fair share is %d", i, n, share)
+			}
+		}
+	})
+}

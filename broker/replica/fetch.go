@@ -17,6 +17,7 @@ type FetchRequest struct {
 	Replica       metadata.BrokerID // of a follower; negative for a consumer
 	ReplicaEpoch  int64             // the follower's broker epoch, -1 none (KIP-903)
 	Rack          string            // the consumer's
+	User          string            // with ClientID: who shares the rate of cold reads with others
 	ClientID      string
 	AnyReplica    bool // the caller takes PreferredReplica for an answer: version 11 and above (KIP-392)
 	ReplicasOnly  bool // the caller goes only to brokers that Metadata has named as replicas to it
@@ -85,6 +86,7 @@ type fetch struct {
 	urgent  bool  // something that is answered at once: an error, an epoch that diverges, another replica, a high watermark
 	hot     []int // partitions with something to read, local and remote, in order
 	cold    []int
+	reader  string        // of the tier
 	granted int           // bytes of the tier that are reserved for this look
 	refused time.Duration // there are none, and will be some so much later
 }

@@ -87,6 +87,7 @@ func (f *fetch) readCold(ctx context.Context) {
 	if f.granted < f.wantCold() {
 		cold = cold[:min(len(cold), max(budget/coldShare, 1))]
 	}
+	f.reader = f.req.User + "/" + f.req.ClientID
 	share, before := budget/len(cold), f.bytes
 	defer func() { f.settle(f.bytes - before) }()
 	if len(cold) == 1 {
@@ -107,7 +108,7 @@ func (f *fetch) readCold(ctx context.Context) {
 // readOneCold only reads what no other goroutine changes.
 func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) coldRead {
 	q, p := &f.req.Partitions[i], f.parts[i]
-	o := segment.ReadOptions{UpTo: f.upTo(p, &f.results[i]), MaxBytes: min(q.MaxBytes, share), MinOne: minOne}
+	o := segment.ReadOptions{UpTo: f.upTo(p, &f.results[i]), MaxBytes: min(q.MaxBytes, share), MinOne: minOne, Reader: f.reader}
 	if o.MaxBytes <= 0 && !minOne {
 		return coldRead{index: i}
 	}
