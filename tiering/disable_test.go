@@ -330,3 +330,55 @@ func TestLeaderWithLessThanTheOneThatGaveTheTierUpBeginsBehindTheHole(t *testing
 		w.nothingMissing()
 	})
 }
+
+// TestNewLeaderFinishesWhatTheOldOneGaveUp: within the grace another broker takes over, whose local log reaches
+// further back than the log start that the old one committed.
+func TestNewLeaderFinishesWhatTheOldOneGaveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := disableSettings()
+		s.o.Grace = 10 * time.Second
+		b := w.mustStart(s)
+		b.halfLocal()
+		b.tier(false)
+		settle(t, "the tier is given up", b.emptied)
+		start, end := b.log.LogStart(), b.log.LogEnd()
+		b.close()
+		b.dir = nil
+		if w.segmentObjects() == 0 {
+			t.Fatal("deleted within the grace")
+		}
+		w2 := &world{t: t, fs: newWorld(t).fs, kv: w.kv, store: w.store, topic: w.topic}
+		s.config.RemoteEnabled, s.config.LocalRetentionBytes, s.noLead = false, -1, true
+		n := w2.mustStart(s)
+		if err := n.produce(int(end)); err != nil {
+			t.Fatal(err)
+		}
+		w2.elect()
+		n.epoch = 1
+		if err := n.log.AssignEpoch(1, n.log.LogEnd()); err != nil {
+			t.Fatal(err)
+		}
+		n.m.Lead(w.tip(), 1, n.log)
+		settle(t, "the log start is taken over", func() bool { return n.log.LogStart() == start })
+		time.Sleep(15 * time.Second) // virtual
+		if left := w.segmentObjects(); left != 0 {
+			t.Errorf("%d objects are left", left)
+		}
+		n.tier(true)
+		if err := n.produce(40); err != nil {
+			t.Fatal(err)
+		}
+		n.uploaded()
+		if root, err := n.m.Root(t.Context(), w.tip()); err != nil || root.StartOffset > start {
+			t.Errorf("root %+v, %v, log starts at %d", root, err, start)
+		}
+		if err := n.evict(); err != nil {
+			t.Fatal(err)
+		}
+		w.nothingMissing()
+		if _, err := n.readAll(t.Context(), start, 1<<20); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -44,8 +44,8 @@ type Topic struct {
 	RemoteEnabled         bool // remote.storage.enable, and the broker has a store, and not compacted
 	RemoteCopyDisabled    bool
 	RemoteDeleteOnDisable bool
-	RemoteCopyLag         time.Duration // -1 already replaced by LocalRetentionAge; 0 is at once
-	RemoteCopyLagBytes    int64         // -1 already replaced by LocalRetentionBytes
+	RemoteCopyLag         time.Duration // -1 already replaced by LocalRetentionAge; 0 is at once, < 0 never for that
+	RemoteCopyLagBytes    int64         // -1 already replaced by LocalRetentionBytes; 0 is at once, < 0 never for that
 	RemoteCopyMaxAge      time.Duration
 
 	UncleanLeaderElection bool
