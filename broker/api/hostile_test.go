@@ -195,6 +195,8 @@ func TestDeniedClientsLearnOnlyThat(t *testing.T) {
 	same(t, "partitions told", len(move.Topics), 0)
 	code(t, "list reassignments", do[*kmsg.ListPartitionReassignmentsResponse](s, at(kmsg.NewPtrListPartitionReassignmentsRequest(), 0)).ErrorCode, cluster)
 	code(t, "unregister", do[*kmsg.UnregisterBrokerResponse](s, at(kmsg.NewPtrUnregisterBrokerRequest(), 0)).ErrorCode, cluster)
+	code(t, "describe quotas", do[*kmsg.DescribeClientQuotasResponse](s, describeQuotas(1, false)).ErrorCode, cluster)
+	code(t, "alter quotas", do[*kmsg.AlterClientQuotasResponse](s, alterQuotas(1, quotaEntity("user=u"), quotaOps("consumer_byte_rate", 1.0))).Entries[0].ErrorCode, cluster)
 	dirs := do[*kmsg.DescribeLogDirsResponse](s, at(kmsg.NewPtrDescribeLogDirsRequest(), 4))
 	code(t, "log dirs", dirs.ErrorCode, cluster)
 	same(t, "directories told", len(dirs.Dirs), 0)
