@@ -81,6 +81,11 @@ func (e *edit) sealTail(ctx context.Context) error {
 	if err := e.joinParts(ctx); err != nil {
 		return err
 	}
+	return e.packLevels()
+}
+
+func (e *edit) packLevels() error {
+	r := &e.next
 	end := len(r.Refs)
 	for level := 1; level < maxLevel && end > 0; level++ {
 		from := end

@@ -162,12 +162,8 @@ func newVastTier(t testing.TB, w *world, n int64) *vastTier {
 		}
 		e.nodes = nil
 	}
-	for ; n-e.next.Segments > leafEntries; keep() { // whole leaves, as sealTail finds them in the end
-		e.next.Tail = v.entries(e.next.Segments, leafEntries)
-		e.next.Segments += leafEntries
-		e.next.Bytes += leafEntries * v.sample.Bytes
-		e.next.EndOffset, e.next.Epochs = e.next.Segments*vastRecords, EpochList{{}}
-		if err := e.sealTail(t.Context()); err != nil {
+	for ; n-e.next.Segments > leafEntries; keep() { // whole leaves, as sealTail leaves them in the end
+		if err := v.addLeaf(t.Context(), e, n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,6 +188,28 @@ func newVastTier(t testing.TB, w *world, n int64) *vastTier {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// addLeaf appends a leaf of a manifest of n entries. To encode a million entries takes a minute with the race detector,
+// so leaves that nobody will look into have a reference only.
+func (v *vastTier) addLeaf(ctx context.Context, e *edit, n int64) error {
+	r := &e.next
+	from := r.Segments
+	first, last := v.entry(from), v.entry(from+leafEntries-1)
+	r.Segments += leafEntries
+	r.Bytes += leafEntries * v.sample.Bytes
+	r.EndOffset, r.Epochs = last.LastOffset+1, EpochList{{}}
+	for _, looked := range []int64{0, n / 2, n / 5} {
+		if looked/leafEntries == from/leafEntries {
+			r.Tail = v.entries(from, leafEntries)
+			return e.sealTail(ctx)
+		}
+	}
+	r.Refs = append(r.Refs, Ref{
+		Level: 1, Object: newNodeName(first.BaseOffset), Size: 1, BaseOffset: first.BaseOffset, LastOffset: last.LastOffset,
+		MaxTimestamp: last.MaxTimestamp, Bytes: leafEntries * v.sample.Bytes, Segments: leafEntries,
+	})
+	return e.packLevels()
 }
 
 // spent is what an operation cost.
