@@ -20,7 +20,7 @@ import (
 
 const (
 	smallObject = 100_000
-	largeObject = 20 << 20 // three parts
+	largeObject = 16<<20 + 100_000 // three parts
 )
 
 // misbehaviour is one row of the table: what the store does, what the caller does, what it must see.
