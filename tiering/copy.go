@@ -336,10 +336,7 @@ type limitedBody struct {
 }
 
 func (b *limitedBody) ReadAt(p []byte, off int64) (n int, err error) {
-	run := int64(uploadRun)
-	if b.m.copyRate != nil {
-		run = min(run, max(int64(b.m.copyRate.Burst())/4, 1))
-	}
+	run := min(uploadRun, max(int64(b.m.copyRate.Burst())/4, 1))
 	for len(p) > 0 {
 		k := min(int64(len(p)), run)
 		waited, err := throttle(b.ctx, b.m.copyRate, k)

@@ -98,7 +98,7 @@ func (c *countingBody) ReadAt(p []byte, off int64) (int, error) {
 
 // TestUploadReadsInBoundedRunsAndHoldsNothing: what a driver asks for at once does not matter.
 func TestUploadReadsInBoundedRunsAndHoldsNothing(t *testing.T) {
-	m := &Manager{}
+	m := &Manager{copyRate: limiter(0)}
 	all := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	counted := &countingBody{Body: object.Bytes(all)}
 	limited := &limitedBody{Body: counted, m: m, ctx: t.Context(), progress: func(int64) {}}
