@@ -11,6 +11,12 @@ import (
 	"time"
 )
 
+func waiting(r *fairRate) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
+
 // One reader with many requests at a time and one with a single one get the same,
 // and together the rate.
 func TestReadersOfTheTierShareItsRateByBytes(t *testing.T) {
@@ -45,8 +51,8 @@ func TestReadersOfTheTierShareItsRateByBytes(t *testing.T) {
 		if most := int64(31 * perSecond); sum > most || sum < most*95/100 {
 			t.Errorf("%d bytes in 30 s, want at most and about %d", sum, most)
 		}
-		if len(r.queue) != 0 {
-			t.Errorf("%d still wait", len(r.queue))
+		if waiting(r) != 0 {
+			t.Errorf("%d still wait", waiting(r))
 		}
 	})
 }
@@ -66,14 +72,14 @@ func TestTheRateOfTheTierChangesAtOnce(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if len(r.queue) != 9 {
-			t.Fatalf("%d wait, want all but the first", len(r.queue))
+		if waiting(r) != 9 {
+			t.Fatalf("%d wait, want all but the first", waiting(r))
 		}
 		start := time.Now()
 		r.set(64 << 10)
 		time.Sleep(3*time.Second + time.Millisecond)
-		if len(r.queue) != 6 {
-			t.Errorf("%d wait after 3 s at a request a second, want 6", len(r.queue))
+		if waiting(r) != 6 {
+			t.Errorf("%d wait after 3 s at a request a second, want 6", waiting(r))
 		}
 		r.set(0)
 		done.Wait()
