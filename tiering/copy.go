@@ -278,6 +278,9 @@ func (m *Manager) putVerified(ctx context.Context, key string, body object.Body,
 	if !info.HasCRC || info.Size != body.Size() {
 		err = m.retry(ctx, func(ctx context.Context) (err error) {
 			info, err = m.o.Store.Head(ctx, m.prefix+key)
+			if errors.Is(err, object.ErrNotFound) { // some stores show an object a moment after they took it
+				err = fmt.Errorf("%w: %w", object.ErrUnavailable, err)
+			}
 			return err
 		})
 		if err != nil {

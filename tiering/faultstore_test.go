@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,6 +142,77 @@ func TestStaleListDeletesNothingAndReportsNothing(t *testing.T) {
 	})
 }
 
+// unsureStore does not say the checksum of what it took.
+type unsureStore struct {
+	*lateStore
+	puts atomic.Int64
+}
+
+func (s *unsureStore) Put(ctx context.Context, key string, b object.Body, o object.PutOptions) (object.Info, error) {
+	info, err := s.lateStore.Put(ctx, key, b, o)
+	info.HasCRC = false
+	if strings.HasSuffix(key, logSuffix) {
+		s.puts.Add(1)
+	}
+	return info, err
+}
+
+// TestStoreThatShowsObjectsLateCostsNoSecondUpload: an upload is verified by a HEAD, which some stores answer with
+// 404 for a moment.
+func TestStoreThatShowsObjectsLateCostsNoSecondUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		store := &unsureStore{lateStore: newLateStore(w.store, time.Second)}
+		store.reads = true
+		b := w.mustStart(settings{config: smallLog(), store: store, o: Options{RetryMin: time.Second, RetryMax: time.Minute}})
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		root, err := b.m.Root(t.Context(), w.tip())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if store.puts.Load() != root.Segments {
+			t.Errorf("%d uploads of %d segments", store.puts.Load(), root.Segments)
+		}
+	})
+}
+
+// TestReadsThatFailAreLoggedNowAndThen: an operator must see why clients are told of trouble, and not once for each
+// of their attempts.
+func TestReadsThatFailAreLoggedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		late := newLateStore(w.store, 0)
+		var lines strings.Builder
+		b := w.mustStart(settings{config: smallLog(), store: late, o: Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))}})
+		if err := b.produce(60); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		if err := b.evict(); err != nil {
+			t.Fatal(err)
+		}
+		late.delay, late.reads = time.Hour, true
+		for key := range w.objects() {
+			late.born[key] = time.Now()
+		}
+		for range 30 { // half a minute
+			if _, _, err := b.readAt(t.Context(), 0, 1<<20); !errors.Is(err, ErrMissing) {
+				t.Fatalf("got %v, want %v", err, ErrMissing)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := strings.Count(lines.String(), "remote read failed"); n != 3 {
+			t.Errorf("%d lines, want one in %v:\n%s", n, complainEvery, lines.String())
+		}
+		if !strings.Contains(lines.String(), ErrMissing.Error()) {
+			t.Errorf("no reason is given:\n%s", lines.String())
+		}
+	})
+}
+
 // TestReadOfAnObjectThatIsLateIsAnErrorAndThenTheBytes: a store that answers 404 for a while after the PUT. The
 // answer is ErrMissing (clients see a retriable storage error), never the end of the log, and it is not kept.
 func TestReadOfAnObjectThatIsLateIsAnErrorAndThenTheBytes(t *testing.T) {
@@ -187,7 +259,7 @@ func TestStoreErrorsOfAReadAreNamedAndNeverTheEndOfTheLog(t *testing.T) {
 					}
 					return nil
 				})
-				b := w.mustStart(settings{config: smallLog(), store: store})
+				b := w.mustStart(settings{config: smallLog(), store: store, o: Options{RetryMin: time.Second, RetryMax: time.Minute}})
 				if err := b.produce(60); err != nil {
 					t.Fatal(err)
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -138,6 +139,7 @@ type Manager struct {
 	fetchRate  *fairRate
 	topics     topicFiles
 	gc         gcState
+	complained atomic.Int64  // when a failed read was logged last, Unix nanoseconds
 	wake       chan struct{} // 1-buffered: the scheduler should look again
 
 	mu         sync.Mutex

@@ -2,6 +2,7 @@ package tiering
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 // maxPins bounds the chunks of one answer.
 const maxPins = 64
+
+// complainEvery is the least time between two lines about reads that failed.
+const complainEvery = 10 * time.Second
 
 // Read returns whole batches of the tier from the one that holds offset on: those that end at or before o.UpTo, at
 // most o.MaxBytes, but at least one when o.MinOne. It waits for the first chunk only; further ones are part of the
@@ -33,11 +37,22 @@ func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offse
 		if ctx.Err() == nil {
 			m.metrics.fetchErrors.Add(ctx, 1)
 			span.SetStatus(codes.Error, err.Error())
+			m.complain(tip, offset, err)
 		}
 		return nil, err
 	}
 	m.metrics.fetchBytes.Add(ctx, d.size)
 	return d, nil
+}
+
+// complain logs that a read failed, now and then: clients ask again and again, and are told only that the storage
+// is in trouble.
+func (m *Manager) complain(tip metadata.TopicIDPartition, offset int64, err error) {
+	now := time.Now().UnixNano()
+	if last := m.complained.Load(); errors.Is(err, ErrOffsetOutOfRange) || last != 0 && now-last < int64(complainEvery) || !m.complained.CompareAndSwap(last, now) {
+		return
+	}
+	m.log.Warn("remote read failed", "topic_id", tip.Topic, "partition", tip.Partition, "offset", offset, "err", err)
 }
 
 func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segment.ReadOptions) (*data, error) {
