@@ -2,16 +2,13 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/broker/api"
 	"github.com/coldbrook/coldbrook/broker/auth"
@@ -22,9 +19,6 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment"
-	"github.com/coldbrook/coldbrook/tiering"
-	"github.com/coldbrook/coldbrook/tiering/cache"
-	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
 func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
@@ -167,109 +161,6 @@ func (b *Broker) followSettings(ctx context.Context) error {
 			b.tier.SetRates(byteRate(r.CopyBytesPerSecond), byteRate(r.FetchBytesPerSecond))
 		}
 	}
-}
-
-// openObjects opens the object store and checks it. One that is wrong (no such
-// bucket, no access) stops the start; one that is only away does not: the
-// broker works without it until the disk is full.
-func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
-	b.addresses.Store = b.settings.Load().Broker().Remote.StoreURL
-	store := b.o.Objects
-	if store == nil {
-		opened, err := object.Open(ctx, b.addresses.Store, object.Options{Logger: b.log})
-		if err != nil {
-			return err
-		}
-		parts.onStop("object store", opened.Close)
-		store = opened
-	}
-	var err error
-	b.ledger = tiering.NewLedger(b.addresses.ClusterID, b.topicName)
-	if b.objects, err = object.WithCount(store, b.o.Meter("object"), b.ledger.Request); err != nil {
-		return err
-	}
-	parts.start(ctx, "ledger of the object store", b.ledger.Run)
-	bounded, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	err = object.Check(bounded, b.objects)
-	switch {
-	case err == nil:
-	case errors.Is(err, object.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		b.log.Error("object store does not answer, uploads and old reads wait for it", "store", b.addresses.Store, "err", err)
-	default:
-		return err // names the bucket and what is wrong with it
-	}
-	return nil
-}
-
-func (b *Broker) openTier(ctx context.Context, parts *layers) error {
-	if err := b.tierNotNeeded(ctx); err != nil {
-		return err
-	}
-	r := b.settings.Load().Broker().Remote
-	disk, err := b.openCacheDisk()
-	if err != nil {
-		return err
-	}
-	chunks, err := cache.New(cache.Options{MemoryBytes: r.CacheBytes, PrefetchBytes: r.ReadAheadBytes, Disk: disk, Count: b.ledger.Cache, Meter: b.o.Meter("tiering"), Logger: b.log})
-	if err != nil {
-		return err
-	}
-	parts.start(ctx, "tier cache", chunks.Run)
-	b.tier, err = tiering.New(tiering.Options{
-		Store: b.objects, ClusterID: b.addresses.ClusterID, Metadata: b.metadata, Cache: chunks,
-		Topic:    b.tierSettings,
-		Interval: r.TaskInterval, Uploads: r.Copiers, Grace: r.DeleteGrace, RetryMin: r.RetryBackoff, RetryMax: r.RetryBackoffMax,
-		CopyRate: byteRate(r.CopyBytesPerSecond), FetchRate: byteRate(r.FetchBytesPerSecond),
-		ReadAhead: r.ReadAheadBytes, MetaBytes: r.IndexCacheBytes,
-		Sweep: r.GCInterval, Collector: b.collector, ScrubRate: r.ScrubBytesPerSecond,
-		Ledger: b.ledger, Prices: b.prices, TopicMetrics: b.settings.Load().Broker().MetricsTopicEnabled,
-		Logger: b.log, Meter: b.o.Meter("tiering"), Tracer: b.tracer("tiering"),
-	})
-	if err != nil {
-		return err
-	}
-	parts.start(ctx, "tiering", b.tier.Run)
-	return nil
-}
-
-// openCacheDisk opens the cache's second level, or returns nil when there is none.
-func (b *Broker) openCacheDisk() (*cache.Disk, error) {
-	r := b.settings.Load().Broker().Remote
-	if r.CacheDir == "" {
-		return nil, nil
-	}
-	d, err := cache.OpenDisk(cache.DiskOptions{FS: b.o.FS, Dir: r.CacheDir, Bytes: r.CacheDiskBytes, Scope: b.addresses.ClusterID, Logger: b.log})
-	if err != nil {
-		return nil, fmt.Errorf("remote.cache.dir: %w", err)
-	}
-	return d, nil
-}
-
-// tracer is a package's, or nil when nothing is traced.
-func (b *Broker) tracer(pkg string) trace.Tracer {
-	if b.o.Tracer == nil {
-		return nil
-	}
-	return b.o.Tracer(pkg)
-}
-
-// byteRate is a quota in the tiering manager's words, where 0 is unlimited.
-func byteRate(n int64) int64 {
-	if n == math.MaxInt64 {
-		return 0
-	}
-	return n
-}
-
-// tierSettings is what a topic's configuration says about copying it.
-func (b *Broker) tierSettings(topic string) tiering.TopicSettings {
-	t, err := b.settings.Load().ResolveTopic(b.metadata.Image().TopicConfig(topic))
-	if err != nil {
-		b.log.Error("topic configuration invalid, not copied", "topic", topic, "err", err)
-		return tiering.TopicSettings{CopyDisabled: true}
-	}
-	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, DeleteOnDisable: t.RemoteDeleteOnDisable, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
 }
 
 func (b *Broker) openGroups(ctx context.Context, parts *layers) error {
