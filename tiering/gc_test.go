@@ -58,6 +58,17 @@ func (s *skewed) Abort(_ context.Context, u object.Upload) error {
 	return nil
 }
 
+func (s *skewed) abortedIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for _, u := range s.aborted {
+		ids = append(ids, u.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func (w *world) dir() string { return partitionDir("orders", w.tip()) }
 
 func (w *world) put(key string) {
@@ -366,16 +377,11 @@ func TestAbandonedUploadsAreAborted(t *testing.T) {
 		}
 		b := w.mustStart(settings{config: smallLog(), store: store, o: sweepOptions(4 * time.Hour)})
 		time.Sleep(7 * time.Hour)
-		if len(store.aborted) != 0 {
-			t.Errorf("aborted early: %+v", store.aborted)
+		if early := store.abortedIDs(); len(early) != 0 {
+			t.Errorf("aborted early: %q", early)
 		}
 		time.Sleep(4 * time.Hour)
-		var ids []string
-		for _, u := range store.aborted {
-			ids = append(ids, u.ID)
-		}
-		slices.Sort(ids)
-		if !slices.Equal(ids, []string{"gone", "led"}) {
+		if ids := store.abortedIDs(); !slices.Equal(ids, []string{"gone", "led"}) {
 			t.Errorf("aborted %q", ids)
 		}
 		_ = b

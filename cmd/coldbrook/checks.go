@@ -168,7 +168,10 @@ func (d *doctor) disk(context.Context) []finding {
 	}
 	var out []finding
 	for _, dir := range dirs {
-		out = append(out, probe(vfs.NewOS(), dir)...)
+		out = append(out, probe(vfs.NewOS(), dir, "--data-dir")...)
+	}
+	if dir := d.c.Remote.CacheDir; dir != "" {
+		out = append(out, probe(vfs.NewOS(), dir, "--cache-dir")...)
 	}
 	return out
 }
@@ -180,20 +183,21 @@ func under(dir string, parents []string) bool {
 	})
 }
 
-func probe(fs vfs.FS, dir string) []finding {
+// probe checks a directory that a flag names.
+func probe(fs vfs.FS, dir, flag string) []finding {
 	const check = "disk"
 	where := dir
 	for { // a directory that is not there yet is probed at its nearest parent
 		info, err := fs.Stat(where)
 		if err == nil && !info.IsDir {
-			return []finding{bad(check, "choose another one with --data-dir", "%s is not a directory", where)}
+			return []finding{bad(check, "choose another one with "+flag, "%s is not a directory", where)}
 		}
 		if err == nil {
 			break
 		}
 		parent := filepath.Dir(where)
 		if !errors.Is(err, os.ErrNotExist) || parent == where {
-			return []finding{bad(check, "choose another one with --data-dir", "%s: %v", where, err)}
+			return []finding{bad(check, "choose another one with "+flag, "%s: %v", where, err)}
 		}
 		where = parent
 	}

@@ -265,4 +265,8 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "not")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the doctor left something behind: %v", err)
 	}
+	code, out, _ = command(t, "", "doctor", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", dir, "--cache-dir", notDir)
+	if code != exitFailed || !strings.Contains(out, "choose another one with --cache-dir") {
+		t.Errorf("%d %s", code, out)
+	}
 }
