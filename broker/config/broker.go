@@ -295,7 +295,7 @@ func resolveRemote(r *reader) Remote {
 		CacheBytes:          r.long("remote.cache.bytes"),
 		CacheDir:            r.text("remote.cache.dir"),
 		CacheDiskBytes:      r.long("remote.cache.disk.bytes"),
-		ReadAheadBytes:      r.long("remote.read.ahead.bytes"),
+		ReadAheadBytes:      orHalf(r.long("remote.read.ahead.bytes"), r.long("remote.cache.bytes")),
 		IndexCacheBytes:     r.long("remote.log.index.file.cache.total.size.bytes"),
 		Copiers:             int(r.int("remote.log.manager.copier.thread.pool.size")),
 		Expirers:            int(r.int("remote.log.manager.expiration.thread.pool.size")),
@@ -413,4 +413,12 @@ func hostname() string {
 		return "localhost" // what Java says too when the machine has no name
 	}
 	return name
+}
+
+// orHalf is n, or for -1 half of the whole.
+func orHalf(n, whole int64) int64 {
+	if n < 0 {
+		return whole / 2
+	}
+	return n
 }
