@@ -83,7 +83,7 @@ func (w *world) has(key string) bool { _, ok := w.objects()["c1/"+key]; return o
 func sweepOptions(grace time.Duration) Options {
 	return Options{
 		Grace: grace, Sweep: time.Minute, Collector: func() bool { return true },
-		Poll: 2 * time.Second, Interval: 30 * time.Second, // hours pass
+		Poll: 15 * time.Second, Interval: 2 * time.Minute, // hours pass
 	}
 }
 
