@@ -131,7 +131,7 @@ func TestOldestSegmentIsCopiedNextAcrossPartitions(t *testing.T) {
 func TestPartitionsThatHangDoNotStarveOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sick sync.Map
-		x := newWide(t, 23, Options{Stall: 3 * time.Second, RetryMin: 100 * time.Millisecond, RetryMax: time.Second}, func(s object.Store) object.Store {
+		x := newWide(t, 23, Options{Poll: 100 * time.Millisecond, Stall: 3 * time.Second, RetryMin: 100 * time.Millisecond, RetryMax: time.Second}, func(s object.Store) object.Store {
 			return object.WithFaults(s, func(ctx context.Context, op object.Op) error {
 				if op.Kind == object.OpPut && !op.After && strings.HasSuffix(op.Key, logSuffix) {
 					if _, bad := sick.Load(partitionOf(op.Key)); bad {
