@@ -224,3 +224,39 @@ func TestATierWithoutTheMarkerShowsNoTransaction(t *testing.T) {
 		same(t, "records", len(got), 30)
 	})
 }
+
+// TestColdPartitionsOfAFetchAreReadTogether: eight take no longer than one, and
+// are all in one answer.
+func TestColdPartitionsOfAFetchAreReadTogether(t *testing.T) {
+	in(t, func(t *testing.T, b *bench) {
+		var parts []*replica.Partition
+		for n := range 9 {
+			name := fmt.Sprintf("t%d", n)
+			p := b.topic(name, 1)
+			b.fill(name, 60)
+			b.evict(p, 30)
+			parts = append(parts, p)
+		}
+		b.getDelay.Store(int64(50 * time.Millisecond))
+		took := func(of []*replica.Partition) time.Duration {
+			req := &replica.FetchRequest{Replica: -1, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 5 * time.Second}
+			for _, p := range of {
+				req.Partitions = append(req.Partitions, replica.FetchPartition{ID: p.ID(), MaxBytes: 1 << 20, CurrentEpoch: -1, FetchedEpoch: -1})
+			}
+			began := time.Now()
+			for i, r := range b.m.Fetch(t.Context(), req) {
+				if r.Err != nil || r.Size() == 0 {
+					t.Errorf("partition %d of %d: %d bytes, %v", i, len(of), r.Size(), r.Err)
+				}
+				if r.Data != nil {
+					r.Data.Release()
+				}
+			}
+			return time.Since(began)
+		}
+		one, eight := took(parts[:1]), took(parts[1:])
+		if one < 50*time.Millisecond || eight > one+time.Millisecond {
+			t.Errorf("one takes %v, eight %v", one, eight)
+		}
+	})
+}

@@ -37,6 +37,7 @@ type bench struct {
 
 	// the disk's syncs: held back by so long, or failing
 	syncDelay atomic.Int64
+	getDelay  atomic.Int64            // of every read from the object store
 	kvHook    atomic.Pointer[kv.Hook] // what happens between the broker and etcd
 
 	*run
@@ -110,7 +111,13 @@ func (b *bench) open() {
 	b.must(err)
 	chunks, err := cache.New(cache.Options{MemoryBytes: 1 << 20, ChunkBytes: 4 << 10})
 	b.must(err)
-	tier, err := tiering.New(tiering.Options{Store: b.objects, Metadata: r.md, Cache: chunks, ClusterID: "c", Interval: 500 * time.Millisecond})
+	objects := object.WithFaults(b.objects, func(_ context.Context, op object.Op) error {
+		if wait := b.getDelay.Load(); wait > 0 && op.Kind == object.OpGet && !op.After {
+			time.Sleep(time.Duration(wait))
+		}
+		return nil
+	})
+	tier, err := tiering.New(tiering.Options{Store: objects, Metadata: r.md, Cache: chunks, ClusterID: "c", Interval: 500 * time.Millisecond})
 	b.must(err)
 	r.m, err = replica.New(replica.Options{
 		Broker: 1, Metadata: r.md, Dirs: []*segment.Dir{r.dir}, Remote: tier, RetentionInterval: time.Second,
