@@ -122,7 +122,7 @@ func (b *bench) failoverRow(ctx context.Context, g *group, topic, name, want str
 	if err != nil {
 		return err
 	}
-	p, err := g.probe(ctx, topic, b.topics, 250*time.Millisecond)
+	p, err := g.probe(ctx, topic, b.topics, 500*time.Millisecond)
 	if err != nil {
 		return err
 	}
