@@ -24,7 +24,7 @@ const (
 // last few are in the bucket only.
 func (k *conn) coldTopic(name string, partitions int32, n int) {
 	k.t.Helper()
-	k.topic(name, partitions, "internal.segment.bytes=200000", "local.retention.bytes=1")
+	k.topic(name, partitions, "internal.segment.bytes=40000", "local.retention.bytes=1")
 	value := strings.Repeat("x", coldBatch-80)
 	for p := range partitions {
 		for range n {
@@ -349,7 +349,8 @@ func TestClientsShareTheRateOfTheStore(t *testing.T) {
 		for _, n := range got {
 			sum += n
 		}
-		if most := int64(21 * clients * perSecond / 4); sum > most || sum < most*8/10 {
+		// A second at once, and the last answers come up to half a second late.
+		if most := int64(22 * clients * perSecond / 4); sum > most || sum < most*8/10 {
 			t.Errorf("%d bytes in 20 s, want at most and about %d", sum, most)
 		}
 		for i, n := range got {
