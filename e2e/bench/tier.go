@@ -28,9 +28,9 @@ type tier struct {
 // bucket is where a tier's broker keeps its objects.
 const bucket = "bench/c"
 
-// startTier starts both. Segments are copied and evicted without delay.
-func (b *bench) startTier(ctx context.Context, settings map[string]string) (*tier, error) {
-	minio, err := servers.StartMinIO(ctx, filepath.Join(b.dir, "minio"))
+// startTier starts both, MinIO with variables of its own. Segments are copied and evicted without delay.
+func (b *bench) startTier(ctx context.Context, settings map[string]string, env ...string) (*tier, error) {
+	minio, err := servers.StartMinIO(ctx, filepath.Join(b.dir, "minio"), env...)
 	if err != nil {
 		return nil, err
 	}

@@ -55,8 +55,8 @@ type process struct {
 }
 
 // StartMinIO starts a MinIO server that stores below dir, building MinIO first when it is not
-// cached. The caller stops it.
-func StartMinIO(ctx context.Context, dir string) (*S3Server, error) {
+// cached, with further environment variables. The caller stops it.
+func StartMinIO(ctx context.Context, dir string, env ...string) (*S3Server, error) {
 	path, err := Binary(ctx, MinIOTool())
 	if err != nil {
 		return nil, err
@@ -74,6 +74,7 @@ func StartMinIO(ctx context.Context, dir string) (*S3Server, error) {
 	s.args = []string{"server", "--quiet", "--address", addr, "--console-address", "127.0.0.1:0", "--certs-dir", filepath.Join(dir, "certs"), data}
 	s.env = []string{"HOME=" + dir, "MINIO_ROOT_USER=" + s.AccessKey, "MINIO_ROOT_PASSWORD=" + s.SecretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=1", "MINIO_CALLHOME_ENABLE=off", "_MINIO_SERVER_DEBUG=off"}
+	s.env = append(s.env, env...)
 	return s, s.Start(ctx)
 }
 

@@ -12,7 +12,7 @@ const buildTimeout = 15 * time.Minute
 // MinIO starts a MinIO server for a test, in the test's own directory, and stops it at the end.
 func MinIO(t testing.TB) *S3Server {
 	t.Helper()
-	return start(t, StartMinIO)
+	return start(t, func(ctx context.Context, dir string) (*S3Server, error) { return StartMinIO(ctx, dir) })
 }
 
 // Versity starts a versitygw server for a test, in the test's own directory, and stops it at the end.
