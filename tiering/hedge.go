@@ -50,7 +50,12 @@ func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) er
 // hedge asks again and returns when one of the two answers is in dst and the other has ended.
 func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key string, pos int64, dst []byte, first chan error, begun time.Time) error {
 	m.metrics.hedges.Add(ctx, 1)
-	second, again := make(chan error, 1), make([]byte, len(dst))
+	second, buf := make(chan error, 1), m.again.Get().(*[]byte)
+	defer m.again.Put(buf) // both GETs have ended by then
+	if int64(cap(*buf)) < m.o.ChunkBytes {
+		*buf = make([]byte, m.o.ChunkBytes)
+	}
+	again := (*buf)[:len(dst)]
 	go func() {
 		_, err := object.ReadFull(ctx, m.o.Store, key, pos, again)
 		second <- err

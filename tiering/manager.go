@@ -13,6 +13,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -135,6 +136,8 @@ type Manager struct {
 	reserve    *reserve
 	streams    *streams
 	pace       pace
+	again      sync.Pool // of *[]byte, a chunk each, for GETs that are asked for a second time
+	lane       *semaphore.Weighted
 	copyRate   *rate.Limiter
 	fetchRate  *fairRate
 	topics     topicFiles
@@ -153,9 +156,10 @@ func New(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		o: o, log: o.Logger, prefix: o.ClusterID + "/", tasks: &tasks{}, streams: newStreams(),
-		copyRate: limiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
+		lane: semaphore.NewWeighted(calmWidth), copyRate: limiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
 		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
+	m.again.New = func() any { return new([]byte) }
 	m.memo = newMemo(o.MetaBytes, m.tasks)
 	m.reserve = &reserve{tasks: m.tasks}
 	if err := errors.Join(m.newMetrics(o.Meter), m.gc.init(o.Meter)); err != nil {

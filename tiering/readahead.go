@@ -48,6 +48,7 @@ type stream struct {
 	pace   float64       // bytes a second that it takes when it need not wait, 0 = not known yet
 
 	planning atomic.Bool // a prefetch for it is being planned
+	calm     atomic.Bool // it takes so little that what is ahead of it need not hurry
 }
 
 // aheadLimits bound the read-ahead of one reader.
@@ -99,6 +100,7 @@ func (s *streams) advance(a answer, lim aheadLimits, now time.Time) (*stream, in
 	if st.pace > 0 && lim.distance > 0 {
 		want = int64(aheadFactor * st.pace * lim.distance.Seconds())
 	}
+	st.calm.Store(want <= lim.least/2)
 	st.window = max(min(want, most, 2*st.window), lim.least)
 	return st, st.window
 }
@@ -153,7 +155,7 @@ func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxByte
 	}
 	started := m.tasks.start(ctx, planLimit, func(ctx context.Context) {
 		defer st.planning.Store(false)
-		m.prefetch(ctx, man, a.next, window)
+		m.prefetch(ctx, man, a.next, window, st.calm.Load())
 	})
 	if !started {
 		st.planning.Store(false)
@@ -162,7 +164,7 @@ func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxByte
 
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
-func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64) {
+func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64, calm bool) {
 	entries := m.upcoming(ctx, man, offset, 2*window)
 	for n, e := range entries {
 		if key := segmentKey(man.dir, e.Object, indexSuffix); n > 0 && !m.memo.has(key) {
@@ -180,7 +182,11 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 		}
 		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
 			c := seg.chunks[i]
-			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), m.fetcher(readerOf(ctx), seg, c)) {
+			fetch := m.fetcher(readerOf(ctx), seg, c)
+			if calm {
+				fetch = m.calmly(fetch)
+			}
+			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), fetch) {
 				return
 			}
 			window -= c.size
