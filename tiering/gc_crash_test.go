@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	crashes   = flag.Int("crashes", 100, "random crashes of TestFsckIsCleanAfterRandomCrashes")
+	crashes   = flag.Int("crashes", 200, "random crashes of TestFsckIsCleanAfterRandomCrashes")
 	crashSeed = flag.Int64("crashseed", 0, "first seed of TestFsckIsCleanAfterRandomCrashes; 0: the time")
 )
 
