@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/api"
 	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/e2e/ports"
 	"github.com/coldbrook/coldbrook/e2e/scenario"
 	"github.com/coldbrook/coldbrook/e2e/servers"
 )
@@ -210,33 +210,22 @@ func without(env []string, prefixes ...string) []string {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
+	return freeRow(t, 1)[0]
 }
 
 // freePair is a free address whose port has a free neighbour below, for an etcd member's clients.
 func freePair(t *testing.T) string {
 	t.Helper()
-	for {
-		at := freeAddress(t)
-		i := strings.LastIndexByte(at, ':') + 1
-		port, err := strconv.Atoi(at[i:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if l, err := net.Listen("tcp", at[:i]+strconv.Itoa(port-1)); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return at
-		}
+	return freeRow(t, 2)[1]
+}
+
+func freeRow(t *testing.T, n int) []string {
+	t.Helper()
+	row, err := ports.Row("127.0.0.1", n)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return row
 }
 
 // What no test can run must at least exist: make targets, files of the tree, commands and flags.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
+
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,15 +163,11 @@ func TestNothingIsExportedUnlessAsked(t *testing.T) {
 
 // A collector that is away must not keep the broker from starting or stopping.
 func TestCollectorAwayDoesNotHoldUsUp(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, err := ports.Free("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := "http://" + l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+nobody)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_on")
 	begun := time.Now()
 	tel, err := Start(t.Context(), Options{LogOutput: io.Discard})

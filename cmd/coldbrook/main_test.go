@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coldbrook/coldbrook/broker/console"
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -93,12 +94,8 @@ func TestWrongCommandLineIsExitCode2(t *testing.T) {
 }
 
 func TestWhatWentWrongIsExitCode1(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, err := ports.Free("127.0.0.1")
 	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for line, want := range map[string]string{

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/console"
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 // Kind says where a broker runs.
@@ -275,16 +275,7 @@ func (b *Broker) environment() []string {
 }
 
 // freeAddress finds a loopback port nobody listens on.
-func freeAddress() (string, error) { return freePort("127.0.0.1") }
-
-func freePort(host string) (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
+func freeAddress() (string, error) { return ports.Free("127.0.0.1") }
 
 func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 

@@ -7,6 +7,8 @@ import (
 	"net/url"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 // Etcd is an etcd of one member in this process, that brokers reach by TCP. It
@@ -21,7 +23,7 @@ type Etcd struct {
 func NewEtcd(dir, host string) (*Etcd, error) {
 	e := &Etcd{dir: dir}
 	for _, u := range []*url.URL{&e.client, &e.peer} {
-		addr, err := freePort(host)
+		addr, err := ports.Free(host)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 // EtcdServer is one member of an etcd cluster, with etcd's own defaults for
@@ -32,7 +34,7 @@ func StartEtcd(ctx context.Context, dir string, members int, flags ...string) ([
 	for i := range members {
 		s := &EtcdServer{Name: fmt.Sprintf("m%d", i+1)}
 		for _, u := range []*string{&s.Client, &s.Peer} {
-			addr, err := freePort()
+			addr, err := ports.Free("127.0.0.1")
 			if err != nil {
 				return nil, err
 			}

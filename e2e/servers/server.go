@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/coldbrook/coldbrook/e2e/ports"
 )
 
 const (
@@ -61,7 +62,7 @@ func StartMinIO(ctx context.Context, dir string, env ...string) (*S3Server, erro
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freePort()
+	addr, err := ports.Free("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func StartVersity(ctx context.Context, dir string) (*S3Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freePort()
+	addr, err := ports.Free("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -111,14 +112,6 @@ func StartVersity(ctx context.Context, dir string) (*S3Server, error) {
 
 func newServer(addr, dir string) *S3Server {
 	return &S3Server{Endpoint: "http://" + addr, AccessKey: "coldbrook-test", SecretKey: "coldbrook-test-secret", Region: "us-east-1", Dir: dir}
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // Start starts a stopped server on its port and returns when it answers. Starting a running server
