@@ -26,15 +26,15 @@ func reader(s *streams, partition int32, lim aheadLimits, pace float64, from tim
 
 func TestReadAheadIsPaceTimesDistance(t *testing.T) {
 	start := time.Unix(1000, 0)
-	lim := aheadLimits{least: 8 << 20, total: 1 << 30}
+	lim := aheadLimits{least: 8 << 20, total: 1 << 30, slack: 32 << 20}
 	for _, c := range []struct {
 		name     string
 		pace     float64
 		distance time.Duration
 		from, to int64
 	}{
-		{"near store", 1e9, 2 * time.Millisecond, 8 << 20, 8 << 20},
-		{"far store", 1e9, 50 * time.Millisecond, 190e6, 210e6},
+		{"near store", 1e9, 2 * time.Millisecond, 32<<20 + 8e6*0.95, 32<<20 + 8e6*1.05},
+		{"far store", 1e9, 50 * time.Millisecond, 32<<20 + 190e6, 32<<20 + 210e6},
 		{"slow reader of a far store", 10e6, 50 * time.Millisecond, 8 << 20, 8 << 20},
 		{"distance not known", 1e9, 0, 1 << 30, 1 << 30},
 	} {

@@ -20,6 +20,9 @@ const (
 	// aheadFactor is the read-ahead in units of pace × distance of the store. One would do if GETs did not share
 	// the link: those that were asked for together also arrive together.
 	aheadFactor = 4
+	// aheadSlack is what a reader at full speed has ahead of it beyond that, in chunks. A near store answers by its
+	// queue rather than by its distance, and the next chunk must be there when one GET takes several times as long.
+	aheadSlack = 8
 	// activeFor is how long a reader that does not come back still has its share of the read-ahead.
 	activeFor = 2 * time.Second
 )
@@ -54,6 +57,7 @@ type stream struct {
 // aheadLimits bound the read-ahead of one reader.
 type aheadLimits struct {
 	least, total int64         // bytes: of a sequential reader, and of all readers together
+	slack        int64         // bytes, beyond what the distance makes necessary
 	distance     time.Duration // of the store, 0 = not known
 }
 
@@ -96,11 +100,14 @@ func (s *streams) advance(a answer, lim aheadLimits, now time.Time) (*stream, in
 		return st, 0
 	}
 	most := max(lim.total/s.activeLocked(now), lim.least)
-	want := most
+	want, calm := most, false
 	if st.pace > 0 && lim.distance > 0 {
 		want = int64(aheadFactor * st.pace * lim.distance.Seconds())
+		if calm = want <= lim.least/2; !calm {
+			want += lim.slack
+		}
 	}
-	st.calm.Store(want <= lim.least/2)
+	st.calm.Store(calm)
 	st.window = max(min(want, most, 2*st.window), lim.least)
 	return st, st.window
 }
@@ -144,7 +151,7 @@ func (s *streams) activeLocked(now time.Time) int64 {
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
 // reader at a time; it is cheap when all is there already.
 func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxBytes int) {
-	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, distance: m.pace.shortest()}
+	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, slack: aheadSlack * m.o.ChunkBytes, distance: m.pace.shortest()}
 	st, window := m.streams.advance(a, lim, time.Now())
 	if window == 0 || a.next >= man.root.EndOffset {
 		return
