@@ -24,17 +24,19 @@ var imports = map[string][]string{
 	"segment/record": {},
 	"metadata/kv":    {},
 	"broker/wire":    {},
+	"tiering/memory": {},
 	"broker/quota":   {},
 	"broker/config":  {},
 	"otel":           {},
 
 	"segment/producer": {"segment/record"},
-	"tiering/object":   {},
-	"metadata":         {"metadata/kv"},
+	// Parts of uploads lie outside Go's heap, as cached pieces do.
+	"tiering/object": {"tiering/memory"},
+	"metadata":       {"metadata/kv"},
 
 	"segment": {"segment/vfs", "segment/record", "segment/producer", "metadata"},
 	// The second level of the cache is a directory.
-	"tiering/cache": {"segment/vfs"},
+	"tiering/cache": {"segment/vfs", "tiering/memory"},
 
 	// What the producer snapshot of an index object says of open transactions.
 	"tiering":             {"segment", "segment/producer", "segment/record", "tiering/object", "tiering/cache", "metadata"},

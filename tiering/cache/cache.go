@@ -11,6 +11,8 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/coldbrook/coldbrook/tiering/memory"
 )
 
 // What callers test for.
@@ -63,7 +65,7 @@ type Cache struct {
 	lru     ring              // ready and not pinned; newest first
 	queue   []*entry          // want memory, in order of arrival
 	starts  []*entry          // have memory, Run has not picked them up yet
-	spare   []buffer          // of chunk bytes each
+	spare   []memory.Buffer   // of chunk bytes each
 	offers  []*entry          // to be written to the disk; some may be gone by then
 	stats   Stats
 }
@@ -73,7 +75,7 @@ type entry struct {
 	key   Key
 	size  int
 	fetch Fetch
-	buf   buffer
+	buf   memory.Buffer
 	data  []byte // buf's first n bytes, once ready
 	err   error  // why there is no data; set before done is closed
 	done  chan struct{}

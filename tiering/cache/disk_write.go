@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/memory"
 )
 
 // run is the writer: the only one that writes files and that removes good ones. It ends with ctx, after the piece
@@ -28,12 +29,12 @@ func (d *Disk) run(ctx context.Context, c *Cache) {
 			return
 		}
 	}
-	buf := newBuffer(pieceHeader + c.chunk)
-	defer buf.free()
+	buf := memory.New(pieceHeader + c.chunk)
+	defer buf.Free()
 	for ctx.Err() == nil {
 		d.tidy()
-		if key, size, n, ok := c.takeOffer(buf.b[pieceHeader:]); ok {
-			d.write(key, size, buf.b[:pieceHeader+n])
+		if key, size, n, ok := c.takeOffer(buf.Bytes()[pieceHeader:]); ok {
+			d.write(key, size, buf.Bytes()[:pieceHeader+n])
 			continue
 		}
 		select {

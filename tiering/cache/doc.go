@@ -18,10 +18,8 @@
 // # Buffers
 //
 // A buffer is filled by the fetch itself, so bytes are copied once, from the store's socket or file.
-// Buffers of 64 KiB and more lie outside Go's heap where the system has anonymous mappings: a cache of
-// a gigabyte then does not let the heap grow to two before the garbage collector runs, and freed
-// buffers go back to the system at once. Under the race detector they are ordinary memory, so that it
-// sees who uses them. Buffers of Options.ChunkBytes are reused, others are not.
+// Large ones lie outside Go's heap (package memory). Buffers of Options.ChunkBytes are reused, others
+// are not.
 //
 // # Disk
 //

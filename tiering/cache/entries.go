@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/memory"
 )
 
 // Run runs the fetches until ctx ends; then it cancels them, waits for them and frees all memory that
@@ -50,10 +52,10 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 	n, here := 0, false
 	var err error
 	if c.disk != nil {
-		n, here = c.disk.load(e.key, e.buf.b[:e.size])
+		n, here = c.disk.load(e.key, e.buf.Bytes()[:e.size])
 	}
 	if !here {
-		n, err = e.fetch(ctx, e.buf.b[:e.size])
+		n, err = e.fetch(ctx, e.buf.Bytes()[:e.size])
 	}
 	if err == nil && (n < 0 || n > e.size) {
 		err = fmt.Errorf("fetch of %s %d returned %d of %d bytes", e.key.Object, e.key.Chunk, n, e.size)
@@ -75,7 +77,7 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 		c.admitLocked()
 		return
 	}
-	e.data = e.buf.b[:n:n]
+	e.data = e.buf.Bytes()[:n:n]
 	e.state = ready
 	if !here {
 		c.stats.Fetched++
@@ -83,7 +85,7 @@ func (c *Cache) run(ctx context.Context, e *entry) {
 		c.offerLocked(e)
 	}
 	if e.pins > 0 {
-		c.stats.PinnedBytes += int64(len(e.buf.b))
+		c.stats.PinnedBytes += int64(e.buf.Len())
 	}
 	close(e.done)
 	if e.pins == 0 {
@@ -136,7 +138,7 @@ func (c *Cache) pinOffer() *entry {
 		}
 		if e.pins == 0 {
 			c.lru.remove(e)
-			c.stats.PinnedBytes += int64(len(e.buf.b))
+			c.stats.PinnedBytes += int64(e.buf.Len())
 		}
 		e.pins++
 		c.disk.begin(e.key)
@@ -246,7 +248,7 @@ func (c *Cache) reserveLocked(e *entry) bool {
 			return true
 		}
 		if c.stats.UsedBytes+int64(foot) <= c.memory {
-			e.buf = newBuffer(foot)
+			e.buf = memory.New(foot)
 			c.stats.UsedBytes += int64(foot)
 			return true
 		}
@@ -275,20 +277,20 @@ func (c *Cache) canReserveLocked(foot int64) bool {
 func (c *Cache) freeLocked(e *entry) {
 	c.usedLocked(e)
 	e.state, e.data = dead, nil
-	scribble(e.buf.b)
-	if len(e.buf.b) == c.chunk && !c.closed {
+	scribble(e.buf.Bytes())
+	if e.buf.Len() == c.chunk && !c.closed {
 		c.spare = append(c.spare, e.buf)
-	} else if e.buf.b != nil {
-		c.stats.UsedBytes -= int64(len(e.buf.b))
-		e.buf.free()
+	} else if e.buf.Len() > 0 {
+		c.stats.UsedBytes -= int64(e.buf.Len())
+		e.buf.Free()
 	}
-	e.buf = buffer{}
+	e.buf = memory.Buffer{}
 }
 
 func (c *Cache) dropSpareLocked() {
 	last := len(c.spare) - 1
 	c.stats.UsedBytes -= int64(c.chunk)
-	c.spare[last].free()
+	c.spare[last].Free()
 	c.spare = c.spare[:last]
 }
 
@@ -319,7 +321,7 @@ func (c *Cache) usedLocked(e *entry) {
 func (c *Cache) pinLocked(e *entry) {
 	if e.pins == 0 {
 		c.lru.remove(e)
-		c.stats.PinnedBytes += int64(len(e.buf.b))
+		c.stats.PinnedBytes += int64(e.buf.Len())
 	}
 	e.pins++
 	c.usedLocked(e)
@@ -329,7 +331,7 @@ func (c *Cache) unpinLocked(e *entry) {
 	if e.pins--; e.pins > 0 {
 		return
 	}
-	c.stats.PinnedBytes -= int64(len(e.buf.b))
+	c.stats.PinnedBytes -= int64(e.buf.Len())
 	c.idleLocked(e)
 	if len(c.queue) > 0 {
 		c.admitLocked()
@@ -360,7 +362,7 @@ func (r *ring) push(e *entry) {
 		r.oldest = e
 	}
 	r.newest = e
-	r.bytes += int64(len(e.buf.b))
+	r.bytes += int64(e.buf.Len())
 }
 
 func (r *ring) remove(e *entry) {
@@ -375,7 +377,7 @@ func (r *ring) remove(e *entry) {
 		r.oldest = e.prev
 	}
 	e.prev, e.next = nil, nil
-	r.bytes -= int64(len(e.buf.b))
+	r.bytes -= int64(e.buf.Len())
 }
 
 func (r *ring) last() *entry { return r.oldest }

@@ -91,6 +91,9 @@ func TestWindowHalvesOncePerRoundAndWidensAgain(t *testing.T) {
 		for range 40 {
 			enter().leave(true)
 		}
+		if len(w.spare) != 0 {
+			t.Errorf("%d buffers are kept though nothing is in flight", len(w.spare))
+		}
 		if w.limit != partsInFlight || w.busy != 0 || len(w.waiting) != 0 {
 			t.Errorf("limit %v, %d busy, %d waiting", w.limit, w.busy, len(w.waiting))
 		}

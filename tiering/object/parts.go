@@ -112,7 +112,7 @@ func (u *upload) alive() {
 }
 
 func (u *upload) sendOne(ctx context.Context, up Upload, p *part, off int64, at *place) error {
-	buf := at.buf[:p.size]
+	buf := at.buf.Bytes()[:p.size]
 	if n, err := (source{Body: u.body}).ReadAt(buf, off); n < len(buf) {
 		return u.fail("put", u.key, shortBody(err))
 	}

@@ -4,30 +4,31 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/memory"
 )
 
 // window bounds how many parts of multipart uploads one store has in flight, and so the memory for
-// them. A store that asks for less gets half; each part that goes through widens it again by one
+// them, which lies outside Go's heap and is given back when nothing is in flight. A store that asks for less gets half; each part that goes through widens it again by one
 // part per window, as TCP does.
 type window struct {
-	buffers sync.Pool // *[partBytes]byte; as many are in use as parts are in flight
-
 	mu      sync.Mutex
 	limit   float64 // between 1 and partsInFlight
 	cuts    int     // how often the limit was halved
 	busy    int
+	spare   []memory.Buffer // of partBytes each; with those in use as many as parts were in flight
 	waiting []chan struct{} // oldest first; closed when the place is theirs
 }
 
 func newWindow() *window {
-	return &window{limit: partsInFlight, buffers: sync.Pool{New: func() any { return new([partBytes]byte) }}}
+	return &window{limit: partsInFlight}
 }
 
 // place is the right to have one part in flight, and its buffer.
 type place struct {
 	w    *window
 	cuts int // of the window when the place was given
-	buf  *[partBytes]byte
+	buf  memory.Buffer
 }
 
 // enter waits for a place, and calls waiting every second meanwhile. The caller leaves the place.
@@ -73,15 +74,21 @@ func (w *window) withdraw(turn chan struct{}) {
 func (w *window) newPlace() *place {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return &place{w: w, cuts: w.cuts, buf: w.buffers.Get().(*[partBytes]byte)}
+	p := &place{w: w, cuts: w.cuts}
+	if n := len(w.spare); n > 0 {
+		p.buf, w.spare = w.spare[n-1], w.spare[:n-1]
+	} else {
+		p.buf = memory.New(partBytes)
+	}
+	return p
 }
 
 // leave gives the place back. sent says that its part went through.
 func (p *place) leave(sent bool) {
 	w := p.w
-	w.buffers.Put(p.buf)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.spare = append(w.spare, p.buf)
 	if sent {
 		w.limit = min(w.limit+1/w.limit, partsInFlight)
 	}
@@ -101,10 +108,17 @@ func (p *place) slower() {
 	p.cuts = w.cuts
 }
 
+// admitLocked lets those in who have a place now, and gives the memory back when there is nobody.
 func (w *window) admitLocked() {
 	for len(w.waiting) > 0 && w.busy < int(w.limit) {
 		close(w.waiting[0])
 		w.waiting = w.waiting[1:]
 		w.busy++
+	}
+	if w.busy == 0 {
+		for _, b := range w.spare {
+			b.Free()
+		}
+		w.spare = nil
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix && !race
 
-package cache
+package memory
 
 import "golang.org/x/sys/unix"
 
@@ -14,6 +14,6 @@ func newMapping(n int) []byte {
 }
 
 func freeMapping(b []byte) {
-	// Only a slice that is not a whole mapping can fail, and freeMemory gets none.
+	// Only a slice that is not a whole mapping can fail, and Free gets none.
 	_ = unix.Munmap(b)
 }

@@ -1,6 +1,6 @@
 //go:build !unix || race
 
-package cache
+package memory
 
 func newMapping(int) []byte { return nil }
 
