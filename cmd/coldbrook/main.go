@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,9 +26,17 @@ const (
 	exitUsage  = 2
 )
 
+// processorsPerCPU is how many of Go's processors each CPU gets. A sync of a log holds one until the
+// runtime's monitor notices: with as many as there are CPUs, two syncs under way keep requests waiting
+// while a CPU is idle, most of all beside replays (p99 of producers 12-25 ms with one, 10 ms with two).
+const processorsPerCPU = 2
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(processorsPerCPU * runtime.GOMAXPROCS(0))
+	}
 	context.AfterFunc(ctx, stop) // the second Ctrl-C is the operating system's: it ends us at once
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
