@@ -28,9 +28,14 @@ type tier struct {
 // bucket is where a tier's broker keeps its objects.
 const bucket = "bench/c"
 
-// startTier starts both, MinIO with variables of its own. Segments are copied and evicted without delay.
-func (b *bench) startTier(ctx context.Context, settings map[string]string, env ...string) (*tier, error) {
-	minio, err := servers.StartMinIO(ctx, filepath.Join(b.dir, "minio"), env...)
+// startTier starts both. Segments are copied and evicted without delay.
+func (b *bench) startTier(ctx context.Context, settings map[string]string) (*tier, error) {
+	return b.startTierAt(ctx, filepath.Join(b.dir, "minio"), settings)
+}
+
+// startTierAt starts them with MinIO below dir and with variables of its own.
+func (b *bench) startTierAt(ctx context.Context, dir string, settings map[string]string, env ...string) (*tier, error) {
+	minio, err := servers.StartMinIO(ctx, dir, env...)
 	if err != nil {
 		return nil, err
 	}
