@@ -46,7 +46,9 @@ type phase struct {
 // take, then a quarter of it alone, beside replays held by a quota to what
 // leaves a quarter of the machine idle, alone again, and beside replays at full speed.
 // MinIO has its objects in memory where there is a file system for that: on a disk
-// it would share the producer's, and it has one of its own where this matters.
+// it would share the producer's, and it has one of its own where this matters. For
+// the same reason it and the consumers let the broker and the producers go first,
+// as deploy's unit of the broker has it.
 func isolationRows(ctx context.Context, b *bench) error {
 	dir, err := os.MkdirTemp(memoryFS, "coldbrook-bench-*")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,6 +66,9 @@ func isolationRows(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer t.end()
+	if err := yield(t.minio.PID()); err != nil {
+		return err
+	}
 	ends, err := t.fillTier(ctx, "replay", isolationReplays, 64<<20, b.data)
 	if err != nil {
 		return err
@@ -152,6 +157,9 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, replays b
 			return p, err
 		}
 		defer c.end()
+		if err := yield(c.pid()); err != nil {
+			return p, err
+		}
 		wait(ctx, isolationWarmUp)
 	}
 	before, err := x.spent(ctx, c)

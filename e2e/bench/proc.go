@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/coldbrook/coldbrook/e2e/cluster"
 )
 
@@ -64,6 +66,33 @@ func cpuOf(pid int) (time.Duration, error) {
 	// The command's name may hold spaces: fields are counted behind its ')'.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	return ticks(fields[11:13]...)
+}
+
+// niceYielding is how processes run that let others go first.
+const niceYielding = 5
+
+// yield has all threads of a process, and those that they start, let others go first.
+func yield(pid int) error {
+	for done := map[string]bool{}; ; {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return err
+		}
+		before := len(done)
+		for _, t := range threads {
+			id, err := strconv.Atoi(t.Name())
+			if err == nil && !done[t.Name()] {
+				err = unix.Setpriority(unix.PRIO_PROCESS, id, niceYielding)
+			}
+			if err != nil && !errors.Is(err, unix.ESRCH) { // it ended
+				return err
+			}
+			done[t.Name()] = true
+		}
+		if len(done) == before {
+			return nil
+		}
+	}
 }
 
 // machineCPU is what all cores have spent so far: on nothing or waiting for a
