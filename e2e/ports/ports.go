@@ -72,9 +72,12 @@ func claim(at string) (net.PacketConn, error) {
 		return nil, err
 	}
 	l, err := net.Listen("tcp", at)
+	if err == nil {
+		err = l.Close()
+	}
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	return c, l.Close()
+	return c, nil
 }

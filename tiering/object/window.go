@@ -9,8 +9,8 @@ import (
 )
 
 // window bounds how many parts of multipart uploads one store has in flight, and so the memory for
-// them, which lies outside Go's heap and is given back when nothing is in flight. A store that asks for less gets half; each part that goes through widens it again by one
-// part per window, as TCP does.
+// them, which lies outside Go's heap and is given back when nothing is in flight. A store that asks
+// for less gets half; each part that goes through widens it again by one part per window, as TCP does.
 type window struct {
 	mu      sync.Mutex
 	limit   float64 // between 1 and partsInFlight
