@@ -183,6 +183,7 @@ func misbehaviours() []misbehaviour {
 
 		{name: "lost answer/put", of: puts, n: 1, do: lostAnswer, local: local(object.OpPut, true), call: putAll, writes: true, size: smallObject},
 		{name: "lost answer/put that must be the first", of: puts, n: 1, do: lostAnswer, call: putIfAbsent, writes: true, size: smallObject, want: object.ErrExists},
+		{name: "lost answer/put of what is there", of: puts, do: reset, call: putIfAbsent, size: smallObject, want: object.ErrExists, requests: 1},
 		{name: "lost answer/part", of: parts, n: 2, do: lostAnswer, call: putAll, writes: true, size: largeObject},
 		{name: "lost answer/end of the upload", of: completes, n: 1, do: lostAnswer, call: putAll, writes: true, size: largeObject},
 		{name: "lost answer/begin of the upload", of: begins, n: 1, do: lostAnswer, call: putAll, writes: true, size: largeObject, left: 1},

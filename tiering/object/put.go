@@ -47,7 +47,15 @@ func (l *location) put(ctx context.Context, d sender, key string, body Body, o P
 		return Info{}, l.fail("put", key, err)
 	}
 	info.CRC32C = sum
+	again := false
 	err = l.try(ctx, request{op: "put", key: key, patience: ofRequests}, func(ctx context.Context) error {
+		if again && o.IfAbsent {
+			// A server that refuses may close the connection under the body, and its answer is lost then.
+			if _, err := d.Head(ctx, key); err == nil {
+				return errExistsAlready
+			}
+		}
+		again = true
 		out, err := d.sendObject(ctx, key, io.NewSectionReader(newSource(body, o), 0, info.Size), sum, o.IfAbsent)
 		if err != nil {
 			return err
