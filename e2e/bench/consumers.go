@@ -26,15 +26,16 @@ type consumers struct {
 type consumption struct {
 	Addr   string
 	Load   fetchLoad
+	Relays *heldRelays // instead of Load
 	Length time.Duration
 }
 
-func startConsumers(ctx context.Context, addr string, load fetchLoad, length time.Duration) (*consumers, error) {
+func startConsumers(ctx context.Context, what consumption) (*consumers, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	arg, err := json.Marshal(consumption{Addr: addr, Load: load, Length: length})
+	arg, err := json.Marshal(what)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +66,9 @@ func consume(ctx context.Context, arg string) error {
 	var c consumption
 	if err := json.Unmarshal([]byte(arg), &c); err != nil {
 		return err
+	}
+	if c.Relays != nil {
+		return c.Relays.run(ctx, c.Length)
 	}
 	_, err := c.Load.run(ctx, c.Addr, c.Length)
 	return err

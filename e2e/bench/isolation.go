@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,10 @@ const (
 	// idleWanted is what held replays leave of the machine, and idleNear how near is near enough.
 	idleWanted, idleNear = 0.25, 0.03
 	calibrations         = 6
-	memoryFS             = "/dev/shm"
+	// isolationRounds is how often the phases that are compared take turns: the machine
+	// is not as fast in one minute as in the next.
+	isolationRounds = 5
+	memoryFS        = "/dev/shm"
 )
 
 // isolation is a producer at a fixed rate, acks=all, beside replays of another
@@ -30,25 +34,54 @@ type isolation struct {
 	t       *tier
 	replays fetchLoad
 	rate    float64 // requests of 64 KiB a second
+	held    float64 // bytes a second of all replays together, when they are held
 	topics  int
 }
 
-// phase is what happened in one length of time.
+// phase is what happened in one length of time, or in several of a kind.
 type phase struct {
 	result
-	idle                                float64 // share of the machine's time
-	broker, minio, consumers, producers time.Duration
-	elapsed                             time.Duration
-	replayMBps, storeMBps               float64 // handed out to replays, and read from MinIO for it
+	spent
+	p99s []float64 // of each length, ms
 }
 
+// p99 is the median of the lengths': what disturbs the machine in one of them does not count.
+func (p *phase) p99() float64 {
+	slices.Sort(p.p99s)
+	return p.p99s[len(p.p99s)/2]
+}
+
+// add makes q a part of p.
+func (p *phase) add(q phase) {
+	p.bytes, p.requests, p.elapsed = p.bytes+q.bytes, p.requests+q.requests, p.elapsed+q.elapsed
+	p.p99s = append(p.p99s, q.p99s...)
+	p.took, p.late = append(p.took, q.took...), append(p.late, q.late...)
+	p.spent = q.since(spent{}.since(p.spent)) // q - (0 - p)
+}
+
+func (p *phase) idleShare() float64 { return share(p.idle, p.all) }
+
+func share(part, all time.Duration) float64 { return float64(part) / float64(all) }
+
+// mbps is bytes of the phase as MB a second.
+func (p *phase) mbps(bytes float64) float64 { return bytes / p.elapsed.Seconds() / 1e6 }
+
+// besides is what runs beside the producers.
+type besides int
+
+const (
+	nothing besides = iota
+	replays
+	relays // of the same bytes from the store, without the broker
+)
+
 // isolationRows measure what replays do to producers: first what the broker can
-// take, then a quarter of it alone, beside replays held by a quota to what
-// leaves a quarter of the machine idle, alone again, and beside replays at full speed.
+// take, then in turns a quarter of it alone, beside replays held by a quota to what
+// leaves a quarter of the machine idle, and beside relays of as many bytes, which show
+// what the machine itself makes of them; at last beside replays at full speed.
 // MinIO has its objects in memory where there is a file system for that: on a disk
 // it would share the producer's, and it has one of its own where this matters. For
-// the same reason it and the consumers let the broker and the producers go first,
-// as deploy's unit of the broker has it.
+// the same reason it, the consumers and the relays run only where nobody else wants to.
 func isolationRows(ctx context.Context, b *bench) error {
 	dir, err := os.MkdirTemp(memoryFS, "coldbrook-bench-*")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,35 +113,31 @@ func isolationRows(ctx context.Context, b *bench) error {
 	if err := x.maximum(ctx); err != nil {
 		return err
 	}
-	length := 6 * b.length
-	before, err := x.measure(ctx, length, false)
-	if err != nil {
+	if err := x.calibrate(ctx); err != nil {
 		return err
 	}
-	x.add("alone", before, row{})
-	held, err := x.calibrate(ctx, before.idle)
-	if err != nil {
-		return err
+	var phases [relays + 1]phase
+	for range isolationRounds {
+		for beside := range phases {
+			p, err := x.measure(ctx, b.length, besides(beside))
+			if err != nil {
+				return err
+			}
+			phases[beside].add(p)
+		}
 	}
-	beside, err := x.measure(ctx, length, true)
-	if err != nil {
-		return err
-	}
-	after, err := x.measure(ctx, length, false)
-	if err != nil {
-		return err
-	}
-	x.add("alone again", after, row{})
-	alone := (percentile(before.took, 0.99) + percentile(after.took, 0.99)) / 2
-	x.add(fmt.Sprintf("8 replays held to %.0f MB/s", held/1e6), beside, row{Limit: "p99 alone, mean", LimitMs: alone, Want: "ratio 1.3"})
+	alone := phases[nothing].p99()
+	x.add("alone", phases[nothing], row{})
+	x.add(fmt.Sprintf("8 replays held to %.0f MB/s", x.held/1e6), phases[replays], row{Limit: "p99 alone", LimitMs: alone, Want: "ratio 1.3"})
+	x.add(fmt.Sprintf("8 relays held to %.0f MB/s", x.held/1e6), phases[relays], row{Limit: "p99 alone", LimitMs: alone})
 	if err := hold(ctx, x.t.Kafka(), x.replays.ClientID, 0); err != nil {
 		return err
 	}
-	full, err := x.measure(ctx, length, true)
+	full, err := x.measure(ctx, isolationRounds*b.length, replays)
 	if err != nil {
 		return err
 	}
-	x.add("8 replays at full speed", full, row{Limit: "p99 alone, mean", LimitMs: alone})
+	x.add("8 replays at full speed", full, row{Limit: "p99 alone", LimitMs: alone})
 	return nil
 }
 
@@ -145,15 +174,19 @@ func (x *isolation) drop(ctx context.Context, topic string) error {
 	return err
 }
 
-// measure runs one phase: producers at the rate, beside replays or not.
-func (x *isolation) measure(ctx context.Context, length time.Duration, replays bool) (p phase, err error) {
+// measure runs one phase: producers at the rate, beside something or not.
+func (x *isolation) measure(ctx context.Context, length time.Duration, beside besides) (p phase, err error) {
 	load, err := x.load(ctx)
 	if err != nil {
 		return p, err
 	}
 	var c *consumers
-	if replays {
-		if c, err = startConsumers(ctx, x.t.Kafka(), x.replays, isolationWarmUp+length+time.Second); err != nil {
+	if beside != nothing {
+		what := consumption{Addr: x.t.Kafka(), Load: x.replays, Length: isolationWarmUp + length + time.Second}
+		if beside == relays {
+			what.Relays = &heldRelays{Store: x.t.minio.MinIOURL(bucket), N: isolationReplays, Rate: x.held}
+		}
+		if c, err = startConsumers(ctx, what); err != nil {
 			return p, err
 		}
 		defer c.end()
@@ -170,30 +203,35 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, replays b
 	if p.result, err = load.run(ctx, x.t.Kafka(), length); err != nil {
 		return p, fmt.Errorf("%w\n%s", err, x.t.Log())
 	}
-	p.elapsed = time.Since(start)
+	p.elapsed, p.p99s = time.Since(start), []float64{percentile(p.took, 0.99)}
 	after, err := x.spent(ctx, c)
 	if err != nil {
 		return p, err
 	}
-	p.idle = float64(after.idle-before.idle) / float64(after.all-before.all)
-	p.broker, p.minio = after.broker-before.broker, after.minio-before.minio
-	p.consumers, p.producers = after.consumers-before.consumers, after.producers-before.producers
-	p.replayMBps, p.storeMBps = (after.handed-before.handed)/p.elapsed.Seconds()/1e6, (after.read-before.read)/p.elapsed.Seconds()/1e6
+	p.spent = after.since(before)
 	if c != nil {
 		err = c.wait()
 	}
 	return p, errors.Join(err, x.drop(ctx, load.topic))
 }
 
-// spent is all time and all bytes so far.
+// spent is all time and all bytes so far, or of a phase.
 type spent struct {
-	idle, all                           time.Duration
+	idle, stolen, all                   time.Duration // of the machine
 	broker, minio, consumers, producers time.Duration
 	handed, read                        float64 // bytes, to replays and from MinIO
 }
 
+func (s spent) since(t spent) spent {
+	return spent{
+		s.idle - t.idle, s.stolen - t.stolen, s.all - t.all,
+		s.broker - t.broker, s.minio - t.minio, s.consumers - t.consumers, s.producers - t.producers,
+		s.handed - t.handed, s.read - t.read,
+	}
+}
+
 func (x *isolation) spent(ctx context.Context, c *consumers) (s spent, err error) {
-	if s.idle, s.all, err = machineCPU(); err != nil {
+	if s.idle, s.stolen, s.all, err = machineCPU(); err != nil {
 		return s, err
 	}
 	if s.broker, err = x.t.cpu(); err != nil {
@@ -220,37 +258,40 @@ func (x *isolation) spent(ctx context.Context, c *consumers) (s spent, err error
 }
 
 // calibrate looks for the rate of all replays together at which the machine is
-// idle for a quarter of the time, and leaves it set. Without them it was idle
-// for the share alone.
-func (x *isolation) calibrate(ctx context.Context, alone float64) (rate float64, err error) {
-	rate = 100e6
+// idle for a quarter of the time, and leaves them held to it.
+func (x *isolation) calibrate(ctx context.Context) error {
+	alone, err := x.measure(ctx, x.b.length, nothing)
+	if err != nil {
+		return err
+	}
+	x.held = 100e6
 	for range calibrations {
-		if err := hold(ctx, x.t.Kafka(), x.replays.ClientID, rate); err != nil {
-			return 0, err
+		if err := hold(ctx, x.t.Kafka(), x.replays.ClientID, x.held); err != nil {
+			return err
 		}
-		p, err := x.measure(ctx, x.b.length, true)
+		p, err := x.measure(ctx, x.b.length, replays)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		fmt.Printf("    replays held to %.0f MB/s read %.0f MB/s, %.0f %% of the machine idle\n", rate/1e6, p.replayMBps, 100*p.idle)
-		used, near := alone-p.idle, p.idle > idleWanted-idleNear && p.idle < idleWanted+idleNear
-		unable := p.idle > idleWanted && p.replayMBps*1e6 < rate/2 // they are as fast as they can be
+		got, idle := p.mbps(p.handed), p.idleShare()
+		fmt.Printf("    replays held to %.0f MB/s read %.0f MB/s, %.0f %% of the machine idle\n", x.held/1e6, got, 100*idle)
+		used, near := alone.idleShare()-idle, idle > idleWanted-idleNear && idle < idleWanted+idleNear
+		unable := idle > idleWanted && got*1e6 < x.held/2 // they are as fast as they can be
 		if near || unable || used <= 0 {
-			return rate, nil
+			return nil
 		}
 		// What a byte costs is about the same at any rate.
-		rate = max(p.replayMBps*1e6*(alone-idleWanted)/used, 1e6)
+		x.held = max(got*1e6*(alone.idleShare()-idleWanted)/used, 1e6)
 	}
-	return rate, hold(ctx, x.t.Kafka(), x.replays.ClientID, rate)
+	return hold(ctx, x.t.Kafka(), x.replays.ClientID, x.held)
 }
 
 // add makes a row of a phase.
 func (x *isolation) add(name string, p phase, r row) {
 	r.Name = fmt.Sprintf("produce at a quarter (%.0f requests/s), %s", x.rate, name)
-	r.MBps, r.Requests = float64(p.bytes)/p.elapsed.Seconds()/1e6, float64(p.requests)/p.elapsed.Seconds()
-	r.P50, r.P99, r.P999 = percentile(p.took, 0.50), percentile(p.took, 0.99), percentile(p.took, 0.999)
-	share := func(d time.Duration) float64 { return d.Seconds() / p.elapsed.Seconds() }
-	r.Note = fmt.Sprintf("cores: broker %.2f, MinIO %.2f, consumers %.2f, producers %.2f; machine idle %.0f %%; replays %.0f MB/s (%.0f from MinIO); requests sent late: p50 %.2f, p99 %.2f ms",
-		share(p.broker), share(p.minio), share(p.consumers), share(p.producers), 100*p.idle, p.replayMBps, p.storeMBps, percentile(p.late, 0.50), percentile(p.late, 0.99))
+	r.MBps, r.Requests = p.mbps(float64(p.bytes)), float64(p.requests)/p.elapsed.Seconds()
+	r.P50, r.P99, r.P999 = percentile(p.took, 0.50), p.p99(), percentile(p.took, 0.999)
+	r.Note = fmt.Sprintf("cores: broker %.2f, MinIO %.2f, consumers %.2f, producers %.2f; machine idle %.0f %%, away %.0f %%; replays %.0f MB/s (%.0f from MinIO); requests sent late: p50 %.2f, p99 %.2f ms; p99 of each round %.2f, of all %.2f ms",
+		share(p.broker, p.elapsed), share(p.minio, p.elapsed), share(p.consumers, p.elapsed), share(p.producers, p.elapsed), 100*p.idleShare(), 100*share(p.stolen, p.all), p.mbps(p.handed), p.mbps(p.read), percentile(p.late, 0.50), percentile(p.late, 0.99), p.p99s, percentile(p.took, 0.99))
 	x.b.add(r)
 }

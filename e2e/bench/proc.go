@@ -68,10 +68,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return ticks(fields[11:13]...)
 }
 
-// niceYielding is how processes run that let others go first.
-const niceYielding = 5
-
-// yield has all threads of a process, and those that they start, let others go first.
+// yield has all threads of a process, and those that they start, run only where nobody else wants to
+// (SCHED_IDLE), at once when somebody does.
 func yield(pid int) error {
 	for done := map[string]bool{}; ; {
 		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -82,7 +80,7 @@ func yield(pid int) error {
 		for _, t := range threads {
 			id, err := strconv.Atoi(t.Name())
 			if err == nil && !done[t.Name()] {
-				err = unix.Setpriority(unix.PRIO_PROCESS, id, niceYielding)
+				err = unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
 			}
 			if err != nil && !errors.Is(err, unix.ESRCH) { // it ended
 				return err
@@ -96,19 +94,22 @@ func yield(pid int) error {
 }
 
 // machineCPU is what all cores have spent so far: on nothing or waiting for a
-// disk, and altogether. What a hypervisor took away counts as not idle.
-func machineCPU() (idle, all time.Duration, err error) {
+// disk, away where the hypervisor had them, and altogether.
+func machineCPU() (idle, stolen, all time.Duration, err error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	line, _, _ := strings.Cut(string(stat), "\n")
 	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal guest…, and guest is in user
 	if idle, err = ticks(fields[4:6]...); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
+	}
+	if stolen, err = ticks(fields[8]); err != nil {
+		return 0, 0, 0, err
 	}
 	all, err = ticks(fields[1:9]...)
-	return idle, all, err
+	return idle, stolen, all, err
 }
 
 // ticks adds times of /proc up.
