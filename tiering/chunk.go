@@ -107,7 +107,7 @@ func (m *Manager) piece(ctx context.Context, s *remoteSegment, key cache.Key, c 
 		out, err := m.reserve.get(ctx, key, c.size, m.fetcher(readerOf(ctx), s, c))
 		return piece{out: out}, err
 	}
-	pin, err := m.o.Cache.Get(ctx, key, int(c.size), m.fetcher(readerOf(ctx), s, c))
+	pin, err := m.o.Cache.Get(ctx, readerOf(ctx), key, int(c.size), m.fetcher(readerOf(ctx), s, c))
 	return piece{pin: pin}, err
 }
 

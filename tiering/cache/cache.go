@@ -63,7 +63,9 @@ type Cache struct {
 	index   map[Key]*entry
 	objects map[string]*entry // first of each object's entries in the index
 	lru     ring              // ready and not pinned; newest first
-	queue   []*entry          // want memory, in order of arrival
+	queue   []*entry          // want memory, by turn
+	turn    int64             // of the last that left the queue, 0 when it is empty
+	turns   map[string]int64  // of each reader's last entry; empty when the queue is
 	starts  []*entry          // have memory, Run has not picked them up yet
 	spare   []memory.Buffer   // of chunk bytes each
 	offers  []*entry          // to be written to the disk; some may be gone by then
@@ -75,10 +77,13 @@ type entry struct {
 	key   Key
 	size  int
 	fetch Fetch
-	buf   memory.Buffer
-	data  []byte // buf's first n bytes, once ready
-	err   error  // why there is no data; set before done is closed
-	done  chan struct{}
+
+	reader string // the first that asked, while it waits for memory
+	turn   int64
+	buf    memory.Buffer
+	data   []byte // buf's first n bytes, once ready
+	err    error  // why there is no data; set before done is closed
+	done   chan struct{}
 
 	state      state
 	indexed    bool
@@ -146,6 +151,7 @@ func New(o Options) (c *Cache, err error) {
 		wake:    make(chan struct{}, 1),
 		index:   make(map[Key]*entry),
 		objects: make(map[string]*entry),
+		turns:   make(map[string]int64),
 	}
 	return c, c.register(o.Meter)
 }
@@ -178,11 +184,11 @@ func (p *Pinned) Release() {
 	p.c.mu.Unlock()
 }
 
-// Get returns the piece, fetching its at most size bytes when it is not there. The wait for memory
-// and for the fetch ends with ctx; the fetch goes on without its caller. A caller that waits while it
+// Get returns the piece, fetching its at most size bytes when it is not there. Readers that wait for
+// memory take turns, whatever each of them asks for. The wait for memory and for the fetch ends with ctx; the fetch goes on without its caller. A caller that waits while it
 // holds other pieces must have a deadline: all memory may be pinned by callers like itself.
 // Errors: ErrTooLarge, ErrClosed, ctx's, the fetch's.
-func (c *Cache) Get(ctx context.Context, key Key, size int, fetch Fetch) (*Pinned, error) {
+func (c *Cache) Get(ctx context.Context, reader string, key Key, size int, fetch Fetch) (*Pinned, error) {
 	c.mu.Lock()
 	e := c.index[key]
 	if e != nil && e.state == ready {
@@ -204,7 +210,7 @@ func (c *Cache) Get(ctx context.Context, key Key, size int, fetch Fetch) (*Pinne
 			return nil, err
 		}
 		c.stats.Misses++
-		e = c.enqueueLocked(key, size, fetch)
+		e = c.enqueueLocked(reader, key, size, fetch)
 	}
 	e.pins++ // becomes a pin when the piece is ready
 	c.admitLocked()
@@ -248,7 +254,7 @@ func (c *Cache) Prefetch(key Key, size int, fetch Fetch) bool {
 		c.stats.Dropped++
 		return false
 	}
-	e := c.enqueueLocked(key, size, fetch)
+	e := c.enqueueLocked("", key, size, fetch)
 	e.prefetched = true
 	c.stats.Prefetches++
 	c.stats.AheadBytes += foot

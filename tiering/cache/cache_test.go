@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -83,7 +84,7 @@ func start(t testing.TB, o Options) *Cache {
 
 func mustGet(t testing.TB, c *Cache, key Key, size int, f Fetch) *Pinned {
 	t.Helper()
-	p, err := c.Get(t.Context(), key, size, f)
+	p, err := c.Get(t.Context(), "", key, size, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestFetchOutlivesItsCaller(t *testing.T) {
 		key := Key{"a", 1}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Get(ctx, key, testChunk, src.fetch(key)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Get(ctx, "", key, testChunk, src.fetch(key)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
 		}
 		close(src.hold)
@@ -174,7 +175,7 @@ func TestMemoryIsNeverExceededAndWaitersAreServedInOrder(t *testing.T) {
 		// All is pinned: who comes now waits.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Get(ctx, Key{"a", 3}, testChunk, src.fetch(Key{"a", 3})); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Get(ctx, "", Key{"a", 3}, testChunk, src.fetch(Key{"a", 3})); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
 		}
 		if s := c.Stats(); s.Queued != 0 || s.Entries != 2 {
@@ -207,6 +208,48 @@ func TestMemoryIsNeverExceededAndWaitersAreServedInOrder(t *testing.T) {
 		wg.Wait()
 		if src.n.Load() != 4 {
 			t.Errorf("%d fetches", src.n.Load())
+		}
+	})
+}
+
+// TestReadersTakeTurns: one that wants much does not hold up one that wants little, nor the other way round.
+func TestReadersTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, Options{MemoryBytes: testChunk})
+		var src source
+		full := mustGet(t, c, Key{"a", 0}, testChunk, src.fetch(Key{"a", 0}))
+		var served []int64 // by the holder of the one buffer
+		var wg sync.WaitGroup
+		want := func(ctx context.Context, reader string, n int64) {
+			wg.Go(func() {
+				p, err := c.Get(ctx, reader, Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
+				if err != nil {
+					return
+				}
+				served = append(served, n)
+				p.Release()
+			})
+			synctest.Wait()
+		}
+		impatient, leave := context.WithCancel(t.Context())
+		for n := range int64(4) {
+			want(t.Context(), "much", 10+n)
+		}
+		for n := range int64(3) {
+			want(impatient, "leaving", 30+n)
+		}
+		want(t.Context(), "little", 20)
+		leave()
+		synctest.Wait()
+		want(t.Context(), "leaving", 34) // back again, in its old place
+		want(t.Context(), "little", 21)
+		full.Release()
+		wg.Wait()
+		if want := []int64{10, 20, 34, 11, 21, 12, 13}; !slices.Equal(served, want) {
+			t.Errorf("served %v, want %v", served, want)
+		}
+		if len(c.turns) != 0 || c.turn != 0 {
+			t.Errorf("turns left: %v, %d", c.turns, c.turn)
 		}
 	})
 }
@@ -259,7 +302,7 @@ func TestSizesShareTheBound(t *testing.T) {
 		}
 		p.Release()
 	}
-	if _, err := c.Get(t.Context(), Key{"a", 99}, memory+1, src.fetch(Key{"a", 99})); !errors.Is(err, ErrTooLarge) {
+	if _, err := c.Get(t.Context(), "", Key{"a", 99}, memory+1, src.fetch(Key{"a", 99})); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v, want %v", err, ErrTooLarge)
 	}
 }
@@ -273,7 +316,7 @@ func TestErrorsAreDeliveredAndForgotten(t *testing.T) {
 		func(_ context.Context, dst []byte) (int, error) { return len(dst) + 1, nil },
 		func(context.Context, []byte) (int, error) { return -1, nil },
 	} {
-		if _, err := c.Get(t.Context(), key, 10, f); err == nil {
+		if _, err := c.Get(t.Context(), "", key, 10, f); err == nil {
 			t.Error("no error")
 		}
 	}
@@ -396,7 +439,7 @@ func TestEndOfRunFailsWaitersAndKeepsPins(t *testing.T) {
 		src := source{hold: make(chan struct{})}
 		errs := make(chan error, 3)
 		get := func(n int64) {
-			_, err := c.Get(t.Context(), Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
+			_, err := c.Get(t.Context(), "", Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
 			errs <- err
 		}
 		var plain source
@@ -441,7 +484,7 @@ func TestGetBeforeRunWaitsForIt(t *testing.T) {
 		var src source
 		got := make(chan *Pinned)
 		go func() {
-			p, err := c.Get(t.Context(), Key{"a", 1}, 1, src.fetch(Key{"a", 1}))
+			p, err := c.Get(t.Context(), "", Key{"a", 1}, 1, src.fetch(Key{"a", 1}))
 			if err != nil {
 				t.Error(err)
 			}
@@ -510,7 +553,7 @@ func TestHammer(t *testing.T) {
 					c.Prefetch(key, size, fetch(key))
 				default:
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r%64)*100*time.Microsecond)
-					p, err := c.Get(ctx, key, size, fetch(key))
+					p, err := c.Get(ctx, "", key, size, fetch(key))
 					cancel()
 					if err != nil {
 						if !errors.Is(err, broken) && !errors.Is(err, context.DeadlineExceeded) {
@@ -538,7 +581,7 @@ func BenchmarkHit(b *testing.B) {
 	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := c.Get(ctx, key, 1<<20, fetch)
+		p, err := c.Get(ctx, "", key, 1<<20, fetch)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -555,7 +598,7 @@ func BenchmarkMissInFullCache(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for n := int64(0); b.Loop(); n++ {
-		p, err := c.Get(b.Context(), Key{"a", n}, 1<<20, fetch)
+		p, err := c.Get(b.Context(), "", Key{"a", n}, 1<<20, fetch)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -570,7 +613,7 @@ func TestHitCostsOneSmallAllocation(t *testing.T) {
 	f := src.fetch(key)
 	mustGet(t, c, key, 100, f).Release()
 	got := testing.AllocsPerRun(200, func() {
-		p, err := c.Get(t.Context(), key, 100, f)
+		p, err := c.Get(t.Context(), "", key, 100, f)
 		if err != nil {
 			t.Fatal(err)
 		}

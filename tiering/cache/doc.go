@@ -6,7 +6,7 @@
 //
 //   - Memory: the buffers of cached pieces, of running fetches, of pieces that are pinned, and the
 //     spare buffers together never exceed Options.MemoryBytes. A fetch starts only when its buffer is
-//     reserved; until then its callers wait, first come first served.
+//     reserved; until then its callers wait. Readers take turns, a piece each.
 //   - One fetch: however many callers want a piece at once, it is fetched once. The fetch belongs to
 //     the cache (Run's context), not to its callers: when all of them give up it finishes and the
 //     piece is there for the next one. Only a fetch that has not started yet is dropped with its last

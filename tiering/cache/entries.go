@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -178,15 +180,38 @@ func (c *Cache) drain() {
 }
 
 // enqueueLocked makes an entry that waits for memory.
-func (c *Cache) enqueueLocked(key Key, size int, fetch Fetch) *entry {
-	e := &entry{key: key, size: size, fetch: fetch, done: make(chan struct{}), indexed: true}
+func (c *Cache) enqueueLocked(reader string, key Key, size int, fetch Fetch) *entry {
+	e := &entry{key: key, size: size, fetch: fetch, reader: reader, turn: c.turnLocked(reader), done: make(chan struct{}), indexed: true}
 	c.index[key] = e
 	if first := c.objects[key.Object]; first != nil {
 		e.sibling, first.elder = first, e
 	}
 	c.objects[key.Object] = e
-	c.queue = append(c.queue, e)
+	at, _ := slices.BinarySearchFunc(c.queue, e.turn+1, func(q *entry, turn int64) int { return cmp.Compare(q.turn, turn) })
+	c.queue = slices.Insert(c.queue, at, e)
 	return e
+}
+
+// turnLocked is the turn of a reader's next entry: right after its last one, and not before those of now
+// (start-time fair queuing, of pieces).
+func (c *Cache) turnLocked(reader string) int64 {
+	turn := c.turn
+	if last, ok := c.turns[reader]; ok {
+		turn = max(turn, last+1)
+	}
+	if len(c.turns) > 2*len(c.queue)+64 {
+		maps.DeleteFunc(c.turns, func(_ string, last int64) bool { return last < c.turn }) // as good as none
+	}
+	c.turns[reader] = turn
+	return turn
+}
+
+// leftLocked notes that entries up to a turn have left the queue.
+func (c *Cache) leftLocked(turn int64) {
+	if c.turn = turn; len(c.queue) == 0 {
+		c.queue, c.turn = nil, 0
+		clear(c.turns)
+	}
 }
 
 // unindexLocked hides e from later calls.
@@ -226,9 +251,9 @@ func (c *Cache) admitLocked() {
 	if admitted == 0 {
 		return
 	}
-	if c.queue = c.queue[admitted:]; len(c.queue) == 0 {
-		c.queue = nil
-	}
+	turn := c.queue[admitted-1].turn
+	c.queue = c.queue[admitted:]
+	c.leftLocked(turn)
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -305,6 +330,8 @@ func (c *Cache) failLocked(e *entry, err error) {
 // abandonLocked drops an entry that waits for memory and for which nobody waits.
 func (c *Cache) abandonLocked(e *entry) {
 	c.queue = slices.DeleteFunc(c.queue, func(q *entry) bool { return q == e })
+	c.turns[e.reader] = min(c.turns[e.reader], e.turn-1) // who asks again has this turn again
+	c.leftLocked(c.turn)
 	c.failLocked(e, context.Canceled)
 	c.admitLocked() // the next one may want less
 }

@@ -170,7 +170,7 @@ func (s *machine) call(key Key, fails bool) (pin *Pinned, fetched bool, err erro
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pin, err = s.c.Get(ctx, key, modelSize(key), func(_ context.Context, dst []byte) (int, error) {
+		pin, err = s.c.Get(ctx, "", key, modelSize(key), func(_ context.Context, dst []byte) (int, error) {
 			fetched = true
 			if fails {
 				return 0, errModel
