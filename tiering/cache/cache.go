@@ -78,7 +78,7 @@ type entry struct {
 	size  int
 	fetch Fetch
 
-	reader string // the first that asked, while it waits for memory
+	reader string // whose turn it waits for
 	turn   int64
 	buf    memory.Buffer
 	data   []byte // buf's first n bytes, once ready
@@ -185,8 +185,9 @@ func (p *Pinned) Release() {
 }
 
 // Get returns the piece, fetching its at most size bytes when it is not there. Readers that wait for
-// memory take turns, whatever each of them asks for. The wait for memory and for the fetch ends with ctx; the fetch goes on without its caller. A caller that waits while it
-// holds other pieces must have a deadline: all memory may be pinned by callers like itself.
+// memory take turns, whatever each of them asks for. The wait for memory and for the fetch ends with
+// ctx; the fetch goes on without its caller. A caller that waits while it holds other pieces must have
+// a deadline: all memory may be pinned by callers like itself.
 // Errors: ErrTooLarge, ErrClosed, ctx's, the fetch's.
 func (c *Cache) Get(ctx context.Context, reader string, key Key, size int, fetch Fetch) (*Pinned, error) {
 	c.mu.Lock()
@@ -204,6 +205,7 @@ func (c *Cache) Get(ctx context.Context, reader string, key Key, size int, fetch
 	case e != nil:
 		c.stats.Joined++
 		c.usedLocked(e)
+		c.hastenLocked(e, reader)
 	default:
 		if err := c.refuseLocked(size); err != nil {
 			c.mu.Unlock()

@@ -181,29 +181,43 @@ func (c *Cache) drain() {
 
 // enqueueLocked makes an entry that waits for memory.
 func (c *Cache) enqueueLocked(reader string, key Key, size int, fetch Fetch) *entry {
-	e := &entry{key: key, size: size, fetch: fetch, reader: reader, turn: c.turnLocked(reader), done: make(chan struct{}), indexed: true}
+	e := &entry{key: key, size: size, fetch: fetch, done: make(chan struct{}), indexed: true}
 	c.index[key] = e
 	if first := c.objects[key.Object]; first != nil {
 		e.sibling, first.elder = first, e
 	}
 	c.objects[key.Object] = e
-	at, _ := slices.BinarySearchFunc(c.queue, e.turn+1, func(q *entry, turn int64) int { return cmp.Compare(q.turn, turn) })
-	c.queue = slices.Insert(c.queue, at, e)
+	c.lineUpLocked(e, reader, c.turnLocked(reader))
 	return e
 }
 
 // turnLocked is the turn of a reader's next entry: right after its last one, and not before those of now
 // (start-time fair queuing, of pieces).
 func (c *Cache) turnLocked(reader string) int64 {
-	turn := c.turn
 	if last, ok := c.turns[reader]; ok {
-		turn = max(turn, last+1)
+		return max(c.turn, last+1)
 	}
+	return c.turn
+}
+
+// lineUpLocked puts e into the queue for a turn of a reader.
+func (c *Cache) lineUpLocked(e *entry, reader string, turn int64) {
 	if len(c.turns) > 2*len(c.queue)+64 {
 		maps.DeleteFunc(c.turns, func(_ string, last int64) bool { return last < c.turn }) // as good as none
 	}
 	c.turns[reader] = turn
-	return turn
+	e.reader, e.turn = reader, turn
+	at, _ := slices.BinarySearchFunc(c.queue, turn+1, func(q *entry, turn int64) int { return cmp.Compare(q.turn, turn) })
+	c.queue = slices.Insert(c.queue, at, e)
+}
+
+// hastenLocked lets an entry that waits for memory have the turn of another reader that wants it, too, if that
+// is an earlier one.
+func (c *Cache) hastenLocked(e *entry, reader string) {
+	if turn := c.turnLocked(reader); e.state == queued && turn < e.turn {
+		c.queue = slices.DeleteFunc(c.queue, func(q *entry) bool { return q == e })
+		c.lineUpLocked(e, reader, turn)
+	}
 }
 
 // leftLocked notes that entries up to a turn have left the queue.
