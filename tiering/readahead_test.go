@@ -47,8 +47,8 @@ func (s *farStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 
 // replayed is how a replay went.
 type replayed struct {
-	rate float64       // bytes a second, all in all
 	warm time.Duration // until the first 100 MB were read
+	rate float64       // bytes a second after them
 }
 
 // replay reads 1.3 GB of a cold log with one consumer that takes 850 MB/s over a link of 1 GB/s. All sizes are a 64th
@@ -70,7 +70,7 @@ func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answe
 		b.uploaded()
 		store.distance = distance
 		end := b.m.View(w.tip()).HighestOffset + 1
-		begun, total := time.Now(), int64(0)
+		begun, total, warm := time.Now(), int64(0), int64(0)
 		for at := int64(0); at < end; {
 			d, err := b.m.Read(t.Context(), w.tip(), at, segment.ReadOptions{UpTo: end, MaxBytes: answer / scale, MinOne: true})
 			if err != nil {
@@ -81,15 +81,16 @@ func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answe
 			time.Sleep(time.Duration(float64(d.Len()) / (850e6 / scale) * float64(time.Second)))
 			d.Release()
 			if r.warm == 0 && total*scale > 100e6 {
-				r.warm = time.Since(begun)
+				r.warm, warm = time.Since(begun), total
 			}
 		}
-		r.rate = float64(total) / time.Since(begun).Seconds() * scale
+		r.rate = float64(total-warm) / (time.Since(begun) - r.warm).Seconds() * scale
 	})
 	return r
 }
 
-// TestFarStoreIsReadAtTheSpeedOfANearOne: 50 ms more for each GET cost a sequential reader little more than the start.
+// TestFarStoreIsReadAtTheSpeedOfANearOne: 50 ms more for each GET cost a sequential reader the start and next to
+// nothing after it.
 func TestFarStoreIsReadAtTheSpeedOfANearOne(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -101,7 +102,7 @@ func TestFarStoreIsReadAtTheSpeedOfANearOne(t *testing.T) {
 	} {
 		near, far := replay(t, 0, c.ahead, c.memory, c.answer), replay(t, 50*time.Millisecond, c.ahead, c.memory, c.answer)
 		t.Logf("%s: near %.0f MB/s, 50 ms away %.0f MB/s, 100 MB after %v", c.name, near.rate/1e6, far.rate/1e6, far.warm)
-		if far.rate < 0.85*near.rate {
+		if far.rate < 0.95*near.rate {
 			t.Errorf("%s: %.0f MB/s from a store 50 ms away, %.0f from a near one", c.name, far.rate/1e6, near.rate/1e6)
 		}
 		// Three round trips to begin with: manifest or index, first chunk, second chunk. Then the window doubles.
