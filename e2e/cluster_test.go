@@ -87,7 +87,9 @@ func onClusters(t *testing.T, variants []variant, fault func(context.Context, *t
 			c, store := startCluster(t, v)
 			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 			defer cancel()
-			l := scenario.StartLoad(ctx, t, c.Kafka(), clusterLoad())
+			load := clusterLoad()
+			load.Published = v.kind == cluster.Container
+			l := scenario.StartLoad(ctx, t, c.Kafka(), load)
 			x := scenario.Chaos{Cluster: c, Load: l, Store: store, Rounds: clusterRounds, Every: 10 * time.Second, Away: clusterAway}
 			l.AwaitProgress(ctx, t, time.Minute)
 			fault(ctx, t, x)

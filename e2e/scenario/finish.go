@@ -38,7 +38,7 @@ func (l *Load) Finish(ctx context.Context, t testing.TB) {
 // awaitGroup waits until the group has committed the end of each partition.
 func (l *Load) awaitGroup(ctx context.Context, t testing.TB) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(l.seeds...))
+	cl, err := l.client()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func (l *Load) checkLog(ctx context.Context, t testing.TB) {
 			left++
 		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(l.seeds...), kgo.ConsumePartitions(at), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
+	cl, err := l.client(kgo.ConsumePartitions(at), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,8 @@ func (l *ledger) await(ctx context.Context, t testing.TB, n int) {
 }
 
 func (l *ledger) produce(ctx context.Context, addr, topic string, c *Corpus) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(2*time.Millisecond),
+	// A connection may end before its first answer, what franz-go would give up for.
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.AlwaysRetryEOF(), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(2*time.Millisecond),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.MaxBufferedRecords(2_000), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(2*time.Minute))
 	if err != nil {
 		return err

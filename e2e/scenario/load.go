@@ -24,6 +24,11 @@ type LoadOptions struct {
 	Rate       int // records a second, over all partitions; 0 is 2,000
 	ValueBytes int // 0 is 400
 	Settings   []string
+
+	// Published says that brokers are behind ports which a container engine
+	// publishes. It may take a connection for a container that has just gone, and
+	// close it, what franz-go gives up for: it looks like TLS.
+	Published bool
 }
 
 // Load is an idempotent producer with acks=all, a group that consumes what it
@@ -92,7 +97,7 @@ func StartLoad(ctx context.Context, t testing.TB, seeds []string, o LoadOptions)
 	}
 	var err error
 	// Records are never given up and no loss is passed over.
-	l.producer, err = kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
+	l.producer, err = l.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
 		kgo.StopProducerOnDataLossDetected(), kgo.UnknownTopicRetries(-1), kgo.MaxBufferedRecords(100_000), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(5*time.Second))
 	if err != nil {
@@ -118,6 +123,14 @@ func StartLoad(ctx context.Context, t testing.TB, seeds []string, o LoadOptions)
 		}
 	})
 	return l
+}
+
+// client returns a client of the cluster.
+func (l *Load) client(opts ...kgo.Opt) (*kgo.Client, error) {
+	if l.o.Published {
+		opts = append(opts, kgo.AlwaysRetryEOF())
+	}
+	return kgo.NewClient(append(opts, kgo.SeedBrokers(l.seeds...))...)
 }
 
 func (l *Load) fail(format string, args ...any) {
@@ -208,7 +221,7 @@ func (l *Load) consume(ctx context.Context) {
 			}
 		}
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(l.seeds...), kgo.ConsumerGroup(loadGroup), kgo.ConsumeTopics(slices.Sorted(maps.Keys(l.index))...),
+	cl, err := l.client(kgo.ConsumerGroup(loadGroup), kgo.ConsumeTopics(slices.Sorted(maps.Keys(l.index))...),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()), kgo.AutoCommitInterval(500*time.Millisecond), kgo.SessionTimeout(20*time.Second),
 		kgo.OnPartitionsLost(forget), kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, gone map[string][]int32) {
 			// Without it what was polled last is read again.
@@ -265,7 +278,7 @@ func (l *Load) see(p *partitionLedger, r *kgo.Record) {
 
 // watchCommits asks for the group's offsets again and again: none goes back.
 func (l *Load) watchCommits(ctx context.Context) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(l.seeds...), kgo.MetadataMinAge(100*time.Millisecond))
+	cl, err := l.client(kgo.MetadataMinAge(100 * time.Millisecond))
 	if err != nil {
 		l.fail("watch commits: %v", err)
 		return
