@@ -68,6 +68,33 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 	}
 }
 
+// TestReaderAtTheEndHasNoShare: who has read all takes nothing from who begins.
+func TestReaderAtTheEndHasNoShare(t *testing.T) {
+	s, now := newStreams(), time.Unix(1000, 0)
+	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
+	read := func(p int32, at int64, last bool) (window int64) {
+		now = now.Add(time.Millisecond)
+		_, window = s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: at, next: at + 1, size: 1 << 20, last: last}, lim, now)
+		return window
+	}
+	var window int64
+	for p := range int32(2) {
+		for at := range int64(20) {
+			window = read(p, at, p == 0 && at == 19)
+		}
+	}
+	if window != lim.total {
+		t.Errorf("%d bytes ahead of the only reader that goes on, want %d", window, lim.total)
+	}
+	// What the other was at the end of has grown.
+	for at := int64(20); at < 40; at++ {
+		window = read(0, at, false)
+	}
+	if window != lim.total/2 {
+		t.Errorf("%d bytes ahead of one of two, want half of %d", window, lim.total)
+	}
+}
+
 func TestFirstReadIsNotFollowedByReadAhead(t *testing.T) {
 	s, now := newStreams(), time.Unix(1000, 0)
 	lim := aheadLimits{least: 1, total: 10}

@@ -95,7 +95,9 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 		return nil, err
 	}
 	if d.size > 0 {
-		m.readAhead(ctx, man, answer{tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun)}, o.MaxBytes)
+		m.readAhead(ctx, man, answer{
+			tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun), last: d.next >= man.root.EndOffset,
+		}, o.MaxBytes)
 	}
 	return d, nil
 }

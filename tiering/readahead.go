@@ -70,6 +70,7 @@ type answer struct {
 	tip                metadata.TopicIDPartition
 	offset, next, size int64
 	waited             time.Duration
+	last               bool // nothing is behind it
 }
 
 // advance notes an answer and returns its reader with the read-ahead for it: none for the first answer, then as much
@@ -96,7 +97,10 @@ func (s *streams) advance(a answer, lim aheadLimits, now time.Time) (*stream, in
 		s.lru.Remove(oldest)
 		delete(s.items, oldest.Value.(*stream).key)
 	}
-	if !sequential {
+	if a.last {
+		st.window = 0 // what is ahead of others need not be less for it
+	}
+	if !sequential || a.last {
 		return st, 0
 	}
 	most := max(lim.total/s.activeLocked(now), lim.least)
@@ -153,7 +157,7 @@ func (s *streams) activeLocked(now time.Time) int64 {
 func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxBytes int) {
 	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, slack: aheadSlack * m.o.ChunkBytes, distance: m.pace.shortest()}
 	st, window := m.streams.advance(a, lim, time.Now())
-	if window == 0 || a.next >= man.root.EndOffset {
+	if window == 0 {
 		return
 	}
 	window = max(window, min(int64(maxBytes), m.o.ReadAhead))
