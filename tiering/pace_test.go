@@ -50,9 +50,9 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
 	for round := range int64(100) {
 		for p := range int32(8) {
-			_, got := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
-			if round > 50 && got != 8<<20 {
-				t.Fatalf("round %d: reader %d of 8 has %d bytes, want an eighth of %d", round, p, got, lim.total)
+			st, got := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
+			if round > 50 && (got != 8<<20 || !st.roomy.Load()) {
+				t.Fatalf("round %d: reader %d of 8 has %d bytes (roomy: %v), want an eighth of %d", round, p, got, st.roomy.Load(), lim.total)
 			}
 		}
 		now = now.Add(10 * time.Millisecond)
@@ -65,6 +65,20 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 			t.Errorf("alone, it has %d bytes of %d", got, lim.total)
 		}
 		now = now.Add(time.Millisecond)
+	}
+}
+
+// TestCrowdDisplacesNothing: where the least of all readers is more than there is, none takes what another waits for.
+func TestCrowdDisplacesNothing(t *testing.T) {
+	s, now := newStreams(), time.Unix(1000, 0)
+	lim := aheadLimits{least: 8 << 20, total: 64 << 20}
+	for round := range int64(3) {
+		for p := range int32(9) {
+			st, _ := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
+			if round == 2 && st.roomy.Load() {
+				t.Errorf("reader %d of 9 may displace, there is room for 8", p)
+			}
+		}
 	}
 }
 

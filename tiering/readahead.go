@@ -52,6 +52,7 @@ type stream struct {
 
 	planning atomic.Bool // a prefetch for it is being planned
 	calm     atomic.Bool // it takes so little that what is ahead of it need not hurry
+	roomy    atomic.Bool // the readers are so few that each can have the least: what is ahead of it may displace
 }
 
 // aheadLimits bound the read-ahead of one reader.
@@ -103,7 +104,9 @@ func (s *streams) advance(a answer, lim aheadLimits, now time.Time) (*stream, in
 	if !sequential || a.last {
 		return st, 0
 	}
-	most := max(lim.total/s.activeLocked(now), lim.least)
+	share := lim.total / s.activeLocked(now)
+	st.roomy.Store(share >= lim.least)
+	most := max(share, lim.least)
 	want, calm := most, false
 	if st.pace > 0 && lim.distance > 0 {
 		want = int64(aheadFactor * st.pace * lim.distance.Seconds())
@@ -166,7 +169,7 @@ func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxByte
 	}
 	started := m.tasks.start(ctx, planLimit, func(ctx context.Context) {
 		defer st.planning.Store(false)
-		m.prefetch(ctx, man, a.next, window, st.calm.Load())
+		m.prefetch(ctx, man, a.next, window, st.calm.Load(), st.roomy.Load())
 	})
 	if !started {
 		st.planning.Store(false)
@@ -175,7 +178,7 @@ func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxByte
 
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
-func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64, calm bool) {
+func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64, calm, displace bool) {
 	entries := m.upcoming(ctx, man, offset, 2*window)
 	for n, e := range entries {
 		if key := segmentKey(man.dir, e.Object, indexSuffix); n > 0 && !m.memo.has(key) {
@@ -197,7 +200,7 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 			if calm {
 				fetch = m.calmly(fetch)
 			}
-			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), fetch) {
+			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), fetch, displace) {
 				return
 			}
 			window -= c.size

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -51,9 +52,9 @@ type replayed struct {
 	rate float64       // bytes a second after them
 }
 
-// replay reads 1.3 GB of a cold log with one consumer that takes 850 MB/s over a link of 1 GB/s. All sizes are a 64th
-// of what they are for.
-func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answer int) (r replayed) {
+// replay reads 1.3 GB of a cold log with one consumer that takes 850 MB/s over a link of 1 GB/s, after another one has
+// read some of it and left. All sizes are a 64th of what they are for.
+func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answer int, left int64) (r replayed) {
 	const scale = 64
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -70,18 +71,22 @@ func replay(t *testing.T, distance time.Duration, readAhead, memory int64, answe
 		b.uploaded()
 		store.distance = distance
 		end := b.m.View(w.tip()).HighestOffset + 1
-		begun, total, warm := time.Now(), int64(0), int64(0)
-		for at := int64(0); at < end; {
-			d, err := b.m.Read(t.Context(), w.tip(), at, segment.ReadOptions{UpTo: end, MaxBytes: answer / scale, MinOne: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			at = d.NextOffset()
-			total += d.Len()
-			time.Sleep(time.Duration(float64(d.Len()) / (850e6 / scale) * float64(time.Second)))
-			d.Release()
-			if r.warm == 0 && total*scale > 100e6 {
-				r.warm, warm = time.Since(begun), total
+		var begun time.Time
+		var total, warm int64
+		for _, most := range []int64{left / scale, math.MaxInt64} {
+			begun, total, warm, r.warm = time.Now(), 0, 0, 0
+			for at := int64(0); at < end && total < most; {
+				d, err := b.m.Read(t.Context(), w.tip(), at, segment.ReadOptions{UpTo: end, MaxBytes: answer / scale, MinOne: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				at = d.NextOffset()
+				total += d.Len()
+				time.Sleep(time.Duration(float64(d.Len()) / (850e6 / scale) * float64(time.Second)))
+				d.Release()
+				if r.warm == 0 && total*scale > 100e6 {
+					r.warm, warm = time.Since(begun), total
+				}
 			}
 		}
 		r.rate = float64(total-warm) / (time.Since(begun) - r.warm).Seconds() * scale
@@ -100,7 +105,7 @@ func TestFarStoreIsReadAtTheSpeedOfANearOne(t *testing.T) {
 		{"answers of 1 MiB", 64 << 20, 128 << 20, 1 << 20},
 		{"more memory", 128 << 20, 256 << 20, 50 << 20},
 	} {
-		near, far := replay(t, 0, c.ahead, c.memory, c.answer), replay(t, 50*time.Millisecond, c.ahead, c.memory, c.answer)
+		near, far := replay(t, 0, c.ahead, c.memory, c.answer, 0), replay(t, 50*time.Millisecond, c.ahead, c.memory, c.answer, 0)
 		t.Logf("%s: near %.0f MB/s, 50 ms away %.0f MB/s, 100 MB after %v", c.name, near.rate/1e6, far.rate/1e6, far.warm)
 		if far.rate < 0.95*near.rate {
 			t.Errorf("%s: %.0f MB/s from a store 50 ms away, %.0f from a near one", c.name, far.rate/1e6, near.rate/1e6)
@@ -109,5 +114,17 @@ func TestFarStoreIsReadAtTheSpeedOfANearOne(t *testing.T) {
 		if far.warm > 600*time.Millisecond {
 			t.Errorf("%s: the first 100 MB took %v", c.name, far.warm)
 		}
+	}
+}
+
+// TestReplayAfterAnAbandonedOne: what was fetched ahead of a reader that left is not in the way of the next one.
+func TestReplayAfterAnAbandonedOne(t *testing.T) {
+	r := replay(t, 50*time.Millisecond, 128<<20, 256<<20, 8<<20, 700e6)
+	t.Logf("100 MB after %v, then %.0f MB/s", r.warm, r.rate/1e6)
+	if r.warm > time.Second {
+		t.Errorf("the first 100 MB took %v", r.warm)
+	}
+	if r.rate < 0.9*850e6 {
+		t.Errorf("then %.0f MB/s of the 850 that the reader takes", r.rate/1e6)
 	}
 }

@@ -62,11 +62,13 @@ type Cache struct {
 	closed  bool
 	index   map[Key]*entry
 	objects map[string]*entry // first of each object's entries in the index
-	lru     ring              // ready and not pinned; newest first
+	lru     ring              // ready, not pinned, and used before
+	fresh   ring              // ready, not pinned, and prefetched for somebody who has not come yet
 	queue   []*entry          // want memory, by turn
 	turn    int64             // of the last that left the queue, 0 when it is empty
 	turns   map[string]int64  // of each reader's last entry; empty when the queue is
 	starts  []*entry          // have memory, Run has not picked them up yet
+	touches int64             // so far
 	spare   []memory.Buffer   // of chunk bytes each
 	offers  []*entry          // to be written to the disk; some may be gone by then
 	stats   Stats
@@ -91,8 +93,10 @@ type entry struct {
 	pins       int  // holders, and before ready: waiting callers
 	started    time.Time
 
-	prev, next     *entry // LRU list
-	sibling, elder *entry // the object's entries, doubly linked
+	prev, next     *entry    // in lru or fresh
+	touch          int64     // orders releases, and where a piece was asked for ahead again
+	touched        time.Time // when that was
+	sibling, elder *entry    // the object's entries, doubly linked
 }
 
 type state uint8
@@ -239,20 +243,21 @@ func (c *Cache) Lookup(key Key) (*Pinned, bool) {
 
 // Prefetch starts to fetch the piece if it is not there, and waits for nothing. It reports whether
 // the piece is there or on its way; false means that it would exceed PrefetchBytes, displace pieces
-// that callers wait for, or that the cache is closed.
-func (c *Cache) Prefetch(key Key, size int, fetch Fetch) bool {
+// that callers wait for, or that the cache is closed. Within PrefetchBytes it may displace what was
+// prefetched before and nobody has asked for since, ahead or not, for a quarter of a second.
+func (c *Cache) Prefetch(key Key, size int, fetch Fetch, displace bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.index[key]; e != nil {
 		// It will be read soon: what was read before and is released after this must not outlive it.
 		if e.state == ready && e.pins == 0 {
-			c.lru.remove(e)
-			c.lru.push(e)
+			c.ringOf(e).remove(e)
+			c.restLocked(e)
 		}
 		return true
 	}
 	foot := int64(footprint(size, c.chunk))
-	if c.refuseLocked(size) != nil || len(c.queue) > 0 || c.stats.AheadBytes+foot > c.ahead {
+	if c.refuseLocked(size) != nil || len(c.queue) > 0 || !c.roomAheadLocked(foot, displace) {
 		c.stats.Dropped++
 		return false
 	}
@@ -279,7 +284,7 @@ func (c *Cache) Invalidate(object string) {
 		c.stats.Invalidated++
 		c.unindexLocked(e)
 		if e.state == ready && e.pins == 0 {
-			c.lru.remove(e)
+			c.ringOf(e).remove(e)
 			c.freeLocked(e)
 		}
 	}

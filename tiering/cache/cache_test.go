@@ -192,7 +192,7 @@ func TestMemoryIsNeverExceededAndWaitersAreServedInOrder(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		if s := c.Stats(); s.Queued != 2 || s.UsedBytes > 2*testChunk || c.Prefetch(Key{"a", 6}, 1, src.fetch(Key{"a", 6})) {
+		if s := c.Stats(); s.Queued != 2 || s.UsedBytes > 2*testChunk || c.Prefetch(Key{"a", 6}, 1, src.fetch(Key{"a", 6}), false) {
 			t.Errorf("waiting: %+v", s)
 		}
 		one.Release()
@@ -346,19 +346,19 @@ func TestPrefetchStaysWithinItsBudget(t *testing.T) {
 		var src source
 		var took []bool
 		for n := range int64(4) {
-			took = append(took, c.Prefetch(Key{"a", n}, testChunk, src.fetch(Key{"a", n})))
+			took = append(took, c.Prefetch(Key{"a", n}, testChunk, src.fetch(Key{"a", n}), false))
 		}
 		if !took[0] || !took[1] || took[2] || took[3] {
 			t.Errorf("prefetches accepted: %v", took)
 		}
 		synctest.Wait()
-		if !c.Prefetch(Key{"a", 0}, testChunk, nil) {
+		if !c.Prefetch(Key{"a", 0}, testChunk, nil, false) {
 			t.Error("a piece that is there was refused")
 		}
 		p := mustGet(t, c, Key{"a", 0}, testChunk, nil) // a hit: no fetch needed
 		check(t, Key{"a", 0}, p.Bytes())
 		p.Release()
-		if !c.Prefetch(Key{"a", 2}, testChunk, src.fetch(Key{"a", 2})) {
+		if !c.Prefetch(Key{"a", 2}, testChunk, src.fetch(Key{"a", 2}), false) {
 			t.Error("the budget of a used piece is not free again")
 		}
 		synctest.Wait()
@@ -375,11 +375,51 @@ func TestPrefetchStaysWithinItsBudget(t *testing.T) {
 	})
 }
 
+// TestPrefetchForReaderThatLeftMakesRoom: a reader that comes back touches what is ahead of it; what nobody touches
+// gives way to prefetches, but only where they may displace, and the oldest goes first.
+func TestPrefetchForReaderThatLeftMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, Options{MemoryBytes: 8 * testChunk, PrefetchBytes: 4 * testChunk})
+		var src source
+		want := func(object string, chunk int64, displace bool) bool {
+			defer synctest.Wait()
+			return c.Prefetch(Key{object, chunk}, testChunk, src.fetch(Key{object, chunk}), displace)
+		}
+		for n := range int64(4) {
+			want("a", n, true)
+		}
+		if want("b", 0, true) {
+			t.Error("what was prefetched just now gave way")
+		}
+		time.Sleep(leftAfter)
+		want("a", 0, true) // its reader comes back, whose window is shorter now
+		want("a", 1, true)
+		if want("b", 0, false) {
+			t.Error("displaced though it may not")
+		}
+		if !want("b", 0, true) || !want("b", 1, true) || want("b", 2, true) {
+			t.Error("want room for two pieces, those that nobody asks for again")
+		}
+		for n := range int64(2) {
+			for _, object := range []string{"a", "b"} {
+				p, ok := c.Lookup(Key{object, n})
+				if !ok {
+					t.Fatalf("piece %d of %s is gone", n, object)
+				}
+				p.Release()
+			}
+		}
+		if s := c.Stats(); s.UnusedPrefetches != 2 || s.Entries != 4 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestPrefetchIsDroppedWhenAllIsPinned(t *testing.T) {
 	c := start(t, Options{MemoryBytes: testChunk, PrefetchBytes: testChunk})
 	var src source
 	p := mustGet(t, c, Key{"a", 1}, testChunk, src.fetch(Key{"a", 1}))
-	if c.Prefetch(Key{"a", 2}, testChunk, src.fetch(Key{"a", 2})) {
+	if c.Prefetch(Key{"a", 2}, testChunk, src.fetch(Key{"a", 2}), false) {
 		t.Error("accepted without memory")
 	}
 	p.Release()
@@ -468,7 +508,7 @@ func TestEndOfRunFailsWaitersAndKeepsPins(t *testing.T) {
 		if err := <-errs; !errors.Is(err, ErrClosed) {
 			t.Errorf("after the end: got %v, want %v", err, ErrClosed)
 		}
-		if c.Prefetch(Key{"a", 4}, 1, nil) {
+		if c.Prefetch(Key{"a", 4}, 1, nil, false) {
 			t.Error("prefetch after the end")
 		}
 		check(t, Key{"held", 0}, held.Bytes())
@@ -554,7 +594,7 @@ func TestHammer(t *testing.T) {
 				case 0:
 					c.Invalidate(key.Object)
 				case 1:
-					c.Prefetch(key, size, fetch(key))
+					c.Prefetch(key, size, fetch(key), false)
 				default:
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r%64)*100*time.Microsecond)
 					p, err := c.Get(ctx, "", key, size, fetch(key))

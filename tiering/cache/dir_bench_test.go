@@ -36,7 +36,7 @@ func BenchmarkColdReadFromDir(b *testing.B) {
 				for i := int64(0); b.Loop(); i++ {
 					n := i % (size / int64(chunk))
 					for a := n + 1; a <= n+ahead && a < size/int64(chunk); a++ {
-						c.Prefetch(Key{"segment.log", a}, chunk, fetch(a))
+						c.Prefetch(Key{"segment.log", a}, chunk, fetch(a), false)
 					}
 					p, err := c.Get(b.Context(), "", Key{"segment.log", n}, chunk, fetch(n))
 					if err != nil {

@@ -12,7 +12,8 @@
 //     piece is there for the next one. Only a fetch that has not started yet is dropped with its last
 //     caller.
 //   - A pinned piece does not change and is not freed until Release. Of the others the least
-//     recently released goes first.
+//     recently released, or asked for ahead, goes first. What was prefetched and is not asked for
+//     again does not hold the memory for prefetches that readers who come back could use.
 //   - An error is given to those who waited for it and is not kept.
 //
 // # Buffers
@@ -54,6 +55,6 @@
 //
 //	queued    wants memory; in the index, in the queue
 //	started   has its buffer; in the index unless invalidated meanwhile
-//	ready     in the index; in the LRU list while nobody pins it
+//	ready     in the index; in one of the two LRU lists while nobody pins it
 //	orphan    ready but no longer in the index (invalidated); freed by the last Release
 package cache

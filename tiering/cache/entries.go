@@ -13,6 +13,10 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/memory"
 )
 
+// leftAfter is how long a prefetched piece that nobody asks for again is kept for its reader where others could use
+// its share.
+const leftAfter = 250 * time.Millisecond
+
 // Run runs the fetches until ctx ends; then it cancels them, waits for them and frees all memory that
 // nobody holds. Pieces still pinned are freed by their Release. Afterwards the cache is closed.
 func (c *Cache) Run(ctx context.Context) error {
@@ -139,7 +143,7 @@ func (c *Cache) pinOffer() *entry {
 			continue
 		}
 		if e.pins == 0 {
-			c.lru.remove(e)
+			c.ringOf(e).remove(e)
 			c.stats.PinnedBytes += int64(e.buf.Len())
 		}
 		e.pins++
@@ -170,8 +174,8 @@ func (c *Cache) drain() {
 	for _, e := range c.index {
 		c.unindexLocked(e)
 	}
-	for e := c.lru.last(); e != nil; e = c.lru.last() {
-		c.lru.remove(e)
+	for e := c.oldestLocked(); e != nil; e = c.oldestLocked() {
+		c.ringOf(e).remove(e)
 		c.freeLocked(e)
 	}
 	for len(c.spare) > 0 {
@@ -295,20 +299,36 @@ func (c *Cache) reserveLocked(e *entry) bool {
 			c.dropSpareLocked()
 			continue
 		}
-		victim := c.lru.last() // canReserveLocked says that there is one
-		c.lru.remove(victim)
-		c.unindexLocked(victim)
-		c.stats.Evicted++
-		if victim.prefetched {
-			c.stats.UnusedPrefetches++
-		}
-		c.freeLocked(victim)
+		c.evictLocked(c.oldestLocked()) // canReserveLocked says that there is one
 	}
+}
+
+func (c *Cache) evictLocked(e *entry) {
+	c.ringOf(e).remove(e)
+	c.unindexLocked(e)
+	c.stats.Evicted++
+	if e.prefetched {
+		c.stats.UnusedPrefetches++
+	}
+	c.freeLocked(e)
+}
+
+// roomAheadLocked reports whether foot bytes more may be prefetched, and makes room for them where they may displace.
+// Readers that come back have what is ahead of them touched again and again.
+func (c *Cache) roomAheadLocked(foot int64, displace bool) bool {
+	for c.stats.AheadBytes+foot > c.ahead {
+		oldest := c.fresh.last()
+		if !displace || oldest == nil || time.Since(oldest.touched) < leftAfter {
+			return false
+		}
+		c.evictLocked(oldest)
+	}
+	return true
 }
 
 // canReserveLocked reports whether evicting all that may be evicted would make room.
 func (c *Cache) canReserveLocked(foot int64) bool {
-	firm := c.stats.UsedBytes - c.lru.bytes - int64(len(c.spare))*int64(c.chunk)
+	firm := c.stats.UsedBytes - c.lru.bytes - c.fresh.bytes - int64(len(c.spare))*int64(c.chunk)
 	return firm+foot <= c.memory
 }
 
@@ -361,7 +381,7 @@ func (c *Cache) usedLocked(e *entry) {
 // pinLocked takes a ready piece into use.
 func (c *Cache) pinLocked(e *entry) {
 	if e.pins == 0 {
-		c.lru.remove(e)
+		c.ringOf(e).remove(e)
 		c.stats.PinnedBytes += int64(e.buf.Len())
 	}
 	e.pins++
@@ -382,14 +402,38 @@ func (c *Cache) unpinLocked(e *entry) {
 // idleLocked keeps a ready piece that nobody holds, unless it was invalidated meanwhile.
 func (c *Cache) idleLocked(e *entry) {
 	if e.indexed && !c.closed {
-		c.lru.push(e)
+		c.restLocked(e)
 		return
 	}
 	c.unindexLocked(e)
 	c.freeLocked(e)
 }
 
-// ring is the LRU list, newest first. Its zero value is empty.
+// ringOf is where a ready piece is that nobody holds.
+func (c *Cache) ringOf(e *entry) *ring {
+	if e.prefetched {
+		return &c.fresh
+	}
+	return &c.lru
+}
+
+// restLocked makes e the last to be evicted.
+func (c *Cache) restLocked(e *entry) {
+	c.touches++
+	e.touch, e.touched = c.touches, time.Now()
+	c.ringOf(e).push(e)
+}
+
+// oldestLocked is the piece that was touched the longest ago, or nil.
+func (c *Cache) oldestLocked() *entry {
+	used, fresh := c.lru.last(), c.fresh.last()
+	if used == nil || fresh != nil && fresh.touch < used.touch {
+		return fresh
+	}
+	return used
+}
+
+// ring is an LRU list, newest first. Its zero value is empty.
 type ring struct {
 	newest, oldest *entry
 	bytes          int64
