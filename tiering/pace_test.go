@@ -45,18 +45,30 @@ func TestReadAheadIsPaceTimesDistance(t *testing.T) {
 	}
 }
 
-func TestReadersShareTheReadAhead(t *testing.T) {
-	s, now := newStreams(), time.Unix(1000, 0)
-	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
-	for round := range int64(100) {
-		for p := range int32(8) {
-			st, got := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
-			if round > 50 && (got != 8<<20 || !st.roomy.Load()) {
-				t.Fatalf("round %d: reader %d of 8 has %d bytes (roomy: %v), want an eighth of %d", round, p, got, st.roomy.Load(), lim.total)
+// inTurns has readers of a partition each take a hundred answers in turns, and checks what each has in the end. It
+// returns when that was.
+func inTurns(s *streams, lim aheadLimits, readers int32, check func(p int32, st *stream, window int64)) (now time.Time) {
+	now = time.Unix(1000, 0)
+	for at := range int64(100) {
+		for p := range readers {
+			st, window := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: at, next: at + 1, size: 1 << 20}, lim, now)
+			if at > 50 {
+				check(p, st, window)
 			}
 		}
 		now = now.Add(10 * time.Millisecond)
 	}
+	return now
+}
+
+func TestReadersShareTheReadAhead(t *testing.T) {
+	s := newStreams()
+	lim := aheadLimits{least: 1 << 20, total: 64 << 20}
+	now := inTurns(s, lim, 8, func(p int32, st *stream, got int64) {
+		if got != 8<<20 || !st.roomy.Load() {
+			t.Fatalf("reader %d of 8 has %d bytes (roomy: %v), want an eighth of %d", p, got, st.roomy.Load(), lim.total)
+		}
+	})
 	// The others stop; soon the last one has all.
 	now = now.Add(2 * activeFor)
 	for at := int64(100); at < 120; at++ {
@@ -70,16 +82,11 @@ func TestReadersShareTheReadAhead(t *testing.T) {
 
 // TestCrowdDisplacesNothing: where the least of all readers is more than there is, none takes what another waits for.
 func TestCrowdDisplacesNothing(t *testing.T) {
-	s, now := newStreams(), time.Unix(1000, 0)
-	lim := aheadLimits{least: 8 << 20, total: 64 << 20}
-	for round := range int64(3) {
-		for p := range int32(9) {
-			st, _ := s.advance(answer{tip: metadata.TopicIDPartition{Partition: p}, offset: round, next: round + 1, size: 1 << 20}, lim, now)
-			if round == 2 && st.roomy.Load() {
-				t.Errorf("reader %d of 9 may displace, there is room for 8", p)
-			}
+	inTurns(newStreams(), aheadLimits{least: 8 << 20, total: 64 << 20}, 9, func(p int32, st *stream, _ int64) {
+		if st.roomy.Load() {
+			t.Fatalf("reader %d of 9 may displace, there is room for 8", p)
 		}
-	}
+	})
 }
 
 // TestReaderAtTheEndHasNoShare: who has read all takes nothing from who begins.
