@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/api"
 	"github.com/coldbrook/coldbrook/broker/auth"
+	"github.com/coldbrook/coldbrook/broker/config"
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/broker/quota"
 	"github.com/coldbrook/coldbrook/broker/replica"
@@ -212,7 +214,12 @@ func (b *Broker) openReplicas(ctx context.Context, parts *layers) error {
 	b.replicas, err = replica.New(replica.Options{
 		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Dirs: b.dirs, Remote: b.tier,
 		TopicConfig: func(overrides map[string]string) (replica.TopicConfig, error) {
-			return topicConfig(b.settings.Load(), overrides)
+			cfg, err := topicConfig(b.settings.Load(), overrides)
+			if errors.Is(err, config.ErrInvalid) {
+				b.log.Error("settings of a topic cannot be read, they do not count", "err", err)
+				err = nil
+			}
+			return cfg, err
 		},
 		OnLeadership:      b.leadership,
 		RetentionInterval: c.RetentionCheckInterval,

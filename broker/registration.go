@@ -111,8 +111,9 @@ func (b *Broker) stayRegistered(ctx context.Context, r metadata.Registration) er
 // uncleanElection says whether a topic prefers being available to being whole:
 // unclean.leader.election.enable.
 func (b *Broker) uncleanElection(topic string) bool {
-	t, err := b.settings.Load().ResolveTopic(b.metadata.Image().TopicConfig(topic))
-	return err == nil && t.UncleanLeaderElection
+	// Another setting that cannot be read changes nothing about this one.
+	t, _ := b.settings.Load().ResolveStored(b.metadata.Image().TopicConfig(topic))
+	return t.UncleanLeaderElection
 }
 
 // awaitLeadership returns when every partition that this broker can lead alone

@@ -108,10 +108,7 @@ func byteRate(n int64) int64 {
 
 // tierSettings is what a topic's configuration says about copying it.
 func (b *Broker) tierSettings(topic string) tiering.TopicSettings {
-	t, err := b.settings.Load().ResolveTopic(b.metadata.Image().TopicConfig(topic))
-	if err != nil {
-		b.log.Error("topic configuration invalid, not copied", "topic", topic, "err", err)
-		return tiering.TopicSettings{CopyDisabled: true}
-	}
+	// What is left out has been told when the replicas took the configuration over.
+	t, _ := b.settings.Load().ResolveStored(b.metadata.Image().TopicConfig(topic))
 	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, DeleteOnDisable: t.RemoteDeleteOnDisable, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
 }

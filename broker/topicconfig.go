@@ -16,12 +16,10 @@ import (
 // still be aborted by its coordinator.
 const lateTxn = 5 * time.Minute
 
-// topicConfig resolves a topic's overrides into what its replicas need.
+// topicConfig resolves a topic's stored overrides into what its replicas need. With ErrInvalid the result is good
+// all the same: the error says what was left out.
 func topicConfig(s *config.Settings, overrides map[string]string) (replica.TopicConfig, error) {
-	t, err := s.ResolveTopic(overrides)
-	if err != nil {
-		return replica.TopicConfig{}, err
-	}
+	t, left := s.ResolveStored(overrides)
 	target, err := record.ParseTarget(t.CompressionType)
 	if err != nil {
 		return replica.TopicConfig{}, fmt.Errorf("compression.type: %w", err)
@@ -46,9 +44,9 @@ func topicConfig(s *config.Settings, overrides map[string]string) (replica.Topic
 		c.TimestampType = record.LogAppendTime
 	}
 	return replica.TopicConfig{
-		Log: c, MinInSyncReplicas: int(t.MinInSyncReplicas),
+		Log: c, MinInSyncReplicas: int(t.MinInSyncReplicas), LeavesTier: !t.RemoteEnabled && t.RemoteDeleteOnDisable,
 		LeaderThrottled: throttled(t.LeaderThrottled), FollowerThrottled: throttled(t.FollowerThrottled),
-	}, nil
+	}, left
 }
 
 // throttled is nil where no replica is.

@@ -50,19 +50,35 @@ func (s *Store) configKey(r Resource) (string, error) {
 // With replaceAll what is not in set goes. Values are not checked here.
 // Errors: ErrUnknownTopic.
 func (s *Store) AlterConfigs(ctx context.Context, r Resource, set map[string]string, del []string, replaceAll bool) error {
+	return s.ChangeConfigs(ctx, r, func(have map[string]string) (map[string]string, error) {
+		next := map[string]string{}
+		if !replaceAll {
+			maps.Copy(next, have)
+		}
+		maps.Copy(next, set)
+		for _, name := range del {
+			delete(next, name)
+		}
+		return next, nil
+	})
+}
+
+// ChangeConfigs replaces the overrides of one resource by what change makes of
+// those that are stored, which it must not write to. It is called again when
+// another change comes in between, so that what it checks is what is in force.
+// Its error is the answer, unchanged and with nothing stored.
+// Errors: ErrUnknownTopic.
+func (s *Store) ChangeConfigs(ctx context.Context, r Resource, change func(have map[string]string) (map[string]string, error)) error {
 	key, err := s.configKey(r)
+	var refused error
 	if err == nil {
-		err = s.alterConfigs(ctx, r, key, func(have map[string]string) map[string]string {
-			next := map[string]string{}
-			if !replaceAll {
-				maps.Copy(next, have)
-			}
-			maps.Copy(next, set)
-			for _, name := range del {
-				delete(next, name)
-			}
-			return next
+		err = s.alterConfigs(ctx, r, key, func(have map[string]string) (next map[string]string, err error) {
+			next, refused = change(have)
+			return next, refused
 		})
+	}
+	if refused != nil {
+		return refused
 	}
 	if err != nil {
 		return fmt.Errorf("alter configuration of %s: %w", r, err)
@@ -70,7 +86,7 @@ func (s *Store) AlterConfigs(ctx context.Context, r Resource, set map[string]str
 	return nil
 }
 
-func (s *Store) alterConfigs(ctx context.Context, r Resource, key string, change func(map[string]string) map[string]string) error {
+func (s *Store) alterConfigs(ctx context.Context, r Resource, key string, change func(map[string]string) (map[string]string, error)) error {
 	// One read tells the values and that the topic is there.
 	look := []kv.Op{kv.Get(key, "")}
 	if r.Kind == TopicResource {
@@ -96,7 +112,10 @@ func (s *Store) alterConfigs(ctx context.Context, r Resource, key string, change
 				return fmt.Errorf("key %q: %w", key, err)
 			}
 		}
-		next := change(have)
+		next, err := change(have)
+		if err != nil {
+			return err
+		}
 		if maps.Equal(have, next) {
 			return nil
 		}

@@ -332,8 +332,11 @@ func (l *Log) settle() error {
 	start := base
 	if known[markLogStart] {
 		start = offsets[markLogStart]
-		if !l.config.Load().RemoteEnabled {
-			start = max(start, base)
+		if start < base && !l.config.Load().RemoteEnabled {
+			// Retention makes the mark durable before it removes segments: this is no usual start.
+			l.log.Error("log starts later than its checkpoint says, the segments between are not on disk", "partition", l.tp,
+				"from", start, "offset", base)
+			start = base
 		}
 	} else if l.config.Load().RemoteEnabled {
 		start = 0

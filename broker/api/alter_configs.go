@@ -53,17 +53,51 @@ func (a *API) replaceConfig(ctx context.Context, c *call, key resourceKey, confi
 	if err != nil {
 		return err
 	}
-	s := a.o.Settings()
-	var next map[string]string
-	if r.Kind == metadata.TopicResource {
-		next, err = s.ReplaceTopic(r.current, asked)
-	} else {
-		next, err = s.ReplaceBroker(r.current, asked, r.Name != "")
+	return a.alter(ctx, r, validateOnly, func(s *config.Settings, current map[string]string) (map[string]string, error) {
+		if r.Kind == metadata.TopicResource {
+			return s.ReplaceTopic(current, asked)
+		}
+		return s.ReplaceBroker(current, asked, r.Name != "")
+	})
+}
+
+// alter stores what change makes of a resource's overrides, or with validateOnly only looks whether
+// it may be. change validates against what is stored, not against an image that may lag behind.
+func (a *API) alter(ctx context.Context, r alterable, validateOnly bool, change func(*config.Settings, map[string]string) (map[string]string, error)) error {
+	checked := func(current map[string]string) (map[string]string, error) {
+		next, err := change(a.o.Settings(), current)
+		if err == nil && r.Kind == metadata.BrokerResource {
+			err = a.keepsTiers(r, next)
+		}
+		return next, err
 	}
-	if err != nil || validateOnly {
+	if validateOnly {
+		_, err := checked(r.current)
 		return err
 	}
-	return a.o.Metadata.AlterConfigs(ctx, r.Resource, next, nil, true)
+	return a.o.Metadata.ChangeConfigs(ctx, r.Resource, checked)
+}
+
+// keepsTiers refuses settings of brokers under which a tiered topic would leave the tier.
+func (a *API) keepsTiers(r alterable, next map[string]string) error {
+	img := a.o.Metadata.Image()
+	cluster, own := img.DefaultBrokerConfig(), img.BrokerConfig(a.o.Broker)
+	if r.Name == "" {
+		cluster = next
+	} else {
+		own = next
+	}
+	before := a.o.Settings()
+	after, err := before.With(cluster, own)
+	if err != nil {
+		return nil // of settings that are stored and ignored; the change itself has been checked
+	}
+	for _, t := range img.Topics() {
+		if err := before.CheckTopicUnder(after, t.Name, img.TopicConfig(t.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alterable is a resource whose configuration the caller may alter.

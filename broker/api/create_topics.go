@@ -97,7 +97,7 @@ func (a *API) createAsked(ctx context.Context, c *call, req *kmsg.CreateTopicsRe
 	if err != nil {
 		return err
 	}
-	if s.configs, err = a.o.Settings().ReplaceTopic(nil, s.configs); err != nil {
+	if s.configs, err = a.o.Settings().CreateTopic(s.configs); err != nil {
 		return err
 	}
 	if err := a.place(&s); err != nil {

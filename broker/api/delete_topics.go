@@ -90,10 +90,8 @@ func (a *API) deleteAsked(ctx context.Context, c *call, q *kmsg.DeleteTopicsRequ
 
 func (a *API) deleteTopic(ctx context.Context, t *metadata.Topic) error {
 	s := a.o.Settings()
-	cfg, err := s.ResolveTopic(a.o.Metadata.Image().TopicConfig(t.Name))
-	if err != nil {
-		return err
-	}
+	// A setting that cannot be read does not keep a topic from being deleted, but for delete.protection, which it is then.
+	cfg, _ := s.ResolveStored(a.o.Metadata.Image().TopicConfig(t.Name))
 	switch {
 	case !s.Broker().DeleteTopics:
 		return errDisabled

@@ -34,7 +34,7 @@ func (a *API) incrementalAlterConfigs(ctx context.Context, c *call) kmsg.Respons
 	return resp
 }
 
-// changeConfig stores only the settings that are named, so that changes of
+// changeConfig changes only the settings that are named, so that changes of
 // others at the same time are kept.
 func (a *API) changeConfig(ctx context.Context, c *call, key resourceKey, configs []kmsg.IncrementalAlterConfigsRequestResourceConfig, validateOnly bool) error {
 	r, err := a.alterable(ctx, c, key)
@@ -45,24 +45,10 @@ func (a *API) changeConfig(ctx context.Context, c *call, key resourceKey, config
 	for i, kv := range configs {
 		ops[i] = config.Op{Name: kv.Name, Kind: config.OpKind(kv.Op), Value: kv.Value}
 	}
-	s := a.o.Settings()
-	var next map[string]string
-	if r.Kind == metadata.TopicResource {
-		next, err = s.AlterTopic(r.current, ops)
-	} else {
-		next, err = s.AlterBroker(r.current, r.Name != "", ops)
-	}
-	if err != nil || validateOnly {
-		return err
-	}
-	set := make(map[string]string)
-	var del []string
-	for _, op := range ops {
-		if v, ok := next[op.Name]; ok {
-			set[op.Name] = v
-		} else {
-			del = append(del, op.Name)
+	return a.alter(ctx, r, validateOnly, func(s *config.Settings, current map[string]string) (map[string]string, error) {
+		if r.Kind == metadata.TopicResource {
+			return s.AlterTopic(current, ops)
 		}
-	}
-	return a.o.Metadata.AlterConfigs(ctx, r.Resource, set, del, false)
+		return s.AlterBroker(current, r.Name != "", ops)
+	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker"
 	"github.com/coldbrook/coldbrook/broker/config"
+	"github.com/coldbrook/coldbrook/metadata"
 )
 
 // set changes settings of a topic, "name=value" each, and returns the answer.
@@ -145,4 +146,93 @@ func TestBrokerDoesNotRunWithoutTheTierThatItsTopicsNeed(t *testing.T) {
 		c = c.start(nil)
 		same(t, "log start", c.dial().listOffset("t", 0, -2).Offset, 0)
 	})
+}
+
+// TestTopicWithoutSettingsOfItsOwnDoesNotLeaveTheTierInPassing: its records in the object store would be out of reach.
+func TestTopicWithoutSettingsOfItsOwnDoesNotLeaveTheTierInPassing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t).start(nil)
+		k := c.dial()
+		k.topic("bare", 1)
+		k.topic("set", 1, "retention.ms=-1")
+		for change, word := range map[string]string{"cleanup.policy=compact": "cleanup.policy", "remote.storage.enable=false": "remote.storage.enable"} {
+			bare, set := k.set("bare", change), k.set("set", change)
+			code(t, change, bare.ErrorCode, kerr.InvalidConfig)
+			code(t, change, set.ErrorCode, kerr.InvalidConfig)
+			if bare.ErrorMessage == nil || set.ErrorMessage == nil || *bare.ErrorMessage != *set.ErrorMessage || !strings.Contains(*bare.ErrorMessage, word) {
+				t.Errorf("%s: %v and %v", change, bare.ErrorMessage, set.ErrorMessage)
+			}
+			for _, validate := range []bool{true, false} {
+				code(t, "whole: "+change, k.replace(kmsg.ConfigResourceTypeTopic, "bare", validate, change).ErrorCode, kerr.InvalidConfig)
+			}
+			k.topic("new-"+word, 1, change) // nothing is in the tier yet
+		}
+		code(t, "by default", k.replace(kmsg.ConfigResourceTypeBroker, "", false, "log.cleanup.policy=compact").ErrorCode, kerr.InvalidConfig)
+		code(t, "by this broker", k.replace(kmsg.ConfigResourceTypeBroker, "1", true, "log.cleanup.policy=compact").ErrorCode, kerr.InvalidConfig)
+		code(t, "another default", k.replace(kmsg.ConfigResourceTypeBroker, "", false, "log.retention.ms=5").ErrorCode, nil)
+	})
+}
+
+// replace sends the whole configuration of a resource, as AlterConfigs does.
+func (k *conn) replace(kind kmsg.ConfigResourceType, name string, validate bool, configs ...string) kmsg.AlterConfigsResponseResource {
+	k.t.Helper()
+	req := at(kmsg.NewPtrAlterConfigsRequest(), 2)
+	req.ValidateOnly = validate
+	q := kmsg.NewAlterConfigsRequestResource()
+	q.ResourceType, q.ResourceName = kind, name
+	for _, c := range configs {
+		kv := kmsg.NewAlterConfigsRequestResourceConfig()
+		setting, value, _ := strings.Cut(c, "=")
+		kv.Name, kv.Value = setting, &value
+		q.Configs = append(q.Configs, kv)
+	}
+	req.Resources = append(req.Resources, q)
+	return do[*kmsg.AlterConfigsResponse](k, req).Resources[0]
+}
+
+// TestStartDoesNotRaiseLogStart: whatever takes the topic off the tier while the broker is down (another default in its
+// file, what an older version stored, a value nobody can read), its records stay where they are.
+func TestStartDoesNotRaiseLogStart(t *testing.T) {
+	for _, x := range []struct{ name, stored, flag string }{
+		{"another default", "", "compact"},
+		{"stored by an older version", "cleanup.policy=compact", "delete"},
+		{"stored without the word to delete", "remote.storage.enable=false", "delete"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t).start(nil)
+				k := c.dial()
+				k.topic("t", 1, tiered...)
+				k.fill("t", 0, 60)
+				k.evicted("t", 0, 40)
+				before := k.readAll("t", 0, 0, 60, 1<<20)
+				c.stop()
+				if x.stored != "" {
+					c.store("t", x.stored)
+				}
+				c = c.start(map[string]string{"log.cleanup.policy": x.flag})
+				k = c.dial()
+				same(t, "log start", k.listOffset("t", 0, -2).Offset, 0)
+				if got := k.readAll("t", 0, 0, 60, 1<<20); !bytes.Equal(got, before) {
+					t.Errorf("%d bytes, %d before", len(got), len(before))
+				}
+				if !strings.Contains(c.log.String(), "it stays tiered") {
+					t.Error("not a word about it")
+				}
+			})
+		})
+	}
+}
+
+// store writes a setting of a topic as a broker that checks nothing would have.
+func (c *cluster) store(topic, setting string) {
+	c.t.Helper()
+	s, err := metadata.Open(c.t.Context(), metadata.Options{KV: c.kv.Client(nil)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	name, value, _ := strings.Cut(setting, "=")
+	if err := s.AlterConfigs(c.t.Context(), metadata.Resource{Kind: metadata.TopicResource, Name: topic}, map[string]string{name: value}, nil, false); err != nil {
+		c.t.Fatal(err)
+	}
 }

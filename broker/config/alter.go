@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -32,22 +33,66 @@ func (s *Settings) AlterTopic(current map[string]string, ops []Op) (map[string]s
 	if err != nil {
 		return nil, err
 	}
-	return s.ReplaceTopic(current, next)
+	if next, err = checkTopicValues(current, next); err != nil {
+		return nil, err
+	}
+	return next, s.validateAlteration(current, next)
 }
 
-// ReplaceTopic validates a whole new set of overrides (AlterConfigs, CreateTopics with nil as
-// current) and returns it with its values in their canonical spelling.
+// CreateTopic validates the overrides of a new topic and returns them with their values in their
+// canonical spelling.
+func (s *Settings) CreateTopic(overrides map[string]string) (map[string]string, error) {
+	out, err := checkTopicValues(nil, overrides)
+	if err != nil {
+		return nil, err
+	}
+	return out, s.validateTopic(out)
+}
+
+// ReplaceTopic validates a whole new set of overrides of a topic that exists (AlterConfigs) and returns
+// it with its values in their canonical spelling. Who writes back what DescribeConfigs answered has not
+// asked for a value of remote.storage.enable: it goes on following the broker and the cleanup policy.
 func (s *Settings) ReplaceTopic(current, next map[string]string) (map[string]string, error) {
-	out := make(map[string]string, len(next))
-	for _, name := range sortedKeys(next) {
-		v, err := checkTopicValue(name, next[name])
+	out, err := checkTopicValues(current, next)
+	if err != nil {
+		return nil, err
+	}
+	if v, given := out[remoteEnable]; given && v == s.withoutOwn(current) && v == s.withoutOwn(out) {
+		if _, own := current[remoteEnable]; !own {
+			delete(out, remoteEnable)
+		}
+	}
+	return out, s.validateAlteration(current, out)
+}
+
+// remoteEnable is the setting whose default depends on others.
+const remoteEnable = "remote.storage.enable"
+
+// withoutOwn is the value of remote.storage.enable that follows from the other overrides.
+func (s *Settings) withoutOwn(overrides map[string]string) string {
+	return strconv.FormatBool(s.remoteByDefault(overrides))
+}
+
+func (s *Settings) validateAlteration(current, next map[string]string) error {
+	if err := s.validateUntiering(current, next); err != nil {
+		return err
+	}
+	return s.validateTopic(next)
+}
+
+// checkTopicValues checks what is given, but for what is stored already: that may be a newer version's.
+func checkTopicValues(current, given map[string]string) (map[string]string, error) {
+	out := make(map[string]string, len(given))
+	for _, name := range sortedKeys(given) {
+		if old, ok := current[name]; ok && old == given[name] {
+			out[name] = old
+			continue
+		}
+		v, err := checkTopicValue(name, given[name])
 		if err != nil {
 			return nil, err
 		}
 		out[name] = v
-	}
-	if err := s.validateChange(current, out); err != nil {
-		return nil, err
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -91,8 +92,133 @@ func TestTieringIsNotSwitchedOffByAccident(t *testing.T) {
 	if _, err := s.ReplaceTopic(settings(""), settings("remote.storage.enable=false remote.log.delete.on.disable=true")); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.ReplaceTopic(nil, settings("remote.storage.enable=false")); err != nil {
+	if _, err := s.CreateTopic(settings("remote.storage.enable=false")); err != nil {
 		t.Errorf("a new topic: %v", err)
+	}
+}
+
+// What takes a topic off the tier is judged by what is in force, so the answer is the same, word for word, whether the
+// topic has settings of its own or not.
+func TestLeavingTheTierIsRefusedWhateverWasSetBefore(t *testing.T) {
+	text := func(s string) *string { return &s }
+	s := Defaults()
+	for _, before := range []map[string]string{
+		nil, {}, settings("retention.ms=-1"), settings("remote.storage.enable=true"), settings("cleanup.policy=delete remote.log.delete.on.disable=false"), settings("newer.setting=1"),
+	} {
+		for change, want := range map[string]string{
+			"cleanup.policy=compact":                                                               "Invalid value compact for configuration cleanup.policy: A compacted topic is not tiered, and this topic is.",
+			"cleanup.policy=compact,delete":                                                        "Invalid value compact,delete for configuration cleanup.policy: A compacted topic is not tiered, and this topic is.",
+			"cleanup.policy=compact remote.log.delete.on.disable=true":                             "configuration cleanup.policy",
+			"cleanup.policy=compact remote.storage.enable=true":                                    "configuration cleanup.policy",
+			"cleanup.policy=compact remote.storage.enable=false":                                   "It is invalid to disable remote storage without deleting remote data.",
+			"remote.storage.enable=false":                                                          "It is invalid to disable remote storage without deleting remote data.",
+			"remote.storage.enable=false remote.log.delete.on.disable=true":                        "",
+			"remote.storage.enable=false remote.log.delete.on.disable=true cleanup.policy=compact": "",
+			"retention.ms=1000 local.retention.ms=2000":                                            "configuration local.retention.ms",
+			"local.retention.ms=604800001 retention.ms=604800000":                                  "configuration local.retention.ms",
+		} {
+			check := func(api string, err error) {
+				t.Helper()
+				if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrInvalid)) {
+					t.Errorf("%s of %v to %s: %v, want %s", api, before, change, err, want)
+				}
+			}
+			next := maps.Clone(before)
+			if next == nil {
+				next = map[string]string{}
+			}
+			maps.Copy(next, settings(change))
+			_, err := s.ReplaceTopic(before, next)
+			check("replacing", err)
+			var ops []Op
+			for name, v := range settings(change) {
+				ops = append(ops, Op{name, OpSet, text(v)})
+			}
+			_, err = s.AlterTopic(before, ops)
+			check("altering", err)
+		}
+	}
+	if _, err := s.AlterTopic(nil, []Op{{"cleanup.policy", OpAppend, text("compact")}}); err == nil || !strings.Contains(err.Error(), "configuration cleanup.policy") {
+		t.Errorf("appended: %v", err)
+	}
+	// The topic's own policy keeps it on the tier under brokers that compact by default.
+	compacting := load(t, map[string]string{"log.cleanup.policy": "compact"})
+	if _, err := compacting.AlterTopic(settings("cleanup.policy=delete"), []Op{{"cleanup.policy", OpDelete, nil}}); err == nil || !strings.Contains(err.Error(), "configuration cleanup.policy") {
+		t.Errorf("the policy that is inherited: %v", err)
+	}
+	if err := s.CheckTopicUnder(compacting, "t", nil); err == nil || !strings.Contains(err.Error(), "log.cleanup.policy") || !strings.Contains(err.Error(), "Topic t ") {
+		t.Errorf("another default: %v", err)
+	}
+	if err := s.CheckTopicUnder(compacting, "t", settings("cleanup.policy=delete")); err != nil {
+		t.Errorf("another default, not inherited: %v", err)
+	}
+}
+
+// A tool that reads all settings and writes them back with AlterConfigs has asked for nothing.
+func TestWritingBackWhatWasReadDoesNotPinRemoteStorage(t *testing.T) {
+	for _, c := range []struct {
+		s      *Settings
+		before string
+		own    bool
+	}{
+		{Defaults(), "", false}, {Defaults(), "cleanup.policy=compact", false}, {Defaults(), "remote.storage.enable=true", true},
+		{Defaults(), "remote.storage.enable=false", true}, {load(t, map[string]string{"remote.log.storage.system.enable": "false"}), "", false},
+	} {
+		read := map[string]string{}
+		for _, e := range c.s.DescribeTopic(settings(c.before)) {
+			read[e.Name] = *e.Value
+		}
+		next, err := c.s.ReplaceTopic(settings(c.before), read)
+		if _, own := next["remote.storage.enable"]; err != nil || own != c.own {
+			t.Errorf("%q: %v, remote.storage.enable is the topic's own: %v", c.before, err, own)
+		}
+	}
+	next, err := Defaults().ReplaceTopic(settings("cleanup.policy=compact"), settings("cleanup.policy=delete remote.storage.enable=false"))
+	if err != nil || next["remote.storage.enable"] != "false" {
+		t.Errorf("what differs from the default was asked for: %v %v", next, err)
+	}
+}
+
+// A value that cannot be read is no value: it deletes nothing, and takes no other setting away.
+func TestStoredSettingsThatCannotBeReadDeleteNothing(t *testing.T) {
+	s := Defaults()
+	for _, c := range []struct {
+		stored string
+		holds  func(Topic) bool
+	}{
+		{"retention.ms=-1 newer.setting=5", func(t Topic) bool { return t.RetentionAge < 0 }},
+		{"retention.ms=1000 newer.setting=5", func(t Topic) bool { return t.RetentionAge == time.Second }},
+		{"retention.ms=soon", func(t Topic) bool { return t.RetentionAge < 0 && t.RetentionBytes < 0 }},
+		{"retention.bytes=all retention.ms=5", func(t Topic) bool { return t.RetentionAge < 0 && t.RetentionBytes < 0 }},
+		{"cleanup.policy=remove", func(t Topic) bool { return t.RetentionAge < 0 && !t.Compact }},
+		{"delete.protection=perhaps", func(t Topic) bool { return t.DeleteProtection }},
+		{"remote.storage.enable=perhaps", func(t Topic) bool { return t.RemoteEnabled }},
+	} {
+		topic, err := s.ResolveStored(settings(c.stored))
+		if !errors.Is(err, ErrInvalid) || !c.holds(topic) {
+			t.Errorf("%s: %v, %+v", c.stored, err, topic)
+		}
+	}
+	if _, err := s.ResolveStored(settings("retention.ms=5")); err != nil {
+		t.Error(err)
+	}
+	// It does not keep others from being altered either.
+	text := "5"
+	if next, err := s.AlterTopic(settings("newer.setting=5"), []Op{{"retention.ms", OpSet, &text}}); err != nil || next["newer.setting"] != "5" {
+		t.Errorf("%v %v", next, err)
+	}
+}
+
+// Under such defaults every topic without settings of its own would be refused.
+func TestDefaultsOfTopicsGoTogether(t *testing.T) {
+	_, err := Load("", nil, map[string]string{"log.local.retention.ms": "2000", "log.retention.ms": "1000"})
+	if err == nil || !strings.Contains(err.Error(), "log.local.retention.ms") || !errors.Is(err, ErrInvalid) {
+		t.Errorf("at the start: %v", err)
+	}
+	text := "1000"
+	_, err = load(t, map[string]string{"log.local.retention.ms": "2000"}).AlterBroker(nil, false, []Op{{"log.retention.ms", OpSet, &text}})
+	if err == nil || !strings.Contains(err.Error(), "log.local.retention.ms") {
+		t.Errorf("while running: %v", err)
 	}
 }
 

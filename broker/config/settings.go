@@ -72,7 +72,23 @@ func newSettings(given map[string]static, cluster, broker map[string]string) (*S
 		return nil, err
 	}
 	s.typed = typed
+	if err := s.checkTopicDefaults(); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// checkTopicDefaults refuses defaults under which no topic could be created.
+func (s *Settings) checkTopicDefaults() error {
+	err := s.validateTopic(nil)
+	var e *SettingError
+	if !errors.As(err, &e) {
+		return err
+	}
+	if d, ok := find(ScopeTopic, e.Name); ok && len(d.Synonyms) > 0 {
+		return s.at(d.Synonyms[0].Name, "%s: the defaults of topics do not go together: %v", d.Synonyms[0].Name, err)
+	}
+	return err
 }
 
 // With returns the settings with other dynamic ones: cluster is what all brokers share, broker is

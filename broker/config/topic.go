@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -63,6 +64,38 @@ func (s *Settings) ResolveTopic(overrides map[string]string) (Topic, error) {
 			return Topic{}, err
 		}
 	}
+	return s.resolveTopic(overrides)
+}
+
+// ResolveStored returns the settings of a topic with the overrides that are stored, of which some may
+// be unknown (a newer version's) or bad. It leaves those out and joins a SettingError for each. What
+// cannot be read never deletes anything: a bad limit is none, a bad delete.protection protects.
+func (s *Settings) ResolveStored(overrides map[string]string) (Topic, error) {
+	good := make(map[string]string, len(overrides))
+	var errs []error
+	keep := false
+	for _, name := range sortedKeys(overrides) {
+		_, err := checkTopicValue(name, overrides[name])
+		if err == nil {
+			good[name] = overrides[name]
+			continue
+		}
+		errs = append(errs, err)
+		switch name {
+		case "cleanup.policy", "retention.ms", "retention.bytes":
+			keep = true
+		case "delete.protection":
+			good[name] = "true"
+		}
+	}
+	if keep {
+		good["retention.ms"], good["retention.bytes"] = "-1", "-1"
+	}
+	t, err := s.resolveTopic(good)
+	return t, errors.Join(append(errs, err)...)
+}
+
+func (s *Settings) resolveTopic(overrides map[string]string) (Topic, error) {
 	r := reader{get: func(name string) (string, bool) { return s.topicValue(overrides, name) }}
 	t := Topic{
 		CompressionType:   r.text("compression.type"),
@@ -146,7 +179,7 @@ func (s *Settings) topicValue(overrides map[string]string, name string) (string,
 			return v, true
 		}
 	}
-	if name == "remote.storage.enable" {
+	if name == remoteEnable {
 		return strconv.FormatBool(s.remoteByDefault(overrides)), true
 	}
 	if v, ok := s.fromSynonyms(d); ok {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -13,40 +14,68 @@ func ValidateTopic(overrides map[string]string) error { return Defaults().Valida
 // ValidateTopic checks the overrides of a topic that is about to be created. The error has
 // ErrInvalid in its chain and Kafka's message.
 func (s *Settings) ValidateTopic(overrides map[string]string) error {
-	_, err := s.ReplaceTopic(nil, overrides)
+	_, err := s.CreateTopic(overrides)
 	return err
 }
 
-// validateChange holds the rules of LogConfig.validate: between settings of a topic, and between
-// what they were (nil for a new topic) and what they become.
-func (s *Settings) validateChange(current, next map[string]string) error {
+// validateTopic holds the rules of LogConfig.validate between the settings of a topic.
+func (s *Settings) validateTopic(next map[string]string) error {
 	minLag, maxLag := s.topicLong(next, "min.compaction.lag.ms"), s.topicLong(next, "max.compaction.lag.ms")
 	if minLag > maxLag {
 		return complain("min.compaction.lag.ms", "conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)", minLag, maxLag)
 	}
-	wasRemote := current != nil && s.topicIs(current, "remote.storage.enable")
-	isRemote := s.topicIs(next, "remote.storage.enable")
-	if isRemote {
-		if err := s.validateRemote(next); err != nil {
-			return err
-		}
-	}
-	if wasRemote && !isRemote && !s.topicIs(next, "remote.log.delete.on.disable") {
-		return complain("remote.storage.enable", "It is invalid to disable remote storage without deleting remote data. "+
-			"If you want to keep the remote data and turn to read only, please set `remote.storage.enable=true,remote.log.copy.disable=true`. "+
-			"If you want to disable remote storage and delete all remote data, please set `remote.storage.enable=false,remote.log.delete.on.disable=true`.")
+	if s.topicIs(next, remoteEnable) {
+		return s.validateRemote(next)
 	}
 	return nil
+}
+
+// How a topic leaves the tier, in Kafka's words. What would take it off in passing is refused: its records in the
+// object store would be out of reach, and its log would start where the local one does.
+const (
+	notWithoutDeleting = "It is invalid to disable remote storage without deleting remote data. "
+	howToDelete        = "If you want to disable remote storage and delete all remote data, please set `remote.storage.enable=false,remote.log.delete.on.disable=true`."
+)
+
+// validateUntiering refuses what takes a tiered topic off the tier without the word to delete what is there. Both
+// sides are what is in force, defaults included: that a topic has no settings of its own says nothing.
+func (s *Settings) validateUntiering(current, next map[string]string) error {
+	if !s.topicIs(current, remoteEnable) {
+		return nil
+	}
+	policy, _ := s.topicValue(next, "cleanup.policy")
+	own, said := next[remoteEnable]
+	switch {
+	case slices.Contains(splitList(policy), "compact") && !(said && own == "false"):
+		return &SettingError{Name: "cleanup.policy", Value: policy,
+			Reason: "A compacted topic is not tiered, and this topic is. " + notWithoutDeleting + howToDelete}
+	case !s.topicIs(next, remoteEnable) && !s.topicIs(next, "remote.log.delete.on.disable"):
+		return complain(remoteEnable, notWithoutDeleting+
+			"If you want to keep the remote data and turn to read only, please set `remote.storage.enable=true,remote.log.copy.disable=true`. "+howToDelete)
+	}
+	return nil
+}
+
+// CheckTopicUnder refuses other settings of brokers under which a topic with these overrides would leave the tier,
+// because it inherits its cleanup.policy or is tiered only by default.
+func (s *Settings) CheckTopicUnder(next *Settings, topic string, overrides map[string]string) error {
+	if !s.topicIs(overrides, remoteEnable) || next.topicIs(overrides, remoteEnable) {
+		return nil
+	}
+	policy, _ := next.topicValue(overrides, "cleanup.policy")
+	return &SettingError{Name: "log.cleanup.policy", Value: policy,
+		Reason: fmt.Sprintf("Topic %s inherits it and is tiered, and a compacted topic is not. ", topic) + notWithoutDeleting +
+			"Give the topic its own cleanup.policy first."}
 }
 
 // validateRemote holds the rules of a tiered topic.
 func (s *Settings) validateRemote(next map[string]string) error {
 	if !s.typed.RemoteEnabled {
-		return complain("remote.storage.enable", "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
+		return complain(remoteEnable, "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
 	policy, _ := s.topicValue(next, "cleanup.policy")
 	if slices.Contains(splitList(policy), "compact") {
-		return complain("remote.storage.enable", "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list.")
+		return complain(remoteEnable, "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list.")
 	}
 	for _, pair := range [][2]string{{"local.retention.ms", "retention.ms"}, {"local.retention.bytes", "retention.bytes"}} {
 		if err := s.validateLocal(next, pair[0], pair[1]); err != nil {

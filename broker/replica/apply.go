@@ -251,8 +251,26 @@ func (a *applier) config(img *metadata.Image, t *metadata.Topic) (TopicConfig, b
 			return TopicConfig{}, false
 		}
 	}
+	if !cfg.Log.RemoteEnabled && !cfg.LeavesTier && inTier(img, t) {
+		a.m.log.Error("topic is configured without remote storage but the tier has its records: it stays tiered; "+
+			"set remote.storage.enable=false,remote.log.delete.on.disable=true to delete them", "topic", t.Name)
+		cfg.Log.RemoteEnabled = true
+	}
 	a.configs[t.ID] = cfg
 	return cfg, true
+}
+
+// inTier says whether the tier has records of the topic. A log that is opened
+// without its tier starts where the local segments do: what an old version, a
+// changed default or a bad value says of remote.storage.enable must not do that.
+func inTier(img *metadata.Image, t *metadata.Topic) bool {
+	for n := range t.Partitions {
+		p, ok := img.RemotePointer(metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)})
+		if ok && p.EndOffset > p.StartOffset {
+			return true
+		}
+	}
+	return false
 }
 
 // stopMissing stops partitions that the Image no longer places here and returns

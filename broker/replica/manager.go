@@ -22,6 +22,9 @@ import (
 type TopicConfig struct {
 	Log               segment.Config
 	MinInSyncReplicas int
+	// LeavesTier says that the topic is not tiered, and that what the tier has of
+	// it is to be deleted.
+	LeavesTier bool
 	// LeaderThrottled and FollowerThrottled say whether a partition's replica on
 	// a broker is under the replication throttle (KIP-73); nil: none is.
 	LeaderThrottled, FollowerThrottled func(partition int32, broker metadata.BrokerID) bool
