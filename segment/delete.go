@@ -13,34 +13,91 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// DeleteLog removes a log: its directory is renamed at once, durably, and the
-// files go after file.delete.delay.ms, by Run. Chunks in use stay readable.
-func (d *Dir) DeleteLog(l *Log) error {
+// DeleteLog is DeleteLogs of one.
+func (d *Dir) DeleteLog(l *Log) error { return d.DeleteLogs([]*Log{l})[0] }
+
+// DeleteLogs removes logs: their directories are renamed at once, durably, and the
+// files go after file.delete.delay.ms, by Run. Chunks in use stay readable. The
+// errors are in the order of the logs. A log whose deletion failed is closed, and
+// DeleteLogs may be called for it again. However many logs there are, the
+// directory is synced once, and each checkpoint rewritten once.
+func (d *Dir) DeleteLogs(logs []*Log) []error {
+	errs := make([]error, len(logs))
+	var gone []*Log
+	for i, l := range logs {
+		if errs[i] = l.bury(); errs[i] == nil {
+			gone = append(gone, l)
+		}
+	}
+	if len(gone) == 0 {
+		return errs
+	}
+	if err := d.settleRemoval(gone); err != nil {
+		for i := range errs {
+			errs[i] = errors.Join(errs[i], err)
+		}
+	}
+	return errs
+}
+
+// bury closes the log and renames its directory, not durably.
+func (l *Log) bury() error {
 	l.turn.lock()
 	defer l.turn.unlock()
 	l.maint.lock()
 	defer l.maint.unlock()
-	if err := l.check(); err != nil {
+	if l.grave != "" {
+		return l.dir.Offline() // done, by an attempt before
+	}
+	if !l.leaving {
+		if err := l.check(); err != nil {
+			return err
+		}
+		l.shut()
+		l.leaving = true
+	}
+	if err := l.dir.Offline(); err != nil {
 		return err
 	}
-	l.shut()
-	id := uuid.New()
-	path := filepath.Join(d.path, deletedDirName(l.tp, hex.EncodeToString(id[:])))
-	if err := d.fs.Rename(l.path, path); err != nil {
+	path := filepath.Join(l.dir.path, deletedDirName(l.tp, uniqueName()))
+	if err := l.fs.Rename(l.path, path); err != nil {
 		return l.fail("delete", err)
 	}
+	l.grave = path
+	return nil
+}
+
+// settleRemoval makes the new names of buried logs durable and lets new logs have
+// the old ones.
+func (d *Dir) settleRemoval(gone []*Log) error {
 	if err := d.fs.SyncDir(d.path); err != nil {
-		return l.failSync(err)
+		return d.failFinal(fmt.Errorf("delete: %w", err))
 	}
+	tps := make([]metadata.TopicPartition, 0, len(gone))
 	d.mu.Lock()
-	delete(d.logs, l.tp)
-	d.doomed = append(d.doomed, doomedDir{path: path, at: time.Now().Add(l.config.Load().DeleteDelay)})
+	for _, l := range gone {
+		tps = append(tps, l.tp)
+		if d.logs[l.tp] == l {
+			delete(d.logs, l.tp)
+			d.doomed = append(d.doomed, doomedDir{path: l.grave, at: time.Now().Add(l.config.Load().DeleteDelay)})
+		}
+	}
 	d.mu.Unlock()
+	d.wakeRemovals()
+	return d.forget(tps...)
+}
+
+func (d *Dir) wakeRemovals() {
 	select {
 	case d.wakeDoom <- struct{}{}:
-	default:
+	default: // it will look
 	}
-	return d.forget(l.tp)
+}
+
+// uniqueName is what makes the name of a directory differ from all others.
+func uniqueName() string {
+	id := uuid.New()
+	return hex.EncodeToString(id[:])
 }
 
 // shut marks the log closed and lets its files go. turn and maint must be held.
@@ -77,6 +134,13 @@ func (l *Log) close() error {
 	defer l.maint.unlock()
 	l.shut()
 	return err
+}
+
+// halfDeleted reports whether a deletion has closed the log and got no further.
+func (l *Log) halfDeleted() bool {
+	l.maint.lock()
+	defer l.maint.unlock()
+	return l.leaving && l.grave == ""
 }
 
 // flushAll makes everything durable, the side files included. turn must be held.

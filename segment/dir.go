@@ -60,7 +60,7 @@ type Dir struct {
 
 	mu       sync.Mutex
 	meta     *Meta
-	found    []PartitionDir
+	found    []PartitionDir // replaced, not changed in place
 	logs     map[metadata.TopicPartition]*Log
 	opening  map[metadata.TopicPartition]bool
 	doomed   []doomedDir
@@ -221,9 +221,13 @@ func (d *Dir) Path() string { return d.path }
 // Clean reports whether the last shutdown was clean.
 func (d *Dir) Clean() bool { return d.clean }
 
-// Partitions returns the partitions that were in the directory when it was
-// opened, by name.
-func (d *Dir) Partitions() []PartitionDir { return slices.Clone(d.found) }
+// Partitions returns the partitions that were in the directory when it was opened
+// and still are, by name.
+func (d *Dir) Partitions() []PartitionDir {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.found)
+}
 
 // Logs returns the open logs, in no order.
 func (d *Dir) Logs() []*Log {
@@ -306,7 +310,8 @@ func (d *Dir) Close() error {
 	if err == nil {
 		err = d.marks.write(markAll)
 	}
-	if err == nil {
+	// What a deletion closed and left under its name was not made durable.
+	if err == nil && !slices.ContainsFunc(d.Logs(), (*Log).halfDeleted) {
 		err = vfs.WriteFileAtomic(d.fs, filepath.Join(d.path, cleanFile), []byte(`{"version":0,"brokerEpoch":-1}`))
 	}
 	d.files.closeAll()

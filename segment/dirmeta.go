@@ -153,7 +153,10 @@ const (
 	deletedDir
 )
 
-const deletedDirSuffix = "-delete"
+const (
+	deletedDirSuffix = "-delete"
+	strayDirSuffix   = "-stray"
+)
 
 // parseDirName reads "<topic>-<partition>", and knows the names of deleted
 // partitions, "<topic>-<partition>.<uuid>-delete".
@@ -174,9 +177,19 @@ func parseDirName(name string) (metadata.TopicPartition, dirKind) {
 	return metadata.TopicPartition{Topic: name[:i], Partition: int32(partition)}, partitionDir
 }
 
-// deletedDirName returns the name a partition's directory gets when it is
-// deleted. Kafka shortens the topic so that the name fits 255 bytes.
+// deletedDirName returns the name a partition's directory gets when it is deleted.
 func deletedDirName(tp metadata.TopicPartition, unique string) string {
-	suffix := fmt.Sprintf("-%d.%s%s", tp.Partition, unique, deletedDirSuffix)
+	return besideName(tp, unique, deletedDirSuffix)
+}
+
+// strayDirName returns the name of a partition's directory that is put aside:
+// LogManager.logStrayDirName. A start leaves it alone.
+func strayDirName(tp metadata.TopicPartition, unique string) string {
+	return besideName(tp, unique, strayDirSuffix)
+}
+
+// besideName shortens the topic, as Kafka does, so that the name fits 255 bytes.
+func besideName(tp metadata.TopicPartition, unique, suffix string) string {
+	suffix = fmt.Sprintf("-%d.%s%s", tp.Partition, unique, suffix)
 	return tp.Topic[:min(len(tp.Topic), 255-len(suffix))] + suffix
 }

@@ -29,6 +29,8 @@ var (
 	// ErrForgotten is returned for a batch that looks out of order while only
 	// records in the tier can tell whether it was appended: see [Log.Recollect].
 	ErrForgotten = errors.New("whether the batch was appended is known to the tier only")
+	// errOpen is returned for what only a partition that is not open lets be done.
+	errOpen = errors.New("it is open already")
 	// ErrNoSnapshot is returned when a producer snapshot can neither be read nor
 	// computed.
 	ErrNoSnapshot = errors.New("no producer snapshot")

@@ -51,6 +51,10 @@ type Log struct {
 	sealing    atomic.Bool  // the sealer knows
 	telling    atomic.Int64 // calls of OnSynced that are due, the running one included
 
+	// Guarded by maint: how far the deletion of the log has come.
+	leaving bool   // it is closed for it
+	grave   string // the directory's new path
+
 	mu            sync.Mutex
 	parts         []*part // sorted; replaced, not changed in place, when it shrinks
 	epochs        []EpochEntry
@@ -99,7 +103,7 @@ func (l *Log) SetConfig(c Config) {
 	l.mu.Unlock()
 	if c.RemoteEnabled && !old.RemoteEnabled {
 		// From now on the segments do not tell where the log starts.
-		if err := l.dir.persist(markLogStart); err != nil {
+		if err := l.persistLogStart(); err != nil {
 			l.log.Warn("checkpoint failed, trying again later", "partition", l.tp, "err", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand"
 	"sync"
 	"testing"
 	"time"
@@ -180,3 +181,6 @@ func TestLogSurvivesCleanRestart(t *testing.T) {
 		t.Fatalf("epochs %v", e)
 	}
 }
+
+// crashed is the disk after a power loss that kept everything.
+func crashed(mem *vfs.Mem) *vfs.Mem { return mem.Crash(rand.New(rand.NewSource(1)), 100) }

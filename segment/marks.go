@@ -29,12 +29,34 @@ var markFiles = [marks]string{recoveryPointFile, highWatermarkFile, logStartFile
 // the state of producers.
 const snapshotEvery = 64 << 20
 
-// checkpoints are the three offset checkpoints of a directory: what lies on disk
-// now. The gate is held while a file is written.
+// checkpoints are the three offset checkpoints of a directory. A file holds an
+// offset of each partition, so whoever needs his on disk joins the next round: one
+// rewrite serves all who asked before it began, as the group commit does with
+// syncs. Who joins stores the offset first.
 type checkpoints struct {
 	dir  *Dir
-	gate gate
-	disk [marks]map[metadata.TopicPartition]int64 // guarded by dir.mu; values are replaced, not changed
+	gate gate // held by the round that writes
+
+	// Guarded by dir.mu; the maps are replaced, not changed.
+	next    *round                                   // not begun, nil = nobody waits
+	disk    [marks]map[metadata.TopicPartition]int64 // what lies there, or did until writing does
+	writing [marks]map[metadata.TopicPartition]int64 // what is being written, nil = nothing
+	unsure  [marks]bool                              // the last write failed: nobody knows which of the two lies there
+}
+
+// round is one rewrite of the files that somebody wants.
+type round struct {
+	wanted [marks]bool
+	done   chan struct{}
+	errs   [marks]error // once done
+}
+
+// errorOf joins what became of the files that which names.
+func (r *round) errorOf(which mark) error {
+	if which == markAll {
+		return errors.Join(r.errs[:]...)
+	}
+	return r.errs[which]
 }
 
 func readCheckpoints(d *Dir) (*checkpoints, error) {
@@ -65,11 +87,9 @@ func (c *checkpoints) of(tp metadata.TopicPartition) (offsets [marks]int64, know
 	return offsets, known
 }
 
-// current returns what should be on disk. Partitions that are not open keep what
-// is there, as long as they have a directory.
-func (c *checkpoints) current(m mark) map[metadata.TopicPartition]int64 {
-	c.dir.mu.Lock()
-	defer c.dir.mu.Unlock()
+// currentLocked returns what should be on disk. Partitions that are not open keep
+// what is there, as long as they have a directory.
+func (c *checkpoints) currentLocked(m mark) map[metadata.TopicPartition]int64 {
 	now := make(map[metadata.TopicPartition]int64, len(c.dir.logs))
 	for _, p := range c.dir.found {
 		if offset, ok := c.disk[m][p.TopicPartition]; ok {
@@ -92,32 +112,74 @@ func (c *checkpoints) current(m mark) map[metadata.TopicPartition]int64 {
 	return now
 }
 
-// write brings the file of m, or all files, up to date; a file that is, is not
-// written. With remaining errors it goes on with the other files.
+// write brings the file of which, or all files, up to date: with what is stored
+// when it is called, or later. A file that is up to date is not written.
 func (c *checkpoints) write(which mark) error {
-	c.gate.lock()
-	defer c.gate.unlock()
-	var errs error
-	for m := range marks {
-		if which != markAll && which != m {
-			continue
-		}
-		now := c.current(m)
-		c.dir.mu.Lock()
-		same := maps.Equal(now, c.disk[m])
-		c.dir.mu.Unlock()
-		if same {
-			continue
-		}
-		if err := vfs.WriteFileAtomic(c.dir.fs, filepath.Join(c.dir.path, markFiles[m]), EncodeOffsetCheckpoint(now)); err != nil {
-			errs = errors.Join(errs, err)
-			continue
-		}
-		c.dir.mu.Lock()
-		c.disk[m] = now
-		c.dir.mu.Unlock()
+	c.dir.mu.Lock()
+	r := c.next
+	first := r == nil
+	if first {
+		r = &round{done: make(chan struct{})}
+		c.next = r
 	}
-	return errs
+	for m := range marks {
+		r.wanted[m] = r.wanted[m] || which == markAll || which == m
+	}
+	c.dir.mu.Unlock()
+	if first {
+		c.gate.lock() // the next round gathers while this one waits for the last
+		c.run(r)
+		c.gate.unlock()
+	} else {
+		<-r.done
+	}
+	return r.errorOf(which)
+}
+
+// run carries out a round. The gate must be held.
+func (c *checkpoints) run(r *round) {
+	c.dir.mu.Lock()
+	c.next = nil
+	c.dir.mu.Unlock()
+	for m := range marks {
+		if r.wanted[m] {
+			r.errs[m] = c.rewrite(m)
+		}
+	}
+	close(r.done)
+}
+
+// rewrite writes one file. The gate must be held.
+func (c *checkpoints) rewrite(m mark) error {
+	c.dir.mu.Lock()
+	now := c.currentLocked(m)
+	if !c.unsure[m] && maps.Equal(now, c.disk[m]) {
+		c.dir.mu.Unlock()
+		return nil
+	}
+	c.writing[m] = now
+	c.dir.mu.Unlock()
+	err := vfs.WriteFileAtomic(c.dir.fs, filepath.Join(c.dir.path, markFiles[m]), EncodeOffsetCheckpoint(now))
+	c.dir.mu.Lock()
+	defer c.dir.mu.Unlock()
+	c.writing[m], c.unsure[m] = nil, err != nil
+	if err == nil {
+		c.disk[m] = now
+	}
+	return err
+}
+
+// says reports whether ok holds for what a restart finds of a partition in the file
+// of m, be it before or after the write that is under way. What is not known for
+// sure is false.
+func (c *checkpoints) says(m mark, tp metadata.TopicPartition, ok func(offset int64, known bool) bool) bool {
+	c.dir.mu.Lock()
+	defer c.dir.mu.Unlock()
+	holds := func(content map[metadata.TopicPartition]int64) bool {
+		offset, known := content[tp]
+		return ok(offset, known)
+	}
+	return !c.unsure[m] && holds(c.disk[m]) && (c.writing[m] == nil || holds(c.writing[m]))
 }
 
 // persist writes one checkpoint and judges the error.
@@ -133,16 +195,44 @@ func (d *Dir) persist(m mark) error {
 
 func (d *Dir) persistRecoveryPoints() error { return d.persist(markRecovery) }
 
-// forget removes a partition from the checkpoints on disk, if it is there: a new
-// log of that name must not inherit the old one's offsets.
-func (d *Dir) forget(tp metadata.TopicPartition) error {
-	_, known := d.marks.of(tp)
-	if known == [marks]bool{} {
+// persistRecoveryBelow returns when no restart can find a recovery point of l above
+// offset. RecoveryPoint must not be above it any more.
+func (l *Log) persistRecoveryBelow(offset int64) error {
+	if l.dir.marks.says(markRecovery, l.tp, func(at int64, _ bool) bool { return at <= offset }) {
 		return nil
 	}
+	return l.dir.persistRecoveryPoints()
+}
+
+// persistLogStart returns when every restart finds the log start of now.
+func (l *Log) persistLogStart() error {
+	start := l.logStart.Load()
+	if l.dir.marks.says(markLogStart, l.tp, func(at int64, known bool) bool { return at == start && (known || start == 0) }) {
+		return nil
+	}
+	return l.dir.persist(markLogStart)
+}
+
+// forget removes partitions from the checkpoints on disk, where they are in them:
+// a new log of that name must not inherit the old one's offsets.
+func (d *Dir) forget(tps ...metadata.TopicPartition) error {
+	unknown := func(_ int64, known bool) bool { return !known }
+	known, gone := false, make(map[metadata.TopicPartition]bool, len(tps))
+	for _, tp := range tps {
+		gone[tp] = true
+		for m := range marks {
+			known = known || !d.marks.says(m, tp, unknown)
+		}
+	}
 	d.mu.Lock()
-	d.found = slices.DeleteFunc(slices.Clone(d.found), func(p PartitionDir) bool { return p.TopicPartition == tp })
+	goes := func(p PartitionDir) bool { return gone[p.TopicPartition] }
+	if slices.ContainsFunc(d.found, goes) {
+		d.found = slices.DeleteFunc(slices.Clone(d.found), goes)
+	}
 	d.mu.Unlock()
+	if !known {
+		return nil
+	}
 	return d.persist(markAll)
 }
 

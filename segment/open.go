@@ -37,17 +37,9 @@ func (d *Dir) OpenLog(o LogOptions) (*Log, error) {
 	if err := metadata.ValidTopicName(tp.Topic); err != nil || tp.Partition < 0 {
 		return nil, errors.Join(fmt.Errorf("open log %q: invalid partition", tp), err)
 	}
-	d.mu.Lock()
-	switch {
-	case d.closed:
-		d.mu.Unlock()
-		return nil, fmt.Errorf("open log %s: %w", tp, ErrClosed)
-	case d.logs[tp] != nil || d.opening[tp]:
-		d.mu.Unlock()
-		return nil, fmt.Errorf("open log %s: it is open already", tp)
+	if err := d.claim(tp); err != nil {
+		return nil, fmt.Errorf("open log %s: %w", tp, err)
 	}
-	d.opening[tp] = true
-	d.mu.Unlock()
 	l := d.newLog(o)
 	err := l.open()
 	d.mu.Lock()

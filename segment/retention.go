@@ -29,16 +29,16 @@ func (l *Log) moveLogStart(offset int64) error {
 		l.mu.Unlock()
 		return fmt.Errorf("%s: log start %d above the high watermark %d: %w", l.tp, offset, hw, ErrOffsetOutOfRange)
 	}
-	if offset <= l.logStart.Load() {
-		l.mu.Unlock()
-		return nil
+	if offset > l.logStart.Load() {
+		l.logStart.Store(offset)
+		l.startEpochsLocked(offset)
+		l.producers.OnLogStart(offset)
+		l.noteUnstableLocked()
 	}
-	l.logStart.Store(offset)
-	l.startEpochsLocked(offset)
-	l.producers.OnLogStart(offset)
-	l.noteUnstableLocked()
 	l.mu.Unlock()
-	return l.dir.persist(markLogStart)
+	// Also where it does not move: an attempt before may have failed here, and
+	// what lies below goes next.
+	return l.persistLogStart()
 }
 
 // removeFront removes sealed segments from the front as long as goes says so. A

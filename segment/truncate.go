@@ -61,11 +61,7 @@ func (l *Log) lowerRecovery(offset int64) error {
 		l.recovery.Store(offset)
 	}
 	l.mu.Unlock()
-	disk, _ := l.dir.marks.of(l.tp)
-	if disk[markRecovery] <= offset {
-		return nil
-	}
-	return l.dir.persistRecoveryPoints()
+	return l.persistRecoveryBelow(offset)
 }
 
 // cutPoint returns the part that holds offset, where in it the first batch to go
@@ -324,7 +320,7 @@ func (l *Log) resetLocked(offset, logStart int64) error {
 	}
 	l.hw.Store(offset)
 	l.logStart.Store(logStart)
-	return l.dir.persist(markLogStart)
+	return l.persistLogStart()
 }
 
 // RestoreFromRemote gives a log that was just started at start by

@@ -1,0 +1,79 @@
+package segment
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/coldbrook/coldbrook/segment/vfs"
+)
+
+// TestStrayDirectoryIsPutAside: a directory of another topic of the same name makes
+// room for the new one, keeps its records under another name, and no start takes it
+// for a partition again.
+func TestStrayDirectoryIsPutAside(t *testing.T) {
+	mem := vfs.NewMem()
+	d := openDir(t, mem)
+	mustAppend(t, openLog(t, d, Config{}), 2, plain(1, "a"))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = openDir(t, mem)
+	other := testID
+	other[0]++
+	open := LogOptions{TopicPartition: testTP, TopicID: other}
+	if _, err := d.OpenLog(open); !errors.Is(err, ErrInconsistentTopicID) {
+		t.Fatalf("open with another topic's files: %v", err)
+	}
+	if epoch, err := d.StrayEpoch(testTP); err != nil || epoch != 2 {
+		t.Errorf("epoch %d, %v, want 2", epoch, err)
+	}
+	path, err := d.SetAside(testTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.OpenLog(open)
+	if err != nil || l.LogEnd() != 0 {
+		t.Fatalf("the new topic's log: %v, end %d", err, l.LogEnd())
+	}
+	if len(d.Partitions()) != 0 {
+		t.Errorf("still found: %v", d.Partitions())
+	}
+	if _, err := d.SetAside(testTP); err == nil {
+		t.Error("an open log was put aside")
+	}
+	again := openDir(t, crashed(mem))
+	if found := again.Partitions(); len(found) != 1 || found[0].TopicID != other {
+		t.Errorf("after a crash: %+v", found)
+	}
+	if names, err := mem.List(path); err != nil || !strings.Contains(join(names), logSuffix) || !strings.HasSuffix(path, "-stray") {
+		t.Errorf("%s holds %v, %v", path, names, err)
+	}
+}
+
+// TestStrayDirectoryIsDeletedUnread: whatever its files are like.
+func TestStrayDirectoryIsDeletedUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		d := openDir(t, mem)
+		mustAppend(t, openLog(t, d, Config{}), 0, plain(1, "a"))
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := mem.Remove("/data/orders-3/" + fileName(0, logSuffix)); err != nil {
+			t.Fatal(err)
+		}
+		d = openDir(t, mem)
+		stop := running(t, d)
+		defer stop()
+		if err := d.DeleteStray(testTP); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		names, _ := mem.List("/data")
+		if strings.Contains(join(names), "orders") || len(d.Partitions()) != 0 {
+			t.Errorf("left: %v, %v", names, d.Partitions())
+		}
+	})
+}
