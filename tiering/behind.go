@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"context"
-	"sort"
 
 	"github.com/coldbrook/coldbrook/metadata"
 )
@@ -13,13 +12,13 @@ import (
 // timestamp up to the end of each (see Options.ChunkBytes), and what lies within one is told in proportion of offsets.
 func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
 	timestamp = -1
-	err = m.lookup(ctx, tip, func(man manifest) error {
+	err = m.lookup(ctx, tip, func(man opened) error {
 		bytes, timestamp = 0, -1
-		at := max(offset, man.root.StartOffset)
-		if at >= man.root.EndOffset {
+		at := max(offset, man.Root.StartOffset)
+		if at >= man.Root.EndOffset {
 			return nil
 		}
-		entry, after, before, err := man.measure(ctx, at)
+		entry, after, before, err := man.Measure(ctx, at)
 		if err != nil {
 			return err
 		}
@@ -32,45 +31,6 @@ func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, off
 		return nil
 	})
 	return bytes, timestamp, err
-}
-
-// measure returns the entry that holds offset, the bytes of all entries after it, and the largest timestamp of what
-// is known just before it, -1 for nothing.
-func (t tree) measure(ctx context.Context, offset int64) (entry *Entry, after, before int64, err error) {
-	before = -1
-	refs, entries := t.root.Refs, t.root.Tail
-	for {
-		i := sort.Search(len(refs), func(i int) bool { return refs[i].LastOffset >= offset })
-		if i > 0 {
-			before = refs[i-1].MaxTimestamp
-		}
-		if i == len(refs) {
-			break
-		}
-		for _, r := range refs[i+1:] {
-			after += r.Bytes
-		}
-		for _, e := range entries { // a root's tail lies behind its references
-			after += e.Bytes
-		}
-		node, err := t.load(ctx, refs[i])
-		if err != nil {
-			return nil, 0, -1, err
-		}
-		refs, entries = node.Refs, node.Entries
-	}
-	if entry, err = t.find(ctx, offset); err != nil {
-		return nil, 0, -1, err
-	}
-	for i := range entries {
-		switch e := &entries[i]; {
-		case e.BaseOffset > entry.LastOffset:
-			after += e.Bytes
-		case e.LastOffset < entry.BaseOffset:
-			before = e.MaxTimestamp
-		}
-	}
-	return entry, after, before, nil
 }
 
 // behind returns the bytes of s from offset on and the time of the record at offset; before is the time of what

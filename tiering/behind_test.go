@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -38,7 +39,7 @@ func TestBehindIsExactAtSegmentsAndWithinAChunkElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		borders[e.BaseOffset] = true
-		bytes := body(t, w.store, b.m.prefix+partitionDir("orders", w.tip())+segmentsDir+e.Object+logSuffix)
+		bytes := body(t, w.store, b.m.prefix+manifest.PartitionDir("orders", w.tip())+manifest.SegmentsDir+e.Object+manifest.LogSuffix)
 		for len(bytes) > 0 {
 			batch, rest, err := record.Next(bytes)
 			if err != nil {
@@ -82,26 +83,26 @@ func TestBehindIsExactAtSegmentsAndWithinAChunkElsewhere(t *testing.T) {
 
 func TestMeasureAddsUpAllThatComesAfter(t *testing.T) {
 	// Six segments of ten offsets, and of 1, 2, 4, 8, 16 and 32 bytes: two leaves of two below a node, a leaf, a tail.
-	entry := func(n int) Entry {
-		return Entry{BaseOffset: int64(10 * n), LastOffset: int64(10*n + 9), Bytes: 1 << n, MaxTimestamp: int64(100 + n)}
+	entry := func(n int) manifest.Entry {
+		return manifest.Entry{BaseOffset: int64(10 * n), LastOffset: int64(10*n + 9), Bytes: 1 << n, MaxTimestamp: int64(100 + n)}
 	}
-	ref := func(name string, level, first, last int) Ref {
-		r := Ref{Level: level, Object: name, BaseOffset: int64(10 * first), LastOffset: int64(10*last + 9), MaxTimestamp: int64(100 + last)}
+	ref := func(name string, level, first, last int) manifest.Ref {
+		r := manifest.Ref{Level: level, Object: name, BaseOffset: int64(10 * first), LastOffset: int64(10*last + 9), MaxTimestamp: int64(100 + last)}
 		for n := first; n <= last; n++ {
 			r.Bytes += 1 << n
 		}
 		return r
 	}
-	nodes := map[string]*Node{
-		"a": {Entries: []Entry{entry(0), entry(1)}}, "b": {Entries: []Entry{entry(2)}}, "c": {Entries: []Entry{entry(3)}},
-		"n": {Refs: []Ref{ref("a", 1, 0, 1), ref("b", 1, 2, 2)}},
+	nodes := map[string]*manifest.Node{
+		"a": {Entries: []manifest.Entry{entry(0), entry(1)}}, "b": {Entries: []manifest.Entry{entry(2)}}, "c": {Entries: []manifest.Entry{entry(3)}},
+		"n": {Refs: []manifest.Ref{ref("a", 1, 0, 1), ref("b", 1, 2, 2)}},
 	}
-	tr := tree{
-		root: &Root{EndOffset: 60, Refs: []Ref{ref("n", 2, 0, 2), ref("c", 1, 3, 3)}, Tail: []Entry{entry(4), entry(5)}},
-		load: func(_ context.Context, r Ref) (*Node, error) { return nodes[r.Object], nil },
+	tr := manifest.Tree{
+		Root: &manifest.Root{EndOffset: 60, Refs: []manifest.Ref{ref("n", 2, 0, 2), ref("c", 1, 3, 3)}, Tail: []manifest.Entry{entry(4), entry(5)}},
+		Load: func(_ context.Context, r manifest.Ref) (*manifest.Node, error) { return nodes[r.Object], nil },
 	}
 	for n := range 6 {
-		e, after, before, err := tr.measure(t.Context(), int64(10*n+5))
+		e, after, before, err := tr.Measure(t.Context(), int64(10*n+5))
 		wantBefore := int64(99 + n)
 		if n == 0 {
 			wantBefore = -1

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // decompressLimit bounds what finding the record with the highest timestamp may decompress.
@@ -26,7 +27,7 @@ type scan struct {
 	maxAt    [2]int64 // position in the file and size of the first batch that has maxTS
 	lastCut  int64
 	cuts     []Cut
-	epochs   EpochList
+	epochs   manifest.Lineage
 	anything bool
 }
 
@@ -42,9 +43,9 @@ func (s *scan) batch(b record.Batch, pos int64) error {
 	}
 	switch {
 	case !s.anything && b.BaseOffset() < s.from:
-		return fmt.Errorf("a batch of offsets %d to %d straddles the tier's end %d: %w", b.BaseOffset(), b.LastOffset(), s.from, ErrDiverged)
+		return fmt.Errorf("a batch of offsets %d to %d straddles the tier's end %d: %w", b.BaseOffset(), b.LastOffset(), s.from, manifest.ErrDiverged)
 	case s.anything && (pos != s.end || b.BaseOffset() < s.next), b.LastOffset() > s.last || b.LastOffset() < b.BaseOffset():
-		return fmt.Errorf("batch of offsets %d to %d at position %d: %w", b.BaseOffset(), b.LastOffset(), pos, ErrCorrupt)
+		return fmt.Errorf("batch of offsets %d to %d at position %d: %w", b.BaseOffset(), b.LastOffset(), pos, manifest.ErrCorrupt)
 	}
 	if !s.anything {
 		s.anything, s.start, s.lastCut = true, pos, pos
@@ -66,7 +67,7 @@ func (s *scan) batch(b record.Batch, pos int64) error {
 		if n == 0 {
 			start = s.from // offsets before the first batch, if any, hold nothing
 		}
-		s.epochs = append(s.epochs, segment.EpochEntry{Epoch: b.LeaderEpoch(), StartOffset: start})
+		s.epochs = append(s.epochs, manifest.EpochEntry{Epoch: b.LeaderEpoch(), StartOffset: start})
 	}
 	s.crc = crc32.Update(s.crc, castagnoli, b)
 	s.end, s.next = pos+int64(b.Size()), b.LastOffset()+1
@@ -75,7 +76,7 @@ func (s *scan) batch(b record.Batch, pos int64) error {
 
 func (s *scan) finish() error {
 	if !s.anything {
-		return fmt.Errorf("no batch from offset %d to %d: %w", s.from, s.last, ErrCorrupt)
+		return fmt.Errorf("no batch from offset %d to %d: %w", s.from, s.last, manifest.ErrCorrupt)
 	}
 	s.cuts[len(s.cuts)-1].MaxTimestamp = s.maxTS
 	return nil

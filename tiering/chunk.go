@@ -8,6 +8,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -39,7 +40,7 @@ func chunksOf(cuts []Cut, size, limit int64) []chunk {
 
 // remoteSegment is an entry with the head of its index: enough to read any of its batches.
 type remoteSegment struct {
-	entry  *Entry
+	entry  *manifest.Entry
 	head   *indexHead
 	object string // key of the .log below the cluster's prefix
 	chunks []chunk
@@ -52,8 +53,8 @@ func (s *remoteSegment) chunkOf(offset int64) int {
 }
 
 // segment loads the head of an entry's index, unless it is known.
-func (m *Manager) segment(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
-	return memoGet(ctx, m.memo, segmentKey(dir, e.Object, indexSuffix), func(ctx context.Context) (*remoteSegment, int64, error) {
+func (m *Manager) segment(ctx context.Context, dir string, e *manifest.Entry) (*remoteSegment, error) {
+	return memoGet(ctx, m.memo, manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix), func(ctx context.Context) (*remoteSegment, int64, error) {
 		s, err := m.loadSegment(ctx, dir, e)
 		if err != nil {
 			return nil, 0, err
@@ -68,8 +69,8 @@ func (s *remoteSegment) weight() int64 {
 	return int64(len(s.chunks))*40 + int64(len(s.head.cuts))*24 + int64(len(s.head.epochs))*16 + 512
 }
 
-func (m *Manager) loadSegment(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
-	key := segmentKey(dir, e.Object, indexSuffix)
+func (m *Manager) loadSegment(ctx context.Context, dir string, e *manifest.Entry) (*remoteSegment, error) {
+	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
 	b := make([]byte, e.IndexHead)
 	err := m.retry(ctx, func(ctx context.Context) error {
 		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, 0, b)
@@ -80,14 +81,14 @@ func (m *Manager) loadSegment(ctx context.Context, dir string, e *Entry) (*remot
 	}
 	h, err := decodeIndexHead(b, e.IndexBytes)
 	if err == nil && (h.base != e.BaseOffset || h.last != e.LastOffset || h.logBytes != e.Bytes || h.logCRC != e.CRC32C) {
-		err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, ErrCorrupt)
+		err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, manifest.ErrCorrupt)
 	}
 	if err != nil {
 		return nil, &ObjectError{Op: "read index", Object: key, Err: err}
 	}
 	own := *e // not a pointer into a node, which would keep all of it
 	return &remoteSegment{
-		entry: &own, head: h, object: segmentKey(dir, e.Object, logSuffix),
+		entry: &own, head: h, object: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix),
 		chunks: chunksOf(h.cuts, h.logBytes, m.o.ChunkBytes),
 	}, nil
 }
@@ -156,7 +157,7 @@ func checkChunk(b []byte, first, last int64) error {
 			err = batch.Verify()
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)
 		}
 		next, b = batch.LastOffset()+1, rest
 	}
@@ -169,7 +170,7 @@ func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t S
 	if !ok || p.len == 0 {
 		return nil, nil
 	}
-	key := segmentKey(dir, s.entry.Object, indexSuffix)
+	key := manifest.SegmentKey(dir, s.entry.Object, manifest.IndexSuffix)
 	b := make([]byte, p.len)
 	err := m.retry(ctx, func(ctx context.Context) error {
 		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, p.pos, b)
@@ -186,4 +187,4 @@ func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t S
 
 // vanished says whether an error may come from reading below a manifest that was replaced longer than the grace
 // period ago.
-func vanished(err error) bool { return errors.Is(err, ErrMissing) }
+func vanished(err error) bool { return errors.Is(err, manifest.ErrMissing) }

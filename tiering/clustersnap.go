@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -109,13 +110,13 @@ func (s *ClusterSnapshot) SameState(other *ClusterSnapshot) bool {
 
 func (s *ClusterSnapshot) validate() error {
 	if s.ClusterID == "" || s.Sequence < 1 {
-		return fmt.Errorf("snapshot %d of cluster %q: %w", s.Sequence, s.ClusterID, ErrCorrupt)
+		return fmt.Errorf("snapshot %d of cluster %q: %w", s.Sequence, s.ClusterID, manifest.ErrCorrupt)
 	}
 	for _, list := range [][]SnapshotTopic{s.Topics, s.Deleted} {
 		for i := range list {
 			t := &list[i]
 			if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || len(t.Partitions) > metadata.MaxPartitionsPerTopic {
-				return fmt.Errorf("snapshot %d: topic %q with %d partitions: %w", s.Sequence, t.Topic, len(t.Partitions), ErrCorrupt)
+				return fmt.Errorf("snapshot %d: topic %q with %d partitions: %w", s.Sequence, t.Topic, len(t.Partitions), manifest.ErrCorrupt)
 			}
 		}
 	}
@@ -126,14 +127,14 @@ func (s *ClusterSnapshot) encode() ([]byte, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	b, _, err := sealJSON(snapshotFormat, s, maxSnapshotBytes)
+	b, _, err := manifest.SealJSON(snapshotFormat, s, maxSnapshotBytes)
 	return b, err
 }
 
 // DecodeClusterSnapshot reads a cluster/<sequence>.json object.
 func DecodeClusterSnapshot(b []byte) (*ClusterSnapshot, error) {
 	s := new(ClusterSnapshot)
-	if _, err := openObjects(snapshotFormat, b, maxSnapshotBytes, len(b)/minObjectBytes+16, s); err != nil {
+	if _, err := manifest.OpenObjects(snapshotFormat, b, maxSnapshotBytes, len(b)/minObjectBytes+16, s); err != nil {
 		return nil, err
 	}
 	return s, s.validate()
@@ -141,11 +142,11 @@ func DecodeClusterSnapshot(b []byte) (*ClusterSnapshot, error) {
 
 // SnapshotKey is where a snapshot lies, below the cluster's prefix.
 func SnapshotKey(sequence int64) string {
-	return fmt.Sprintf("%s%020d%s", clusterDir, sequence, jsonSuffix)
+	return fmt.Sprintf("%s%020d%s", clusterDir, sequence, manifest.JSONSuffix)
 }
 
 func parseSnapshotKey(key string) (int64, bool) {
-	base, ok := strings.CutSuffix(strings.TrimPrefix(key, clusterDir), jsonSuffix)
+	base, ok := strings.CutSuffix(strings.TrimPrefix(key, clusterDir), manifest.JSONSuffix)
 	n, err := strconv.ParseInt(base, 10, 64)
 	return n, ok && err == nil && len(base) == 20 && n > 0
 }
@@ -180,7 +181,7 @@ func (b *Bucket) Snapshot(ctx context.Context, clusterID, key string) (*ClusterS
 	}
 	s, err := DecodeClusterSnapshot(body)
 	if err == nil && (s.ClusterID != clusterID || SnapshotKey(s.Sequence) != key) {
-		err = fmt.Errorf("it is snapshot %d of cluster %s: %w", s.Sequence, s.ClusterID, ErrCorrupt)
+		err = fmt.Errorf("it is snapshot %d of cluster %s: %w", s.Sequence, s.ClusterID, manifest.ErrCorrupt)
 	}
 	if err != nil {
 		return nil, &ObjectError{Op: "read snapshot", Object: clusterID + "/" + key, Err: err}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -17,20 +18,20 @@ const maxRenames = 1000
 // commit makes an edit the partition's manifest: new nodes, then the new root under a name never used before,
 // then the swap of the pointer, which compares the old pointer and the leader epoch. On success the view is
 // published. When the outcome is unknown or somebody else won, the partition is loaded again before anything else.
-func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man manifest, e *edit) error {
-	r := &e.next
-	dir := partitionDir(l.topic, p.tip)
-	for _, n := range e.nodes {
-		key := nodeKey(dir, n.name)
-		if err := m.putVerified(ctx, key, object.Bytes(n.body), crc32.Checksum(n.body, castagnoli)); err != nil {
+func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man opened, e *manifest.Edit) error {
+	r := &e.Next
+	dir := manifest.PartitionDir(l.topic, p.tip)
+	for _, n := range e.Nodes {
+		key := manifest.NodeKey(dir, n.Name)
+		if err := m.putVerified(ctx, key, object.Bytes(n.Body), crc32.Checksum(n.Body, castagnoli)); err != nil {
 			return err
 		}
 	}
 	r.LeaderEpoch = l.epoch
 	r.Sequence = max(l.tried, man.pointer.Sequence)
 	r.Previous = ""
-	if man.root != nil {
-		r.Previous = rootName(man.root.LeaderEpoch, man.root.Sequence)
+	if man.Root != nil {
+		r.Previous = manifest.RootName(man.Root.LeaderEpoch, man.Root.Sequence)
 	}
 	next, body, err := m.putRoot(ctx, l, man, e, dir)
 	if err != nil {
@@ -47,11 +48,11 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man m
 	committed := *r
 	m.memo.put(next.Manifest, &committed, rootWeight(body))
 	m.memo.drop(man.pointer.Manifest)
-	for _, n := range e.nodes {
-		m.memo.put(nodeKey(dir, n.name), n.node, rootWeight(len(n.body)))
+	for _, n := range e.Nodes {
+		m.memo.put(manifest.NodeKey(dir, n.Name), n.Node, rootWeight(len(n.Body)))
 	}
 	p.setPointer(swapped)
-	p.publish(l, manifest{tree: tree{root: &committed, load: m.nodesOf(dir)}, pointer: swapped, dir: dir})
+	p.publish(l, opened{Tree: manifest.Tree{Root: &committed, Load: m.nodesOf(dir)}, pointer: swapped, dir: dir})
 	return nil
 }
 
@@ -62,17 +63,17 @@ func (m *Manager) swap(ctx context.Context, p *partition, old metadata.RemotePoi
 }
 
 // putRoot stores the root under the next free sequence and returns the pointer to it.
-func (m *Manager) putRoot(ctx context.Context, l *leadership, man manifest, e *edit, dir string) (metadata.RemotePointer, int, error) {
-	r, garbage := &e.next, e.next.Garbage
+func (m *Manager) putRoot(ctx context.Context, l *leadership, man opened, e *manifest.Edit, dir string) (metadata.RemotePointer, int, error) {
+	r, garbage := &e.Next, e.Next.Garbage
 	for range maxRenames {
 		r.Sequence++
 		r.Garbage = slices.Clone(garbage)
-		e.buryFormer(man.pointer)
-		b, err := r.encode()
+		e.BuryFormer(man.pointer)
+		b, err := r.Encode()
 		if err != nil {
 			return metadata.RemotePointer{}, 0, err
 		}
-		key := nodeKey(dir, rootName(r.LeaderEpoch, r.Sequence))
+		key := manifest.NodeKey(dir, manifest.RootName(r.LeaderEpoch, r.Sequence))
 		l.tried = r.Sequence
 		err = m.retry(ctx, func(ctx context.Context) error {
 			_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
@@ -86,25 +87,6 @@ func (m *Manager) putRoot(ctx context.Context, l *leadership, man manifest, e *e
 		}, len(b), named("commit", key, err)
 	}
 	return metadata.RemotePointer{}, 0, fmt.Errorf("no free name for a root of epoch %d after sequence %d", r.LeaderEpoch, r.Sequence)
-}
-
-// guessedRoots is how many names past an earlier leader's last root are deleted unseen: roots it PUT and could not
-// commit. More than that are left to the collector of orphans.
-const guessedRoots = 4
-
-// buryFormer lists the root that this one replaces, and the names in between that failed attempts may have used.
-func (e *edit) buryFormer(old metadata.RemotePointer) {
-	r := &e.next
-	switch {
-	case old.Manifest == "":
-		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: 1, To: r.Sequence})
-	case old.LeaderEpoch == r.LeaderEpoch:
-		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: old.Sequence, To: r.Sequence})
-	default:
-		// The old epoch is fenced: nothing it PUT later can become the manifest.
-		e.buryRoots(DeadRoots{LeaderEpoch: old.LeaderEpoch, From: old.Sequence, To: old.Sequence + 1 + guessedRoots})
-		e.buryRoots(DeadRoots{LeaderEpoch: r.LeaderEpoch, From: old.Sequence + 1, To: r.Sequence})
-	}
 }
 
 // outcome finds out whether a swap that returned an error took effect. Fenced and conflict are answers; anything

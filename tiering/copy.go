@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -86,9 +87,9 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 	var failed error
 	var bytes int64
 	sealed := m.candidates(l, m.waiting(l, end), time.Now())
-	if len(sealed) > 0 && sealed[0].BaseOffset > end && man.root != nil && man.root.Segments > 0 && l.log.LogStart() < end {
+	if len(sealed) > 0 && sealed[0].BaseOffset > end && man.Root != nil && man.Root.Segments > 0 && l.log.LogStart() < end {
 		// Going on behind the hole would mean to drop what is before it, which still counts.
-		return fmt.Errorf("the tier ends at %d, the local log begins at %d: %w", end, sealed[0].BaseOffset, ErrDiverged)
+		return fmt.Errorf("the tier ends at %d, the local log begins at %d: %w", end, sealed[0].BaseOffset, manifest.ErrDiverged)
 	}
 	for _, s := range sealed {
 		if len(l.ready) >= batchSegments || bytes >= batchBytes {
@@ -111,12 +112,12 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 
 // reuse keeps entries of an earlier pass whose commit failed when they still continue the manifest, so that their
 // bytes need not be copied again. It returns where the next copy starts.
-func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man manifest) int64 {
+func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man opened) int64 {
 	end := man.end()
 	if len(l.ready) > 0 {
 		gap := l.ready[0].BaseOffset - end
 		// A gap is allowed where commitReady starts the manifest again: everything before is expired.
-		if gap < 0 || gap > 0 && man.root != nil && l.log.LogStart() < end || l.ready[len(l.ready)-1].LastOffset < l.log.LogStart() {
+		if gap < 0 || gap > 0 && man.Root != nil && l.log.LogStart() < end || l.ready[len(l.ready)-1].LastOffset < l.log.LogStart() {
 			m.discard(ctx, p, l)
 		}
 	}
@@ -127,30 +128,30 @@ func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man ma
 }
 
 // commitReady appends what was copied to the manifest.
-func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, man manifest) error {
+func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, man opened) error {
 	if err := m.topicFile(ctx, l.topic, p.tip); err != nil {
 		return err
 	}
 	now := time.Now()
-	root := man.root
+	root := man.Root
 	if root == nil {
-		root = newRoot(l.topic, p.tip, l.ready[0].BaseOffset)
+		root = manifest.NewRoot(l.topic, p.tip, l.ready[0].BaseOffset)
 	}
-	e := editOf(root, man.load, now, m.o.Grace)
-	e.forget(sweptItems(root.Garbage, l.swept))
-	if l.ready[0].BaseOffset > e.next.EndOffset && e.next.Segments > 0 {
+	e := manifest.NewEdit(root, man.Load, now, m.o.Grace)
+	e.Forget(manifest.SweptItems(root.Garbage, l.swept))
+	if l.ready[0].BaseOffset > e.Next.EndOffset && e.Next.Segments > 0 {
 		// The log start has passed the tier's end (DeleteRecords, or total retention while the store was away):
 		// everything there is expired, and the manifest starts again.
-		if _, err := e.dropBefore(ctx, l.ready[0].BaseOffset); err != nil {
+		if _, err := e.DropBefore(ctx, l.ready[0].BaseOffset); err != nil {
 			return err
 		}
 	}
 	for _, entry := range l.ready {
-		if err := e.add(ctx, entry); err != nil {
+		if err := e.Add(ctx, entry); err != nil {
 			return err
 		}
 	}
-	e.next.LogStartOffset = max(e.next.LogStartOffset, l.log.LogStart())
+	e.Next.LogStartOffset = max(e.Next.LogStartOffset, l.log.LogStart())
 	if err := m.commit(ctx, p, l, man, e); err != nil {
 		return err
 	}
@@ -174,11 +175,11 @@ func (m *Manager) discard(ctx context.Context, p *partition, l *leadership) {
 	for i := range ready {
 		stems[i] = ready[i].Object
 	}
-	m.removePairs(ctx, partitionDir(l.topic, p.tip), stems)
+	m.removePairs(ctx, manifest.PartitionDir(l.topic, p.tip), stems)
 }
 
 // copySegment copies the part of a sealed segment from offset from on, and verifies it.
-func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, s segment.Sealed, from int64) (entry Entry, err error) {
+func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, s segment.Sealed, from int64) (entry manifest.Entry, err error) {
 	start := time.Now()
 	ctx, span := m.o.Tracer.Start(ctx, "remote copy", trace.WithAttributes(attribute.String("topic", l.topic),
 		attribute.Int("partition", int(p.tip.Partition)), attribute.Int64("offset", from), attribute.Int64("bytes", s.Size)))
@@ -204,10 +205,10 @@ func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, 
 		return entry, fmt.Errorf("segment %d: %w", s.BaseOffset, err)
 	}
 	entry.Created = start.UnixMilli()
-	entry.Object = newStem(entry.BaseOffset, l.epoch)
-	dir := partitionDir(l.topic, p.tip)
-	if err = m.putVerified(ctx, segmentKey(dir, entry.Object, logSuffix), body, uint32(entry.CRC32C)); err == nil {
-		err = m.putVerified(ctx, segmentKey(dir, entry.Object, indexSuffix), object.Bytes(index), uint32(entry.IndexCRC32C))
+	entry.Object = manifest.NewStem(entry.BaseOffset, l.epoch)
+	dir := manifest.PartitionDir(l.topic, p.tip)
+	if err = m.putVerified(ctx, manifest.SegmentKey(dir, entry.Object, manifest.LogSuffix), body, uint32(entry.CRC32C)); err == nil {
+		err = m.putVerified(ctx, manifest.SegmentKey(dir, entry.Object, manifest.IndexSuffix), object.Bytes(index), uint32(entry.IndexCRC32C))
 	}
 	if err != nil {
 		m.removePairs(ctx, dir, []string{entry.Object})
@@ -216,22 +217,31 @@ func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, 
 	return entry, nil
 }
 
+// lineageOf is a log's lineage in the words of the manifest.
+func lineageOf(epochs []segment.EpochEntry) manifest.Lineage {
+	out := make(manifest.Lineage, len(epochs))
+	for i, e := range epochs {
+		out[i] = manifest.EpochEntry(e)
+	}
+	return out
+}
+
 // describe builds what is stored of a sealed segment from offset from on: its entry, its index object, its bytes.
-func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, []byte, object.Body, error) {
+func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (manifest.Entry, []byte, object.Body, error) {
 	sc := &scan{from: from, last: s.LastOffset, interval: cutInterval(s.Size), start: -1}
 	if err := seg.Scan(sc.batch); err != nil {
-		return Entry{}, nil, nil, err
+		return manifest.Entry{}, nil, nil, err
 	}
 	if err := sc.finish(); err != nil {
-		return Entry{}, nil, nil, err
+		return manifest.Entry{}, nil, nil, err
 	}
 	top := make([]byte, sc.maxAt[1])
 	if _, err := seg.LogFile().ReadAt(top, sc.maxAt[0]); err != nil && err != io.EOF {
-		return Entry{}, nil, nil, fmt.Errorf("read the batch with the highest timestamp: %w", err)
+		return manifest.Entry{}, nil, nil, fmt.Errorf("read the batch with the highest timestamp: %w", err)
 	}
 	index := &Index{
-		BaseOffset: from, LastOffset: s.LastOffset, LogBytes: sc.end - sc.start, LogCRC32C: CRC(sc.crc),
-		MaxTimestamp: sc.maxTS, Cuts: sc.cuts, Epochs: EpochList(seg.Epochs()),
+		BaseOffset: from, LastOffset: s.LastOffset, LogBytes: sc.end - sc.start, LogCRC32C: manifest.CRC(sc.crc),
+		MaxTimestamp: sc.maxTS, Cuts: sc.cuts, Epochs: lineageOf(seg.Epochs()),
 	}
 	for _, part := range []struct {
 		name string
@@ -243,7 +253,7 @@ func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, 
 	} {
 		var err error
 		if *part.into, err = part.read(); err != nil {
-			return Entry{}, nil, nil, fmt.Errorf("%s: %w", part.name, err)
+			return manifest.Entry{}, nil, nil, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
 	index.Txn = sliceTxnIndex(index.Txn, from)
@@ -256,14 +266,14 @@ func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (Entry, 
 	}
 	encoded, head, err := index.encode()
 	if err != nil {
-		return Entry{}, nil, nil, err
+		return manifest.Entry{}, nil, nil, err
 	}
 	abortedFrom, abortedStable := abortedSpan(index.Txn)
-	return Entry{
+	return manifest.Entry{
 		AbortedFrom: abortedFrom, AbortedStable: abortedStable,
 		BaseOffset: from, LastOffset: s.LastOffset, MaxTimestamp: sc.maxTS, MaxTimestampOffset: timestampOffset(top, sc.maxTS),
-		Bytes: sc.end - sc.start, CRC32C: CRC(sc.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
-		IndexCRC32C: CRC(crc32.Checksum(encoded, castagnoli)), Epochs: sc.epochs, Aborted: len(index.Txn) > 0,
+		Bytes: sc.end - sc.start, CRC32C: manifest.CRC(sc.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
+		IndexCRC32C: manifest.CRC(crc32.Checksum(encoded, castagnoli)), Epochs: sc.epochs, Aborted: len(index.Txn) > 0,
 	}, encoded, io.NewSectionReader(seg.LogFile(), sc.start, sc.end-sc.start), nil
 }
 
@@ -289,7 +299,7 @@ func (m *Manager) putVerified(ctx context.Context, key string, body object.Body,
 	}
 	if info.Size != body.Size() || info.HasCRC && info.CRC32C != crc {
 		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("%d bytes with checksum %08x, want %d and %08x: %w",
-			info.Size, info.CRC32C, body.Size(), crc, ErrCorrupt)}
+			info.Size, info.CRC32C, body.Size(), crc, manifest.ErrCorrupt)}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -142,7 +143,7 @@ func (l *Ledger) Cache(object string, bytes int64, hit bool) {
 
 // row returns the row of a path below the cluster's prefix.
 func (l *Ledger) row(path string) *usageRow {
-	rest, ok := strings.CutPrefix(path, topicsDir)
+	rest, ok := strings.CutPrefix(path, manifest.TopicsDir)
 	folder, _, inside := strings.Cut(rest, "/")
 	if !ok || !inside {
 		return l.none

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -44,7 +45,7 @@ func (l *ledgerOf) drop(id metadata.TopicID) {
 
 // path is a key of topic n below the cluster's prefix.
 func (l *ledgerOf) path(n byte) string {
-	return topicDir(l.topics[metadata.TopicID{n}], metadata.TopicID{n}) + "0/segments/x.log"
+	return manifest.TopicDir(l.topics[metadata.TopicID{n}], metadata.TopicID{n}) + "0/segments/x.log"
 }
 
 func (l *ledgerOf) byName() map[string]Used {
@@ -64,12 +65,12 @@ func TestRequestsAreCountedByTopic(t *testing.T) {
 	l.Request(object.OpRead, a, 0, 40)
 	l.Request(object.OpHead, b, 1, 0)
 	l.Request(object.OpDelete, b, 1, 0)
-	l.Request(object.OpList, "c/"+topicDir("b.with.dots", metadata.TopicID{2}), 3, 0)
+	l.Request(object.OpList, "c/"+manifest.TopicDir("b.with.dots", metadata.TopicID{2}), 3, 0)
 	l.Request(object.OpList, "c/topics/", 1, 0)
 	l.Request(object.OpList, "", 1, 0)
 	l.Request(object.OpPut, "c/cluster/1.json", 1, 5)
 	l.Request(object.OpPut, "another/topics/x", 1, 5)
-	l.Request(object.OpGet, "c/"+topicDir("unknown", metadata.TopicID{9})+"topic.json", 1, 0)
+	l.Request(object.OpGet, "c/"+manifest.TopicDir("unknown", metadata.TopicID{9})+"topic.json", 1, 0)
 	l.Cache(l.path(1), 7, true)
 	l.Cache(l.path(1), 9, false)
 	want := map[string]Used{

@@ -14,6 +14,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -159,7 +160,7 @@ func (w *world) elect() {
 }
 
 // named returns the keys the committed manifest names: root, nodes, segments.
-func (w *world) named() (map[string]bool, *Root) {
+func (w *world) named() (map[string]bool, *manifest.Root) {
 	w.t.Helper()
 	md, err := metadata.Open(w.t.Context(), metadata.Options{KV: w.kv})
 	if err != nil {
@@ -173,28 +174,28 @@ func (w *world) named() (map[string]bool, *Root) {
 	if !ok {
 		return names, nil
 	}
-	root, err := DecodeRoot(body(w.t, w.store, "c1/"+pointer.Manifest))
+	root, err := manifest.DecodeRoot(body(w.t, w.store, "c1/"+pointer.Manifest))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if root.StartOffset != pointer.StartOffset || root.EndOffset != pointer.EndOffset {
 		w.t.Fatalf("pointer %+v names a root of %d to %d", pointer, root.StartOffset, root.EndOffset)
 	}
-	dir, err := dirOfManifest(pointer.Manifest)
+	dir, err := manifest.DirOf(pointer.Manifest)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	names["c1/"+pointer.Manifest] = true
-	tr := tree{root: root, load: func(_ context.Context, ref Ref) (*Node, error) {
-		names["c1/"+nodeKey(dir, ref.Object)] = true
-		return DecodeNode(body(w.t, w.store, "c1/"+nodeKey(dir, ref.Object)), ref)
+	tr := manifest.Tree{Root: root, Load: func(_ context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		names["c1/"+manifest.NodeKey(dir, ref.Object)] = true
+		return manifest.DecodeNode(body(w.t, w.store, "c1/"+manifest.NodeKey(dir, ref.Object)), ref)
 	}}
-	for e, err := range tr.walk(w.t.Context(), 0, nil) {
+	for e, err := range tr.Walk(w.t.Context(), 0, nil) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		names["c1/"+segmentKey(dir, e.Object, logSuffix)] = true
-		names["c1/"+segmentKey(dir, e.Object, indexSuffix)] = true
+		names["c1/"+manifest.SegmentKey(dir, e.Object, manifest.LogSuffix)] = true
+		names["c1/"+manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)] = true
 	}
 	return names, root
 }
@@ -308,7 +309,7 @@ func crashAt(t *testing.T, s settings, scale, at, keep int, seed uint64) {
 			}
 		}
 		// What one crash can leave: the segments of one batch, a new node and what it joins, a root or two.
-		if most := 2*batchSegments + leafEntries/tailEntries + 6; orphans > most {
+		if most := 2*batchSegments + manifest.LeafEntries/manifest.TailEntries + 6; orphans > most {
 			t.Errorf("%d orphans, want at most %d", orphans, most)
 		}
 		b.close()

@@ -8,33 +8,34 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// manifest is a root with what it takes to read below it; root is nil while nothing was ever copied.
-type manifest struct {
-	tree
+// opened is a root with what it takes to read below it; root is nil while nothing was ever copied.
+type opened struct {
+	manifest.Tree
 	pointer metadata.RemotePointer
 	dir     string // the partition's folder below the cluster's prefix
 }
 
-func (man manifest) end() int64 {
-	if man.root == nil {
+func (man opened) end() int64 {
+	if man.Root == nil {
 		return 0
 	}
-	return man.root.EndOffset
+	return man.Root.EndOffset
 }
 
-func (man manifest) pendingDeletions() int64 {
-	if man.root == nil {
+func (man opened) pendingDeletions() int64 {
+	if man.Root == nil {
 		return 0
 	}
-	return int64(len(man.root.Garbage))
+	return int64(len(man.Root.Garbage))
 }
 
 // describe fills the parts of a view that the manifest knows.
-func (man manifest) describe(v *segment.RemoteView) {
-	if r := man.root; r != nil {
+func (man opened) describe(v *segment.RemoteView) {
+	if r := man.Root; r != nil {
 		v.HighestOffset, v.HighestEpoch = r.HighestOffset(), r.HighestEpoch()
 		v.StartOffset = max(r.StartOffset, r.LogStartOffset)
 		v.Bytes, v.Segments = r.Bytes, r.Segments
@@ -46,14 +47,14 @@ func (man manifest) describe(v *segment.RemoteView) {
 // current returns the manifest the pointer names: for a led partition the one last committed or loaded, for
 // another the image's, which may be some moments old (what an old pointer names lives on for the grace period).
 // fresh reads the pointer from the metadata store.
-func (m *Manager) current(ctx context.Context, p *partition, fresh bool) (manifest, error) {
+func (m *Manager) current(ctx context.Context, p *partition, fresh bool) (opened, error) {
 	p.mu.Lock()
 	pointer := p.pointer
 	p.mu.Unlock()
 	if fresh {
 		var err error
 		if pointer, err = m.readPointer(ctx, p); err != nil {
-			return manifest{}, err
+			return opened{}, err
 		}
 	} else if seen, ok := m.o.Metadata.Image().RemotePointer(p.tip); ok && seen.ModRevision > pointer.ModRevision {
 		pointer = seen
@@ -73,22 +74,22 @@ func (m *Manager) readPointer(ctx context.Context, p *partition) (metadata.Remot
 }
 
 // open loads the root that pointer names.
-func (m *Manager) open(ctx context.Context, tip metadata.TopicIDPartition, pointer metadata.RemotePointer) (manifest, error) {
+func (m *Manager) open(ctx context.Context, tip metadata.TopicIDPartition, pointer metadata.RemotePointer) (opened, error) {
 	if pointer.Manifest == "" {
-		return manifest{pointer: pointer}, nil
+		return opened{pointer: pointer}, nil
 	}
-	dir, err := dirOfManifest(pointer.Manifest)
+	dir, err := manifest.DirOf(pointer.Manifest)
 	if err != nil {
-		return manifest{}, err
+		return opened{}, err
 	}
-	root, err := memoGet(ctx, m.memo, pointer.Manifest, func(ctx context.Context) (*Root, int64, error) {
-		b, err := m.getAll(ctx, pointer.Manifest, maxRootBytes)
+	root, err := memoGet(ctx, m.memo, pointer.Manifest, func(ctx context.Context) (*manifest.Root, int64, error) {
+		b, err := m.getAll(ctx, pointer.Manifest, manifest.MaxRootBytes)
 		if err != nil {
 			return nil, 0, err
 		}
-		r, err := DecodeRoot(b)
-		if err == nil && !r.isAt(tip, pointer) {
-			err = fmt.Errorf("root %d of epoch %d, %d to %d is not the one pointed to: %w", r.Sequence, r.LeaderEpoch, r.StartOffset, r.EndOffset, ErrCorrupt)
+		r, err := manifest.DecodeRoot(b)
+		if err == nil && !r.IsAt(tip, pointer) {
+			err = fmt.Errorf("root %d of epoch %d, %d to %d is not the one pointed to: %w", r.Sequence, r.LeaderEpoch, r.StartOffset, r.EndOffset, manifest.ErrCorrupt)
 		}
 		if err != nil {
 			return nil, 0, &ObjectError{Op: "read manifest", Object: pointer.Manifest, Err: err}
@@ -96,29 +97,24 @@ func (m *Manager) open(ctx context.Context, tip metadata.TopicIDPartition, point
 		return r, rootWeight(len(b)), nil
 	})
 	if err != nil {
-		return manifest{}, err
+		return opened{}, err
 	}
-	return manifest{tree: tree{root: root, load: m.nodesOf(dir)}, pointer: pointer, dir: dir}, nil
+	return opened{Tree: manifest.Tree{Root: root, Load: m.nodesOf(dir)}, pointer: pointer, dir: dir}, nil
 }
 
 // rootWeight estimates the memory of what was decoded from n bytes of JSON.
 func rootWeight(n int) int64 { return int64(n) + 512 }
 
-func (r *Root) isAt(tip metadata.TopicIDPartition, p metadata.RemotePointer) bool {
-	return r.TopicID == tip.Topic && r.Partition == tip.Partition && r.LeaderEpoch == p.LeaderEpoch &&
-		r.Sequence == p.Sequence && r.StartOffset == p.StartOffset && r.EndOffset == p.EndOffset
-}
-
 // nodesOf loads nodes of one partition.
-func (m *Manager) nodesOf(dir string) nodeSource {
-	return func(ctx context.Context, ref Ref) (*Node, error) {
-		key := nodeKey(dir, ref.Object)
-		return memoGet(ctx, m.memo, key, func(ctx context.Context) (*Node, int64, error) {
+func (m *Manager) nodesOf(dir string) manifest.NodeSource {
+	return func(ctx context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		key := manifest.NodeKey(dir, ref.Object)
+		return memoGet(ctx, m.memo, key, func(ctx context.Context) (*manifest.Node, int64, error) {
 			b, err := m.getAll(ctx, key, ref.Size)
 			if err != nil {
 				return nil, 0, err
 			}
-			n, err := DecodeNode(b, ref)
+			n, err := manifest.DecodeNode(b, ref)
 			if err != nil {
 				return nil, 0, &ObjectError{Op: "read manifest", Object: key, Err: err}
 			}
@@ -143,9 +139,9 @@ func named(op, key string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, object.ErrNotFound):
-		return &ObjectError{Op: op, Object: key, Err: fmt.Errorf("%w: %w", ErrMissing, err)}
+		return &ObjectError{Op: op, Object: key, Err: fmt.Errorf("%w: %w", manifest.ErrMissing, err)}
 	case errors.Is(err, object.ErrShortBody), errors.Is(err, object.ErrTooLarge):
-		return &ObjectError{Op: op, Object: key, Err: fmt.Errorf("%w: %w", ErrCorrupt, err)}
+		return &ObjectError{Op: op, Object: key, Err: fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)}
 	default:
 		return &ObjectError{Op: op, Object: key, Err: err}
 	}

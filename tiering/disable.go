@@ -1,9 +1,9 @@
 package tiering
 
 import (
-	"context"
-	"errors"
 	"fmt"
+
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // A topic that is not tiered any more (KIP-950). remote.storage.enable=false with remote.log.delete.on.disable=true is
@@ -19,9 +19,6 @@ import (
 //
 // The empty root stays, and the pointer to it: names of roots are never used twice. A topic that merely is not tiered,
 // without the word to delete, keeps its tier: that happens when brokers run without their store for a while.
-
-// errNoRoom says that the garbage list does not take the whole tier now.
-var errNoRoom = errors.New("the list of pending deletions is full")
 
 // givesUp says whether the partition's tier is to be deleted.
 func (m *Manager) givesUp(l *leadership) bool {
@@ -43,23 +40,9 @@ func (m *Manager) startLocally(l *leadership) error {
 	return nil
 }
 
-// giveUp empties the manifest, which begins and ends at start then. It is all or nothing: a part of a tier that lies
-// in the middle of the local log could not be continued.
-func (e *edit) giveUp(ctx context.Context, start int64) error {
-	r := &e.next
-	if _, err := e.dropBefore(ctx, r.EndOffset); err != nil {
-		return err
-	}
-	if r.Segments > 0 {
-		return errNoRoom
-	}
-	r.StartOffset, r.EndOffset, r.Epochs = start, start, nil
-	return nil
-}
-
 // skipHole moves the log start over records that are nowhere: an emptied tier that ends before the local log begins.
 // It comes about when a tier is given up by a leader whose local log reached further back than this one's.
-func (m *Manager) skipHole(l *leadership, r *Root) error {
+func (m *Manager) skipHole(l *leadership, r *manifest.Root) error {
 	start, local := l.log.LogStart(), l.log.LocalLogStart()
 	if r.Segments > 0 || local <= max(start, r.EndOffset) {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // disabled are settings of a topic that may give its tier up.
@@ -83,7 +84,7 @@ func TestDisabledTopicKeepsWhatIsLocalAndItsObjectsGoAfterTheGrace(t *testing.T)
 		if _, err := b.readAll(t.Context(), local, 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := b.readAt(t.Context(), local-1, 1<<20); !errors.Is(err, ErrOffsetOutOfRange) {
+		if _, _, err := b.readAt(t.Context(), local-1, 1<<20); !errors.Is(err, manifest.ErrOffsetOutOfRange) {
 			t.Errorf("read below the log start: %v", err)
 		}
 		if v := b.m.View(w.tip()); v.HighestOffset != local-1 || v.Segments != 0 {

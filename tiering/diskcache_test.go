@@ -12,6 +12,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -50,7 +51,7 @@ func (c *coldWorld) life(fs vfs.FS, memory, bytes int64, share float64) int64 {
 	c.t.Helper()
 	var gets atomic.Int64
 	store := object.WithFaults(c.store, func(_ context.Context, op object.Op) error {
-		if op.Kind == object.OpGet && strings.HasSuffix(op.Key, logSuffix) {
+		if op.Kind == object.OpGet && strings.HasSuffix(op.Key, manifest.LogSuffix) {
 			gets.Add(1)
 		}
 		return nil

@@ -1,26 +1,7 @@
 // Package tiering keeps sealed segments of led partitions in an object store and reads them back: the
 // RemoteLogManager. It hides where an old record lives: callers ask for an offset, a time or an epoch.
 //
-// # Bucket
-//
-// Below "<cluster-id>/", everything immutable but topic.json:
-//
-//	topics/<topic>.<topic-id>/topic.json                                            name, id, configuration
-//	topics/<topic>.<topic-id>/<p>/segments/<base, 20 digits>-<leader epoch>-<uuid>.log   Kafka's bytes, untouched
-//	topics/<topic>.<topic-id>/<p>/segments/<base, 20 digits>-<leader epoch>-<uuid>.idx   all indexes of it (index.go)
-//	topics/<topic>.<topic-id>/<p>/manifest/<leader epoch>-<sequence>.json           root
-//	topics/<topic>.<topic-id>/<p>/manifest/leaf-<first offset>-<uuid>.json          node: up to 1,000 entries, or 50 references
-//
-// # Manifest
-//
-// A partition's manifest is a tree of immutable objects. The root holds totals, the epoch lineage, references to
-// sealed nodes and up to 100 entries (the open tail). A full tail becomes a part of a leaf, ten parts one leaf of
-// 1,000 entries; 100 references of one level at the end of the root become 50 references and one node a level
-// higher. So a root is some 30 KiB, at most about 80, whatever number of segments it covers; a seek reads at most
-// one object per level (1,000,000 entries: a node of 50,000 and a leaf); a commit writes the root and, once in a
-// hundred segments, a node. With all 1,000 entries of an open leaf inline, as first drawn, every commit and every
-// start-up moved and parsed up to 230 KiB a partition. Entries are contiguous: each starts where the one before
-// ended, checked whenever a manifest is encoded or decoded.
+// What a partition has in the bucket, under which names, says package manifest.
 //
 // # Commit
 //

@@ -5,23 +5,14 @@ import (
 	"fmt"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 var (
-	// ErrCorrupt marks an object or a manifest whose contents are not what was committed.
-	ErrCorrupt = segment.ErrCorrupt
-	// ErrOffsetOutOfRange is returned for offsets the tier does not hold.
-	ErrOffsetOutOfRange = segment.ErrOffsetOutOfRange
-	// ErrMissing marks an object that the committed manifest names and the store does not have.
-	ErrMissing = errors.New("object is missing")
 	// ErrNotLeader ends work of a partition whose leadership went away meanwhile.
 	ErrNotLeader = errors.New("not the leader")
-	// ErrDiverged is returned when the leader's log and the tier disagree about who wrote an offset.
-	ErrDiverged = errors.New("the log does not continue the tier")
 	// ErrStalled ends an upload that made no progress for too long.
 	ErrStalled = errors.New("no progress")
-	// ErrVersion marks an object written by a newer version of the program.
-	ErrVersion = errors.New("unknown version")
 )
 
 // ObjectError says which object an operation failed on.
@@ -35,3 +26,29 @@ func (e *ObjectError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.O
 
 // Unwrap returns the cause.
 func (e *ObjectError) Unwrap() error { return e.Err }
+
+// logError is an error of the tier under the kind by which those who read a log know it.
+type logError struct {
+	err  error
+	kind error
+}
+
+// Error implements error.
+func (e *logError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error and its kind.
+func (e *logError) Unwrap() []error { return []error{e.err, e.kind} }
+
+// forLog gives an error of the tier to somebody who reads a log and does not care where its records lie.
+func forLog(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, manifest.ErrCorrupt):
+		return &logError{err: err, kind: segment.ErrCorrupt}
+	case errors.Is(err, manifest.ErrOffsetOutOfRange):
+		return &logError{err: err, kind: segment.ErrOffsetOutOfRange}
+	default:
+		return err
+	}
+}

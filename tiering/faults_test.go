@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -268,7 +270,7 @@ func TestDamageOnTheWayIsFetchedAgainDamageInTheBucketIsNamed(t *testing.T) {
 				return
 			}
 			var oe *ObjectError
-			if !errors.Is(err, ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".log") {
+			if !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".log") {
 				t.Fatalf("read of a damaged object: %v", err)
 			}
 			store.n.Store(0)
@@ -290,7 +292,7 @@ func TestDamagedIndexAndMissingObjectsAreNamed(t *testing.T) {
 	b.uploaded()
 	store.n.Store(-1)
 	var oe *ObjectError
-	if _, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); !errors.Is(err, ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".idx") {
+	if _, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".idx") {
 		t.Fatalf("read with a damaged index: %v", err)
 	}
 	store.n.Store(0)
@@ -301,7 +303,7 @@ func TestDamagedIndexAndMissingObjectsAreNamed(t *testing.T) {
 			}
 		}
 	}
-	if _, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); !errors.Is(err, ErrMissing) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".log") {
+	if _, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); !errors.Is(err, manifest.ErrMissing) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".log") {
 		t.Fatalf("read of a missing object: %v", err)
 	}
 }
@@ -332,7 +334,7 @@ func TestReadThatIsGivenUpFinishesIntoTheCache(t *testing.T) {
 		polls := 0
 		for {
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			d, err := b.m.Read(ctx, w.tip(), 0, segment.ReadOptions{UpTo: maxInt64, MaxBytes: 100, MinOne: true})
+			d, err := b.m.Read(ctx, w.tip(), 0, segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 100, MinOne: true})
 			cancel()
 			polls++
 			if err == nil {

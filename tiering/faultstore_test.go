@@ -16,6 +16,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -151,7 +152,7 @@ type unsureStore struct {
 func (s *unsureStore) Put(ctx context.Context, key string, b object.Body, o object.PutOptions) (object.Info, error) {
 	info, err := s.lateStore.Put(ctx, key, b, o)
 	info.HasCRC = false
-	if strings.HasSuffix(key, logSuffix) {
+	if strings.HasSuffix(key, manifest.LogSuffix) {
 		s.puts.Add(1)
 	}
 	return info, err
@@ -199,15 +200,15 @@ func TestReadsThatFailAreLoggedNowAndThen(t *testing.T) {
 			late.born[key] = time.Now()
 		}
 		for range 30 { // half a minute
-			if _, _, err := b.readAt(t.Context(), 0, 1<<20); !errors.Is(err, ErrMissing) {
-				t.Fatalf("got %v, want %v", err, ErrMissing)
+			if _, _, err := b.readAt(t.Context(), 0, 1<<20); !errors.Is(err, manifest.ErrMissing) {
+				t.Fatalf("got %v, want %v", err, manifest.ErrMissing)
 			}
 			time.Sleep(time.Second)
 		}
 		if n := strings.Count(lines.String(), "remote read failed"); n != 3 {
 			t.Errorf("%d lines, want one in %v:\n%s", n, complainEvery, lines.String())
 		}
-		if !strings.Contains(lines.String(), ErrMissing.Error()) {
+		if !strings.Contains(lines.String(), manifest.ErrMissing.Error()) {
 			t.Errorf("no reason is given:\n%s", lines.String())
 		}
 	})
@@ -233,8 +234,8 @@ func TestReadOfAnObjectThatIsLateIsAnErrorAndThenTheBytes(t *testing.T) {
 		}
 		_, _, err := b.readAt(t.Context(), 0, 1<<20)
 		var where *ObjectError
-		if !errors.Is(err, ErrMissing) || !errors.As(err, &where) || where.Object == "" || errors.Is(err, ErrOffsetOutOfRange) {
-			t.Fatalf("got %v, want %v with the object's name", err, ErrMissing)
+		if !errors.Is(err, manifest.ErrMissing) || !errors.As(err, &where) || where.Object == "" || errors.Is(err, manifest.ErrOffsetOutOfRange) {
+			t.Fatalf("got %v, want %v with the object's name", err, manifest.ErrMissing)
 		}
 		time.Sleep(time.Minute)
 		if _, err := b.readAll(t.Context(), 0, 1<<20); err != nil {
@@ -253,7 +254,7 @@ func TestStoreErrorsOfAReadAreNamedAndNeverTheEndOfTheLog(t *testing.T) {
 				var broken atomic.Bool
 				var asked atomic.Int64
 				store := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
-					if broken.Load() && op.Kind == object.OpGet && strings.HasSuffix(op.Key, logSuffix) {
+					if broken.Load() && op.Kind == object.OpGet && strings.HasSuffix(op.Key, manifest.LogSuffix) {
 						asked.Add(1)
 						return &object.Error{Op: "get", Key: op.Key, Store: "the test", Kind: kind}
 					}
@@ -270,7 +271,7 @@ func TestStoreErrorsOfAReadAreNamedAndNeverTheEndOfTheLog(t *testing.T) {
 				broken.Store(true)
 				_, _, err := b.readAt(t.Context(), 0, 1<<20)
 				var where *ObjectError
-				if !errors.Is(err, kind) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, logSuffix) || errors.Is(err, segment.ErrOffsetOutOfRange) {
+				if !errors.Is(err, kind) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, manifest.LogSuffix) || errors.Is(err, segment.ErrOffsetOutOfRange) {
 					t.Errorf("got %v", err)
 				}
 				most := int64(1)
@@ -319,8 +320,8 @@ func TestWrongBytesOfARangeAreFetchedAgainAndThenNamed(t *testing.T) {
 			}
 		}
 		var where *ObjectError
-		if !errors.Is(err, ErrCorrupt) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, logSuffix) {
-			t.Errorf("got %v, want %v with the object's name", err, ErrCorrupt)
+		if !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, manifest.LogSuffix) {
+			t.Errorf("got %v, want %v with the object's name", err, manifest.ErrCorrupt)
 		}
 	})
 }
@@ -332,7 +333,7 @@ type shiftedStore struct {
 }
 
 func (s *shiftedStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	if n > 0 && strings.HasSuffix(key, logSuffix) && s.left.Add(-1) >= 0 {
+	if n > 0 && strings.HasSuffix(key, manifest.LogSuffix) && s.left.Add(-1) >= 0 {
 		if off > 0 {
 			off--
 		} else {

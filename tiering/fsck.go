@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -120,10 +121,10 @@ func newProblem(kind, topic string, tip metadata.TopicIDPartition, key string) P
 }
 
 // problemOf describes damage to a segment's objects.
-func problemOf(topic string, tip metadata.TopicIDPartition, e *Entry, err error) Problem {
+func problemOf(topic string, tip metadata.TopicIDPartition, e *manifest.Entry, err error) Problem {
 	p := newProblem(ProblemCorrupt, topic, tip, e.Object)
 	p.BaseOffset, p.LastOffset, p.Detail = e.BaseOffset, e.LastOffset, err.Error()
-	if errors.Is(err, ErrMissing) && !errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, manifest.ErrMissing) && !errors.Is(err, manifest.ErrCorrupt) {
 		p.Kind, p.Detail = ProblemMissing, ""
 	}
 	var oe *ObjectError
@@ -135,7 +136,7 @@ func problemOf(topic string, tip metadata.TopicIDPartition, e *Entry, err error)
 
 // manifestProblem describes an error of reading a manifest, nil for one of reading at all.
 func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Problem {
-	if !isDamage(err) && !errors.Is(err, ErrVersion) {
+	if !isDamage(err) && !errors.Is(err, manifest.ErrVersion) {
 		return nil
 	}
 	p := newProblem(ProblemManifest, topic, tip, "")
@@ -148,11 +149,11 @@ func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Pr
 }
 
 // openFresh reads the root that etcd names now from the store; what is wrong with it is a problem, not an error.
-func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (manifest, *Problem, error) {
+func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (opened, *Problem, error) {
 	for {
 		pointer, _, err := m.o.Metadata.RemotePointer(ctx, tip)
 		if err != nil || pointer.Manifest == "" {
-			return manifest{}, nil, err
+			return opened{}, nil, err
 		}
 		m.memo.drop(pointer.Manifest)
 		man, err := m.open(ctx, tip, pointer)
@@ -164,13 +165,13 @@ func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.Topi
 		}
 		p := manifestProblem(topic, tip, err)
 		if p == nil {
-			return manifest{}, nil, err
+			return opened{}, nil, err
 		}
-		if p.Object = pointer.Manifest; errors.Is(err, ErrMissing) {
+		if p.Object = pointer.Manifest; errors.Is(err, manifest.ErrMissing) {
 			p.Kind = ProblemPointer
 		}
 		p.BaseOffset, p.LastOffset = pointer.StartOffset, pointer.EndOffset-1
-		return manifest{}, p, nil
+		return opened{}, p, nil
 	}
 }
 
@@ -184,12 +185,12 @@ func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicID
 	if err != nil {
 		return err
 	}
-	if man.root != nil {
-		f.sum.Segments += man.root.Segments
-		f.sum.Bytes += man.root.Bytes
+	if man.Root != nil {
+		f.sum.Segments += man.Root.Segments
+		f.sum.Bytes += man.Root.Bytes
 	}
 	var found []difference
-	for d, err := range f.m.audit(ctx, partitionDir(topic, tip), man) {
+	for d, err := range f.m.audit(ctx, manifest.PartitionDir(topic, tip), man) {
 		if err != nil {
 			if p := manifestProblem(topic, tip, err); p != nil {
 				f.report(*p)
@@ -215,8 +216,8 @@ func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicID
 }
 
 // heads asks for the checksum of each named object, and for those that lie in other topics' folders at all.
-func (f *fsck) heads(ctx context.Context, man manifest) ([]difference, error) {
-	if f.o.Quick || man.root == nil {
+func (f *fsck) heads(ctx context.Context, man opened) ([]difference, error) {
+	if f.o.Quick || man.Root == nil {
 		return nil, nil
 	}
 	results := make(chan difference, 64)
@@ -245,19 +246,19 @@ func (f *fsck) heads(ctx context.Context, man manifest) ([]difference, error) {
 	return bad, errors.Join(walked, err)
 }
 
-func (f *fsck) head(ctx context.Context, dir string, e *Entry, results chan<- difference) error {
+func (f *fsck) head(ctx context.Context, dir string, e *manifest.Entry, results chan<- difference) error {
 	for _, o := range []struct {
 		suffix string
 		size   int64
-		crc    CRC
-	}{{logSuffix, e.Bytes, e.CRC32C}, {indexSuffix, e.IndexBytes, e.IndexCRC32C}} {
-		key := segmentKey(dir, e.Object, o.suffix)
+		crc    manifest.CRC
+	}{{manifest.LogSuffix, e.Bytes, e.CRC32C}, {manifest.IndexSuffix, e.IndexBytes, e.IndexCRC32C}} {
+		key := manifest.SegmentKey(dir, e.Object, o.suffix)
 		var info object.Info
 		err := f.m.retry(ctx, func(ctx context.Context) (err error) {
 			info, err = f.m.o.Store.Head(ctx, f.m.prefix+key)
 			return err
 		})
-		d := difference{key: key, entry: e, size: info.Size, want: o.size, name: objectName{kind: nameSegment, base: e.BaseOffset, name: e.Object, index: o.suffix == indexSuffix}}
+		d := difference{key: key, entry: e, size: info.Size, want: o.size, name: manifest.ObjectName{Kind: manifest.KindSegment, Base: e.BaseOffset, Name: e.Object, Index: o.suffix == manifest.IndexSuffix}}
 		others := key[:min(len(dir), len(key))] != dir // a LIST of the folder says nothing about it
 		switch {
 		case errors.Is(err, object.ErrNotFound):
@@ -305,8 +306,8 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 		}
 		p := newProblem("", topic, tip, d.key)
 		p.Size, p.Want = d.size, d.want
-		if d.name.kind == nameSegment && d.entry == nil {
-			p.BaseOffset = d.name.base
+		if d.name.Kind == manifest.KindSegment && d.entry == nil {
+			p.BaseOffset = d.name.Base
 		}
 		switch {
 		case d.kind == foreign:
@@ -330,8 +331,8 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 			bad = &damage{}
 			damaged[d.entry.Object] = bad
 		}
-		bad.index = bad.index || d.name.index
-		bad.log = bad.log || !d.name.index
+		bad.index = bad.index || d.name.Index
+		bad.log = bad.log || !d.name.Index
 		order = append(order, p)
 	}
 	f.damaged(ctx, tip, found, damaged, order)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -63,7 +64,7 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 	if state.Leader == metadata.NoBroker {
 		pointer, _ := fresh.RemotePointer(tip)
 		t, _ := fresh.TopicByID(tip.Topic)
-		p := leaderless{tip: tip, dir: partitionDir(t.Name, tip), pointer: pointer, orphans: keys}
+		p := leaderless{tip: tip, dir: manifest.PartitionDir(t.Name, tip), pointer: pointer, orphans: keys}
 		if err := m.deleteLeaderless(ctx, fresh, &p); err != nil {
 			return "not deleted: " + err.Error()
 		}
@@ -81,7 +82,7 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 	if l == nil {
 		return fmt.Sprintf("left to broker %d, which leads the partition", state.Leader)
 	}
-	err = m.do(ctx, p, l, func(ctx context.Context, man manifest) (manifest, error) {
+	err = m.do(ctx, p, l, func(ctx context.Context, man opened) (opened, error) {
 		return m.collectOrphans(ctx, p, l, man, handover{orphans: keys})
 	})
 	if err != nil {
@@ -93,14 +94,14 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 // strays looks at folders of topics that etcd does not know.
 func (f *fsck) strays(ctx context.Context) error {
 	m := f.m
-	var folders []topicFolder
-	err := m.eachTopicFolder(ctx, func(t topicFolder) { folders = append(folders, t) })
+	var folders []manifest.TopicFolder
+	err := m.eachTopicFolder(ctx, func(t manifest.TopicFolder) { folders = append(folders, t) })
 	fresh, ferr := m.o.Metadata.Fresh(ctx)
 	if err != nil || ferr != nil {
 		return errors.Join(err, ferr)
 	}
 	for _, t := range folders {
-		if exists(fresh, t.id) {
+		if exists(fresh, t.ID) {
 			continue
 		}
 		if err := f.stray(ctx, t); err != nil {
@@ -110,32 +111,32 @@ func (f *fsck) strays(ctx context.Context) error {
 	return nil
 }
 
-func (f *fsck) stray(ctx context.Context, t topicFolder) error {
+func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 	m := f.m
-	tip := metadata.TopicIDPartition{Topic: t.id, Partition: -1}
-	_, err := m.o.Store.Head(ctx, m.prefix+t.dir+"topic.json")
+	tip := metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
+	_, err := m.o.Store.Head(ctx, m.prefix+t.Dir+"topic.json")
 	if err == nil {
-		p := newProblem(ProblemUnknown, t.name, tip, t.dir)
+		p := newProblem(ProblemUnknown, t.Name, tip, t.Dir)
 		p.Detail = "in the bucket and not in etcd; `coldbrook topic recover` brings it back"
 		f.report(p)
 		return nil
 	}
 	if !errors.Is(err, object.ErrNotFound) {
-		return named("head", t.dir+"topic.json", err)
+		return named("head", t.Dir+"topic.json", err)
 	}
 	var orphans []Problem
 	var due []string
 	taken := map[string]bool{}
-	for info, err := range m.o.Store.List(ctx, m.prefix+t.dir, "") {
+	for info, err := range m.o.Store.List(ctx, m.prefix+t.Dir, "") {
 		if err != nil {
-			return named("list", t.dir, err)
+			return named("list", t.Dir, err)
 		}
 		key := info.Key[len(m.prefix):]
-		_, part, n, ok := parsePartitionKey(key)
-		p := newProblem(ProblemOrphan, t.name, tip, key)
+		_, part, n, ok := manifest.ParsePartitionKey(key)
+		p := newProblem(ProblemOrphan, t.Name, tip, key)
 		p.Size = info.Size
 		switch age := f.now.Sub(info.Modified); {
-		case !ok || n.kind == nameForeign:
+		case !ok || n.Kind == manifest.KindForeign:
 			p.Kind = ProblemForeign
 		case age < m.o.Grace:
 			f.sum.Young++
@@ -155,7 +156,7 @@ func (f *fsck) stray(ctx context.Context, t topicFolder) error {
 		switch {
 		case err != nil:
 			return err
-		case exists(fresh, t.id):
+		case exists(fresh, t.ID):
 			clear(taken)
 		default:
 			failed = m.deleteOrphans(ctx, due)
@@ -179,21 +180,21 @@ func (f *fsck) stray(ctx context.Context, t topicFolder) error {
 // uploads reports multipart uploads that nobody has ended for the grace period. The collector aborts them.
 func (f *fsck) uploads(ctx context.Context) error {
 	m := f.m
-	for u, err := range m.o.Store.Uploads(ctx, m.prefix+topicsDir) {
+	for u, err := range m.o.Store.Uploads(ctx, m.prefix+manifest.TopicsDir) {
 		if err != nil {
-			return named("list uploads", topicsDir, err)
+			return named("list uploads", manifest.TopicsDir, err)
 		}
-		t, _, ok := parseTopicKey(u.Key[len(m.prefix):])
+		t, _, ok := manifest.ParseTopicKey(u.Key[len(m.prefix):])
 		age := f.now.Sub(u.Initiated)
 		if !ok || age < m.o.Grace {
 			f.sum.Young++
 			continue
 		}
-		_, tip, _, ok := parsePartitionKey(u.Key[len(m.prefix):])
+		_, tip, _, ok := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
 		if !ok {
-			tip = metadata.TopicIDPartition{Topic: t.id, Partition: -1}
+			tip = metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
 		}
-		p := newProblem(ProblemUpload, t.name, tip, u.Key[len(m.prefix):])
+		p := newProblem(ProblemUpload, t.Name, tip, u.Key[len(m.prefix):])
 		p.AgeMs = age.Milliseconds()
 		if f.o.Repair {
 			p.Action = "left: the collector aborts it"

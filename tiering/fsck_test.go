@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -52,7 +53,7 @@ func (w *world) keysOf(suffix string) []string {
 	names, _ := w.named()
 	var out []string
 	for key := range names {
-		if strings.HasSuffix(key, suffix) && strings.Contains(key, "/"+segmentsDir) {
+		if strings.HasSuffix(key, suffix) && strings.Contains(key, "/"+manifest.SegmentsDir) {
 			out = append(out, key)
 		}
 	}
@@ -96,16 +97,16 @@ func TestFsckFindsEachKindOfDamageAndChangesNothing(t *testing.T) {
 		if found, sum := b.fsck(FsckOptions{}); len(found) != 0 || sum.Partitions != 1 || sum.Segments < 200 || sum.Young != 0 {
 			t.Fatalf("a sound tier: %+v, %+v", found, sum)
 		}
-		logs, idx := w.keysOf(logSuffix), w.keysOf(indexSuffix)
+		logs, idx := w.keysOf(manifest.LogSuffix), w.keysOf(manifest.IndexSuffix)
 		if err := w.store.Delete(t.Context(), logs[0], idx[250]); err != nil { // of a leaf, of the tail
 			t.Fatal(err)
 		}
 		w.overwrite(logs[5], func(b []byte) []byte { return b[:10] })
 		w.overwrite(idx[6], flip(3))
 		lost := metadata.NewTopicID()
-		w.put(topicDir("lost", lost) + "topic.json")
-		w.put(topicDir("gone", metadata.NewTopicID()) + "0/" + segmentsDir + newStem(0, 0) + logSuffix)
-		w.put(w.dir() + segmentsDir + newStem(9, 0) + logSuffix)
+		w.put(manifest.TopicDir("lost", lost) + "topic.json")
+		w.put(manifest.TopicDir("gone", metadata.NewTopicID()) + "0/" + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix)
+		w.put(w.dir() + manifest.SegmentsDir + manifest.NewStem(9, 0) + manifest.LogSuffix)
 		w.put(w.dir() + "notes.txt")
 		if found, sum := b.fsck(FsckOptions{Topic: "orders"}); sum.Young != 1 || slices.Contains(kinds(found), ProblemOrphan) {
 			t.Errorf("within the grace period: %v, %+v", kinds(found), sum)
@@ -164,7 +165,7 @@ func TestRepairPutsBackWhatTheLocalLogHas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, b := filled(t, c, 600)
-				logs, idx := w.keysOf(logSuffix), w.keysOf(indexSuffix)
+				logs, idx := w.keysOf(manifest.LogSuffix), w.keysOf(manifest.IndexSuffix)
 				last := len(logs) - 1
 				_, root := w.named()
 				if err := w.store.Delete(t.Context(), logs[1], idx[last], logs[last/2], idx[last/2]); err != nil {
@@ -209,7 +210,7 @@ func TestRepairPutsBackWhatTheLocalLogHas(t *testing.T) {
 func TestRepairNeverReplacesByOtherBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := filled(t, settings{config: smallLog()}, 300)
-		logs := w.keysOf(logSuffix)
+		logs := w.keysOf(manifest.LogSuffix)
 		if err := b.evict(); err != nil { // the local copies go
 			t.Fatal(err)
 		}
@@ -238,7 +239,7 @@ func TestVerifyReadsEveryByte(t *testing.T) {
 		if len(found) != 0 || sum.Segments != root.Segments {
 			t.Fatalf("a sound tier: %+v, %+v", found, sum)
 		}
-		for _, suffix := range []string{logSuffix, indexSuffix} {
+		for _, suffix := range []string{manifest.LogSuffix, manifest.IndexSuffix} {
 			key := w.keysOf(suffix)[0]
 			good := body(t, w.store, key)
 			for at := 0; at < len(good); at += 1 + len(good)/200 {
@@ -270,7 +271,7 @@ func TestScrubRepairsInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := settings{config: smallLog(), o: Options{ScrubRate: 1 << 20, Poll: time.Second, Interval: time.Minute}}
 		w, b := filled(t, c, 300)
-		w.overwrite(w.keysOf(logSuffix)[1], flip(60))
+		w.overwrite(w.keysOf(manifest.LogSuffix)[1], flip(60))
 		time.Sleep(5 * 24 * time.Hour)
 		if found, _ := b.verify(VerifyOptions{}); len(found) != 0 {
 			t.Errorf("not repaired: %+v", found)
@@ -285,8 +286,8 @@ func TestRepairDeletesOrphansByTheCollectorsRules(t *testing.T) {
 		t.Run(fmt.Sprint("led ", led), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, b := filled(t, settings{config: smallLog(), o: Options{Grace: time.Hour, Poll: time.Second, Interval: time.Minute}}, 60)
-				gone := partitionDir("gone", metadata.TopicIDPartition{Topic: metadata.NewTopicID()})
-				orphans := []string{w.dir() + segmentsDir + newStem(9, 0) + logSuffix, gone + segmentsDir + newStem(9, 0) + logSuffix}
+				gone := manifest.PartitionDir("gone", metadata.TopicIDPartition{Topic: metadata.NewTopicID()})
+				orphans := []string{w.dir() + manifest.SegmentsDir + manifest.NewStem(9, 0) + manifest.LogSuffix, gone + manifest.SegmentsDir + manifest.NewStem(9, 0) + manifest.LogSuffix}
 				for _, key := range orphans {
 					w.put(key)
 				}
@@ -312,7 +313,7 @@ func TestRepairDeletesOrphansByTheCollectorsRules(t *testing.T) {
 func TestFsckSeesTopicsThatMayComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := filled(t, settings{config: smallLog()}, 300)
-		logs := w.keysOf(logSuffix)
+		logs := w.keysOf(manifest.LogSuffix)
 		if err := b.md.DeleteTopic(t.Context(), "orders"); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 const (
@@ -15,14 +17,14 @@ const (
 // collect deletes the objects of the garbage items whose time has come. It returns the indexes of the items that
 // are wholly gone, and the errors of others, which stay on the list. Deleting twice is no error, so a crash
 // between a deletion and the commit that forgets it costs nothing.
-func (m *Manager) collect(ctx context.Context, l *leadership, man manifest, now time.Time) (done []int, err error) {
+func (m *Manager) collect(ctx context.Context, l *leadership, man opened, now time.Time) (done []int, err error) {
 	swept := l.swept
-	for i := range man.root.Garbage {
-		g := &man.root.Garbage[i]
+	for i := range man.Root.Garbage {
+		g := &man.Root.Garbage[i]
 		if g.NotBefore >= now.UnixMilli() { // it was cut to whole milliseconds
 			continue
 		}
-		if g.isSwept(l.swept) {
+		if g.IsSwept(l.swept) {
 			done = append(done, i)
 			continue
 		}
@@ -44,34 +46,20 @@ func (m *Manager) collect(ctx context.Context, l *leadership, man manifest, now 
 	return done, err
 }
 
-// isSwept says whether the item is former roots that were deleted under this leadership. They stay listed until
-// some commit is made for another reason: a commit of its own would leave another former root behind.
-func (g *Garbage) isSwept(swept int64) bool { return g.Roots != nil && g.NotBefore <= swept }
-
-func sweptItems(items []Garbage, swept int64) []int {
-	var out []int
-	for i := range items {
-		if items[i].isSwept(swept) {
-			out = append(out, i)
-		}
-	}
-	return out
-}
-
-func (m *Manager) deleteItem(ctx context.Context, man manifest, g *Garbage) error {
+func (m *Manager) deleteItem(ctx context.Context, man opened, g *manifest.Garbage) error {
 	switch {
 	case g.Leaf != nil:
 		return m.deleteRange(ctx, man, *g.Leaf)
 	case g.Roots != nil:
 		var keys []string
-		for s := g.Roots.From; s < g.Roots.To && len(keys) < maxDeadNames; s++ {
-			keys = append(keys, nodeKey(man.dir, rootName(g.Roots.LeaderEpoch, s)))
+		for s := g.Roots.From; s < g.Roots.To && len(keys) < manifest.MaxDeadNames; s++ {
+			keys = append(keys, manifest.NodeKey(man.dir, manifest.RootName(g.Roots.LeaderEpoch, s)))
 		}
 		return m.remove(ctx, keys)
 	case len(g.Nodes) > 0:
 		keys := make([]string, len(g.Nodes))
 		for i, n := range g.Nodes {
-			keys[i] = nodeKey(man.dir, n)
+			keys[i] = manifest.NodeKey(man.dir, n)
 		}
 		return m.remove(ctx, keys)
 	default:
@@ -85,16 +73,16 @@ func (m *Manager) deleteItem(ctx context.Context, man manifest, g *Garbage) erro
 
 // deleteRange deletes what left the manifest from one node: the segments first, the node last, so that what is
 // left after a crash can still be found.
-func (m *Manager) deleteRange(ctx context.Context, man manifest, d DeadRange) error {
-	node, err := man.load(ctx, d.Ref)
-	if errors.Is(err, ErrMissing) {
+func (m *Manager) deleteRange(ctx context.Context, man opened, d manifest.DeadRange) error {
+	node, err := man.Load(ctx, d.Ref)
+	if errors.Is(err, manifest.ErrMissing) {
 		return nil // deleted before, all that was below it first
 	}
 	if err != nil {
 		return err
 	}
 	for _, ref := range node.Refs {
-		if err := m.deleteRange(ctx, man, DeadRange{Ref: ref, From: ref.BaseOffset, To: ref.LastOffset + 1, Whole: d.Whole}); err != nil {
+		if err := m.deleteRange(ctx, man, manifest.DeadRange{Ref: ref, From: ref.BaseOffset, To: ref.LastOffset + 1, Whole: d.Whole}); err != nil {
 			return err
 		}
 	}
@@ -110,7 +98,7 @@ func (m *Manager) deleteRange(ctx context.Context, man manifest, d DeadRange) er
 	if !d.Whole {
 		return nil
 	}
-	key := nodeKey(man.dir, d.Ref.Object)
+	key := manifest.NodeKey(man.dir, d.Ref.Object)
 	m.memo.drop(key)
 	return m.remove(ctx, []string{key})
 }
@@ -118,8 +106,8 @@ func (m *Manager) deleteRange(ctx context.Context, man manifest, d DeadRange) er
 // owned returns the keys of an entry's two objects if they lie in the partition's own folder. Those of another
 // topic are not this manifest's to delete.
 func owned(dir, stem string) []string {
-	keys := []string{segmentKey(dir, stem, logSuffix), segmentKey(dir, stem, indexSuffix)}
-	if keys[0] != dir+segmentsDir+stem+logSuffix {
+	keys := []string{manifest.SegmentKey(dir, stem, manifest.LogSuffix), manifest.SegmentKey(dir, stem, manifest.IndexSuffix)}
+	if keys[0] != dir+manifest.SegmentsDir+stem+manifest.LogSuffix {
 		return nil
 	}
 	return keys
@@ -164,7 +152,7 @@ func (m *Manager) removePairs(ctx context.Context, dir string, stems []string) {
 }
 
 // worthForgetting says whether done has an item that is more than a former root.
-func worthForgetting(items []Garbage, done []int) bool {
+func worthForgetting(items []manifest.Garbage, done []int) bool {
 	for _, i := range done {
 		if items[i].Roots == nil {
 			return true

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -192,12 +193,12 @@ func uploadMark(u object.Upload) string { return u.Key + "\x00" + u.ID }
 func (m *Manager) oldUploads(ctx context.Context) (map[string][]object.Upload, error) {
 	out := map[string][]object.Upload{}
 	now := time.Now()
-	for u, err := range m.o.Store.Uploads(ctx, m.prefix+topicsDir) {
+	for u, err := range m.o.Store.Uploads(ctx, m.prefix+manifest.TopicsDir) {
 		if err != nil {
-			return nil, named("list uploads", topicsDir, err)
+			return nil, named("list uploads", manifest.TopicsDir, err)
 		}
 		key := u.Key[len(m.prefix):]
-		if dir, _, n, ok := parsePartitionKey(key); ok && n.kind != nameForeign && m.gc.due(uploadMark(u), u.Initiated, now, m.o.Grace) {
+		if dir, _, n, ok := manifest.ParsePartitionKey(key); ok && n.Kind != manifest.KindForeign && m.gc.due(uploadMark(u), u.Initiated, now, m.o.Grace) {
 			out[dir] = append(out[dir], u)
 		}
 	}
@@ -211,7 +212,7 @@ type handover struct {
 }
 
 // job is work on a partition's manifest that runs in a pass. It returns the manifest as it is afterwards.
-type job func(ctx context.Context, man manifest) (manifest, error)
+type job func(ctx context.Context, man opened) (opened, error)
 
 // ask has a job done in the partition's next pass, and never if the leadership ends first. It never blocks.
 func (m *Manager) ask(p *partition, l *leadership, j job) {
@@ -227,7 +228,7 @@ func (m *Manager) ask(p *partition, l *leadership, j job) {
 // do has a job done in the partition's next pass and waits for it.
 func (m *Manager) do(ctx context.Context, p *partition, l *leadership, j job) error {
 	done := make(chan error, 1)
-	m.ask(p, l, func(pass context.Context, man manifest) (manifest, error) {
+	m.ask(p, l, func(pass context.Context, man opened) (opened, error) {
 		next, err := j(pass, man)
 		done <- err
 		return next, err
@@ -252,7 +253,7 @@ func (m *Manager) do(ctx context.Context, p *partition, l *leadership, j job) er
 }
 
 // doJobs does what was asked for. A job that fails ends the pass; the others wait for the next.
-func (m *Manager) doJobs(ctx context.Context, p *partition, l *leadership, man manifest) (manifest, error) {
+func (m *Manager) doJobs(ctx context.Context, p *partition, l *leadership, man opened) (opened, error) {
 	for {
 		p.mu.Lock()
 		if len(l.jobs) == 0 {
@@ -283,7 +284,7 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 	if err != nil {
 		return err
 	}
-	dir := partitionDir(l.topic, p.tip)
+	dir := manifest.PartitionDir(l.topic, p.tip)
 	h := handover{uploads: uploads[dir]}
 	var lost []difference
 	now := time.Now()
@@ -305,7 +306,7 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 	if len(h.orphans)+len(h.uploads) == 0 {
 		return nil
 	}
-	m.ask(p, l, func(ctx context.Context, man manifest) (manifest, error) { return m.collectOrphans(ctx, p, l, man, h) })
+	m.ask(p, l, func(ctx context.Context, man opened) (opened, error) { return m.collectOrphans(ctx, p, l, man, h) })
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -26,39 +27,39 @@ const (
 type difference struct {
 	kind     differenceKind
 	key      string // below the cluster's prefix
-	name     objectName
+	name     manifest.ObjectName
 	size     int64
 	modified time.Time
-	want     int64  // size by the manifest
-	entry    *Entry // of a segment that is missing or has another size
+	want     int64           // size by the manifest
+	entry    *manifest.Entry // of a segment that is missing or has another size
 }
 
 // references is what a manifest names, other than segments: those are looked up.
 type references struct {
-	man   manifest
-	nodes map[string]Ref // named and not waiting for deletion
+	man   opened
+	nodes map[string]manifest.Ref // named and not waiting for deletion
 
 	// Waiting for deletion: named by the garbage list.
 	deadSegments map[string]bool
 	deadNodes    map[string]bool
-	deadRanges   []DeadRange
-	deadRoots    []DeadRoots
+	deadRanges   []manifest.DeadRange
+	deadRoots    []manifest.DeadRoots
 }
 
 // references reads the nodes above the leaves. man.root may be nil.
-func (m *Manager) references(ctx context.Context, man manifest) (*references, error) {
-	r := &references{man: man, nodes: map[string]Ref{}, deadSegments: map[string]bool{}, deadNodes: map[string]bool{}}
-	if man.root == nil {
+func (m *Manager) references(ctx context.Context, man opened) (*references, error) {
+	r := &references{man: man, nodes: map[string]manifest.Ref{}, deadSegments: map[string]bool{}, deadNodes: map[string]bool{}}
+	if man.Root == nil {
 		return r, nil
 	}
-	live := func(ref Ref) { r.nodes[ref.Object] = ref }
-	for _, ref := range man.root.Refs {
-		if err := man.eachNode(ctx, ref, live); err != nil {
+	live := func(ref manifest.Ref) { r.nodes[ref.Object] = ref }
+	for _, ref := range man.Root.Refs {
+		if err := man.EachNode(ctx, ref, live); err != nil {
 			return nil, err
 		}
 	}
-	for i := range man.root.Garbage {
-		g := &man.root.Garbage[i]
+	for i := range man.Root.Garbage {
+		g := &man.Root.Garbage[i]
 		for _, s := range g.Segments {
 			r.deadSegments[s] = true
 		}
@@ -74,8 +75,8 @@ func (m *Manager) references(ctx context.Context, man manifest) (*references, er
 		r.deadRanges = append(r.deadRanges, *g.Leaf)
 		r.deadNodes[g.Leaf.Ref.Object] = true // the deletion reads it; it may be live as well
 		if g.Leaf.Whole {                     // some of it may be deleted already
-			err := man.eachNode(ctx, g.Leaf.Ref, func(ref Ref) { r.deadNodes[ref.Object] = true })
-			if err != nil && !errors.Is(err, ErrMissing) {
+			err := man.EachNode(ctx, g.Leaf.Ref, func(ref manifest.Ref) { r.deadNodes[ref.Object] = true })
+			if err != nil && !errors.Is(err, manifest.ErrMissing) {
 				return nil, err
 			}
 		}
@@ -83,73 +84,55 @@ func (m *Manager) references(ctx context.Context, man manifest) (*references, er
 	return r, nil
 }
 
-// eachNode tells of a node and all nodes below it.
-func (t tree) eachNode(ctx context.Context, ref Ref, fn func(Ref)) error {
-	fn(ref)
-	if ref.Level == 1 {
-		return nil
-	}
-	node, err := t.load(ctx, ref)
-	if err != nil {
-		return err
-	}
-	for _, below := range node.Refs {
-		if err := t.eachNode(ctx, below, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // waits says whether the garbage list names the object, or may: it is the leader's to delete.
-func (r *references) waits(n objectName) bool {
-	switch n.kind {
-	case nameSegment:
-		if r.deadSegments[n.name] {
+func (r *references) waits(n manifest.ObjectName) bool {
+	switch n.Kind {
+	case manifest.KindSegment:
+		if r.deadSegments[n.Name] {
 			return true
 		}
 		for _, d := range r.deadRanges {
-			if n.base >= d.From && n.base < d.To {
+			if n.Base >= d.From && n.Base < d.To {
 				return true
 			}
 		}
-	case nameNode:
-		return r.deadNodes[n.name]
-	case nameRoot:
+	case manifest.KindNode:
+		return r.deadNodes[n.Name]
+	case manifest.KindRoot:
 		for _, d := range r.deadRoots {
-			if n.epoch == d.LeaderEpoch && n.sequence >= d.From && n.sequence < d.To {
+			if n.Epoch == d.LeaderEpoch && n.Sequence >= d.From && n.Sequence < d.To {
 				return true
 			}
 		}
-	case nameForeign:
+	case manifest.KindForeign:
 	}
 	return false
 }
 
 // names says whether the manifest or its garbage list names the object.
-func (r *references) names(ctx context.Context, n objectName) (bool, error) {
+func (r *references) names(ctx context.Context, n manifest.ObjectName) (bool, error) {
 	switch {
 	case r.waits(n):
 		return true, nil
-	case r.man.root == nil:
+	case r.man.Root == nil:
 		return false, nil
-	case n.kind == nameRoot:
-		return n.name == rootName(r.man.root.LeaderEpoch, r.man.root.Sequence), nil
-	case n.kind == nameNode:
-		_, ok := r.nodes[n.name]
+	case n.Kind == manifest.KindRoot:
+		return n.Name == manifest.RootName(r.man.Root.LeaderEpoch, r.man.Root.Sequence), nil
+	case n.Kind == manifest.KindNode:
+		_, ok := r.nodes[n.Name]
 		return ok, nil
 	}
-	e, err := r.man.find(ctx, n.base)
-	if errors.Is(err, ErrOffsetOutOfRange) {
+	e, err := r.man.Find(ctx, n.Base)
+	if errors.Is(err, manifest.ErrOffsetOutOfRange) {
 		return false, nil
 	}
-	return err == nil && e.BaseOffset == n.base && e.Object == n.name, err
+	return err == nil && e.BaseOffset == n.Base && e.Object == n.Name, err
 }
 
 // audit compares a partition's folder with a manifest, in one LIST and one walk side by side: both are in the order
 // of offsets, so memory does not grow with the partition. Differences may be of the moment between the two; who acts
 // on one looks again. Objects of other topics that the manifest names are not looked at.
-func (m *Manager) audit(ctx context.Context, dir string, man manifest) iter.Seq2[difference, error] {
+func (m *Manager) audit(ctx context.Context, dir string, man opened) iter.Seq2[difference, error] {
 	return func(yield func(difference, error) bool) {
 		refs, err := m.references(ctx, man)
 		if err != nil {
@@ -181,7 +164,7 @@ func (m *Manager) audit(ctx context.Context, dir string, man manifest) iter.Seq2
 			}
 		}
 		for name := range a.unseen {
-			if !yield(difference{kind: missing, key: nodeKey(dir, name), name: objectName{kind: nameNode, name: name}, want: refs.nodes[name].Size}, nil) {
+			if !yield(difference{kind: missing, key: manifest.NodeKey(dir, name), name: manifest.ObjectName{Kind: manifest.KindNode, Name: name}, want: refs.nodes[name].Size}, nil) {
 				return
 			}
 		}
@@ -189,11 +172,11 @@ func (m *Manager) audit(ctx context.Context, dir string, man manifest) iter.Seq2
 }
 
 // entries walks all live entries; none without a root.
-func (man manifest) entries(ctx context.Context) iter.Seq2[*Entry, error] {
-	if man.root == nil {
-		return func(func(*Entry, error) bool) {}
+func (man opened) entries(ctx context.Context) iter.Seq2[*manifest.Entry, error] {
+	if man.Root == nil {
+		return func(func(*manifest.Entry, error) bool) {}
 	}
-	return man.walk(ctx, 0, nil)
+	return man.Walk(ctx, 0, nil)
 }
 
 // auditor is the state of one audit.
@@ -202,9 +185,9 @@ type auditor struct {
 	dir      string
 	yield    func(difference, error) bool
 	unseen   map[string]bool // named nodes not listed yet
-	next     func() (*Entry, error, bool)
-	entry    *Entry // whose objects are expected next, nil at the end
-	log, idx bool   // which of them were seen
+	next     func() (*manifest.Entry, error, bool)
+	entry    *manifest.Entry // whose objects are expected next, nil at the end
+	log, idx bool            // which of them were seen
 }
 
 // advance goes to the next entry. It says whether to go on.
@@ -233,12 +216,12 @@ func (a *auditor) leave() bool {
 		seen   bool
 		suffix string
 		size   int64
-	}{{a.log, logSuffix, a.entry.Bytes}, {a.idx, indexSuffix, a.entry.IndexBytes}} {
+	}{{a.log, manifest.LogSuffix, a.entry.Bytes}, {a.idx, manifest.IndexSuffix, a.entry.IndexBytes}} {
 		if o.seen {
 			continue
 		}
-		key := segmentKey(a.dir, a.entry.Object, o.suffix)
-		d := difference{kind: missing, key: key, name: parseName(key[len(a.dir):]), want: o.size, entry: a.entry}
+		key := manifest.SegmentKey(a.dir, a.entry.Object, o.suffix)
+		d := difference{kind: missing, key: key, name: manifest.ParseName(key[len(a.dir):]), want: o.size, entry: a.entry}
 		if !a.yield(d, nil) {
 			return false
 		}
@@ -248,30 +231,30 @@ func (a *auditor) leave() bool {
 
 // object takes one listed object.
 func (a *auditor) object(info object.Info, key string) bool {
-	n := parseName(strings.TrimPrefix(key, a.dir))
+	n := manifest.ParseName(strings.TrimPrefix(key, a.dir))
 	d := difference{kind: unnamed, key: key, name: n, size: info.Size, modified: info.Modified}
-	switch n.kind {
-	case nameForeign:
+	switch n.Kind {
+	case manifest.KindForeign:
 		d.kind = foreign
 		return a.yield(d, nil)
-	case nameRoot:
-		if r := a.refs.man.root; r != nil && n.name == rootName(r.LeaderEpoch, r.Sequence) {
+	case manifest.KindRoot:
+		if r := a.refs.man.Root; r != nil && n.Name == manifest.RootName(r.LeaderEpoch, r.Sequence) {
 			return true
 		}
-	case nameNode:
-		if ref, ok := a.refs.nodes[n.name]; ok {
-			delete(a.unseen, n.name)
+	case manifest.KindNode:
+		if ref, ok := a.refs.nodes[n.Name]; ok {
+			delete(a.unseen, n.Name)
 			return a.sized(d, ref.Size, nil)
 		}
-	case nameSegment:
-		for a.entry != nil && a.entry.BaseOffset < n.base {
+	case manifest.KindSegment:
+		for a.entry != nil && a.entry.BaseOffset < n.Base {
 			if !a.leave() {
 				return false
 			}
 		}
-		if a.entry != nil && a.entry.Object == n.name {
+		if a.entry != nil && a.entry.Object == n.Name {
 			want := a.entry.Bytes
-			if n.index {
+			if n.Index {
 				a.idx, want = true, a.entry.IndexBytes
 			} else {
 				a.log = true
@@ -283,7 +266,7 @@ func (a *auditor) object(info object.Info, key string) bool {
 }
 
 // sized reports a named object whose size is not the manifest's.
-func (a *auditor) sized(d difference, want int64, e *Entry) bool {
+func (a *auditor) sized(d difference, want int64, e *manifest.Entry) bool {
 	if d.size == want {
 		return true
 	}
@@ -292,16 +275,16 @@ func (a *auditor) sized(d difference, want int64, e *Entry) bool {
 }
 
 // uncached is a manifest as it is in the store now: no node comes from memory, and none stays there.
-func (m *Manager) uncached(man manifest) manifest {
-	man.load = func(ctx context.Context, ref Ref) (*Node, error) {
-		key := nodeKey(man.dir, ref.Object)
+func (m *Manager) uncached(man opened) opened {
+	man.Load = func(ctx context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		key := manifest.NodeKey(man.dir, ref.Object)
 		b, err := m.getAll(ctx, key, ref.Size)
 		if err != nil {
 			return nil, err
 		}
-		n, err := DecodeNode(b, ref)
-		if err == nil && man.root != nil && (n.TopicID != man.root.TopicID || n.Partition != man.root.Partition) {
-			err = fmt.Errorf("node of another partition: %w", ErrCorrupt)
+		n, err := manifest.DecodeNode(b, ref)
+		if err == nil && man.Root != nil && (n.TopicID != man.Root.TopicID || n.Partition != man.Root.Partition) {
+			err = fmt.Errorf("node of another partition: %w", manifest.ErrCorrupt)
 		}
 		if err != nil {
 			return nil, &ObjectError{Op: "read manifest", Object: key, Err: err}

@@ -16,6 +16,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -117,22 +118,22 @@ func (c *chaos) reachable() map[string]bool {
 		if !ok {
 			continue
 		}
-		root, err := DecodeRoot(c.body(pointer.Manifest))
+		root, err := manifest.DecodeRoot(c.body(pointer.Manifest))
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		dir, _ := dirOfManifest(pointer.Manifest)
+		dir, _ := manifest.DirOf(pointer.Manifest)
 		names["c1/"+pointer.Manifest] = true
-		tr := tree{root: root, load: func(_ context.Context, ref Ref) (*Node, error) {
-			names["c1/"+nodeKey(dir, ref.Object)] = true
-			return DecodeNode(c.body(nodeKey(dir, ref.Object)), ref)
+		tr := manifest.Tree{Root: root, Load: func(_ context.Context, ref manifest.Ref) (*manifest.Node, error) {
+			names["c1/"+manifest.NodeKey(dir, ref.Object)] = true
+			return manifest.DecodeNode(c.body(manifest.NodeKey(dir, ref.Object)), ref)
 		}}
-		for e, err := range tr.walk(ctx, 0, nil) {
+		for e, err := range tr.Walk(ctx, 0, nil) {
 			if err != nil {
 				c.t.Fatal(err)
 			}
-			names["c1/"+segmentKey(dir, e.Object, logSuffix)] = true
-			names["c1/"+segmentKey(dir, e.Object, indexSuffix)] = true
+			names["c1/"+manifest.SegmentKey(dir, e.Object, manifest.LogSuffix)] = true
+			names["c1/"+manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)] = true
 		}
 	}
 	return names
@@ -148,7 +149,7 @@ func (c *chaos) body(key string) []byte {
 
 // purging says whether a key is of a topic that can no longer come back.
 func (c *chaos) purging(key string) bool {
-	f, _, ok := parseTopicKey(strings.TrimPrefix(key, "c1/"))
+	f, _, ok := manifest.ParseTopicKey(strings.TrimPrefix(key, "c1/"))
 	if !ok {
 		return false
 	}
@@ -157,11 +158,11 @@ func (c *chaos) purging(key string) bool {
 		c.t.Fatal(err)
 	}
 	for _, g := range im.Tombstones() {
-		if g.Topic.ID == f.id {
+		if g.Topic.ID == f.ID {
 			return g.Purging
 		}
 	}
-	_, there := im.TopicByID(f.id)
+	_, there := im.TopicByID(f.ID)
 	return !there
 }
 
@@ -488,7 +489,7 @@ func (c *chaos) check(empty bool) {
 	// And without fsck's word for it.
 	names := c.nothingMissing()
 	for key := range c.objects() {
-		if !names[key] && key != "c1/"+topicDir("orders", c.topic.ID)+"topic.json" {
+		if !names[key] && key != "c1/"+manifest.TopicDir("orders", c.topic.ID)+"topic.json" {
 			t.Errorf("%s is left", key)
 		}
 	}

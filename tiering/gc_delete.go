@@ -9,23 +9,24 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
 // collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
-func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man manifest, h handover) (manifest, error) {
+func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man opened, h handover) (opened, error) {
 	held := map[string]bool{}
 	for i := range l.ready {
 		held[l.ready[i].Object] = true
 	}
-	keys, err := m.stillOrphans(ctx, man, h.orphans, func(n objectName) bool {
+	keys, err := m.stillOrphans(ctx, man, h.orphans, func(n manifest.ObjectName) bool {
 		switch {
-		case n.kind == nameSegment && held[n.name]:
+		case n.Kind == manifest.KindSegment && held[n.Name]:
 			return false
-		case n.kind == nameRoot && n.epoch == l.epoch && n.sequence > man.pointer.Sequence:
+		case n.Kind == manifest.KindRoot && n.Epoch == l.epoch && n.Sequence > man.pointer.Sequence:
 			return false // the next commit may try the name again, and buries it
 		case man.pointer.ModRevision == 0:
-			return n.kind != nameNode && n.epoch < l.epoch // there is no pointer to swap
+			return n.Kind != manifest.KindNode && n.Epoch < l.epoch // there is no pointer to swap
 		}
 		return true
 	})
@@ -54,8 +55,8 @@ func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadershi
 		}
 	}
 	uploads := slices.DeleteFunc(slices.Clone(h.uploads), func(u object.Upload) bool {
-		_, _, n, _ := parsePartitionKey(u.Key[len(m.prefix):])
-		return n.kind == nameNode || n.epoch > l.epoch // another leader's
+		_, _, n, _ := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
+		return n.Kind == manifest.KindNode || n.Epoch > l.epoch // another leader's
 	})
 	return man, m.abortUploads(ctx, uploads)
 }
@@ -66,7 +67,7 @@ var errAhead = errors.New("the bucket has objects of a later leader epoch than e
 // ahead looks for objects of leader epochs that have not been.
 func ahead(keys []string, epoch int32) error {
 	for _, key := range keys {
-		if _, _, n, _ := parsePartitionKey(key); n.epoch > epoch {
+		if _, _, n, _ := manifest.ParsePartitionKey(key); n.Epoch > epoch {
 			return &ObjectError{Op: "collect", Object: key, Err: errAhead}
 		}
 	}
@@ -74,7 +75,7 @@ func ahead(keys []string, epoch int32) error {
 }
 
 // stillOrphans keeps the keys that the manifest does not name and that may accepts.
-func (m *Manager) stillOrphans(ctx context.Context, man manifest, keys []string, may func(objectName) bool) ([]string, error) {
+func (m *Manager) stillOrphans(ctx context.Context, man opened, keys []string, may func(manifest.ObjectName) bool) ([]string, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -84,8 +85,8 @@ func (m *Manager) stillOrphans(ctx context.Context, man manifest, keys []string,
 	}
 	var out []string
 	for _, key := range keys {
-		_, _, n, ok := parsePartitionKey(key)
-		if !ok || n.kind == nameForeign || !may(n) {
+		_, _, n, ok := manifest.ParsePartitionKey(key)
+		if !ok || n.Kind == manifest.KindForeign || !may(n) {
 			continue
 		}
 		there, err := refs.names(ctx, n)
@@ -135,23 +136,23 @@ type leaderless struct {
 func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upload) error {
 	var errs []error
 	var parts []leaderless
-	var gone []topicFolder
+	var gone []manifest.TopicFolder
 	im := m.o.Metadata.Image()
 	buried := map[metadata.TopicID]bool{}
 	for _, grave := range im.Tombstones() {
 		buried[grave.Topic.ID] = true // Purge's
 	}
-	err := m.eachTopicFolder(ctx, func(f topicFolder) {
-		t, ok := im.TopicByID(f.id)
+	err := m.eachTopicFolder(ctx, func(f manifest.TopicFolder) {
+		t, ok := im.TopicByID(f.ID)
 		switch {
-		case buried[f.id]:
+		case buried[f.ID]:
 		case !ok:
 			gone = append(gone, f)
 		default:
 			for n := range t.Partitions {
 				if t.Partitions[n].Leader == metadata.NoBroker {
 					tip := metadata.TopicIDPartition{Topic: t.ID, Partition: int32(n)}
-					parts = append(parts, leaderless{tip: tip, dir: partitionDir(t.Name, tip)})
+					parts = append(parts, leaderless{tip: tip, dir: manifest.PartitionDir(t.Name, tip)})
 				}
 			}
 		}
@@ -169,7 +170,7 @@ func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upl
 		keys, err := m.listGone(ctx, f, now)
 		errs = append(errs, err)
 		if len(keys) > 0 {
-			dead[f.dir] = keys
+			dead[f.Dir] = keys
 		}
 	}
 	if len(parts)+len(dead)+len(uploads) == 0 {
@@ -183,7 +184,7 @@ func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upl
 		errs = append(errs, m.deleteLeaderless(ctx, fresh, &parts[i]))
 	}
 	for _, f := range gone {
-		if keys := dead[f.dir]; len(keys) > 0 && !exists(fresh, f.id) {
+		if keys := dead[f.Dir]; len(keys) > 0 && !exists(fresh, f.ID) {
 			errs = append(errs, m.deleteOrphans(ctx, keys))
 		}
 	}
@@ -199,20 +200,20 @@ func exists(im *metadata.Image, id metadata.TopicID) bool {
 }
 
 // eachTopicFolder finds the topics' folders with one LIST request for each: it begins behind the folder before.
-func (m *Manager) eachTopicFolder(ctx context.Context, fn func(topicFolder)) error {
+func (m *Manager) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFolder)) error {
 	for after := ""; ; {
 		found := false
-		for info, err := range m.o.Store.List(ctx, m.prefix+topicsDir, after) {
+		for info, err := range m.o.Store.List(ctx, m.prefix+manifest.TopicsDir, after) {
 			if err != nil {
-				return named("list", topicsDir, err)
+				return named("list", manifest.TopicsDir, err)
 			}
 			found = true
-			folder, _, _ := strings.Cut(info.Key[len(m.prefix)+len(topicsDir):], "/")
-			if f, _, ok := parseTopicKey(info.Key[len(m.prefix):]); ok && m.prefix+f.dir > after {
+			folder, _, _ := strings.Cut(info.Key[len(m.prefix)+len(manifest.TopicsDir):], "/")
+			if f, _, ok := manifest.ParseTopicKey(info.Key[len(m.prefix):]); ok && m.prefix+f.Dir > after {
 				fn(f)
 			}
 			// Behind all names that we give; names of others may come after it.
-			after = max(info.Key, m.prefix+topicsDir+folder+"/~")
+			after = max(info.Key, m.prefix+manifest.TopicsDir+folder+"/~")
 			break
 		}
 		if !found {
@@ -249,8 +250,8 @@ func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p
 	if err != nil {
 		return err
 	}
-	keys, err := m.stillOrphans(ctx, man, p.orphans, func(n objectName) bool {
-		return n.kind == nameNode && pointer.ModRevision != 0 || n.kind != nameNode && n.epoch != now.LeaderEpoch
+	keys, err := m.stillOrphans(ctx, man, p.orphans, func(n manifest.ObjectName) bool {
+		return n.Kind == manifest.KindNode && pointer.ModRevision != 0 || n.Kind != manifest.KindNode && n.Epoch != now.LeaderEpoch
 	})
 	if err != nil || len(keys) == 0 {
 		return err
@@ -270,23 +271,23 @@ func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p
 }
 
 // listGone finds what is due in the folder of a topic that is not in etcd.
-func (m *Manager) listGone(ctx context.Context, f topicFolder, now time.Time) ([]string, error) {
-	_, err := m.o.Store.Head(ctx, m.prefix+f.dir+"topic.json")
+func (m *Manager) listGone(ctx context.Context, f manifest.TopicFolder, now time.Time) ([]string, error) {
+	_, err := m.o.Store.Head(ctx, m.prefix+f.Dir+"topic.json")
 	switch {
 	case err == nil:
-		m.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.name, "topic_id", f.id)
+		m.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.Name, "topic_id", f.ID)
 		return nil, nil
 	case !errors.Is(err, object.ErrNotFound):
-		return nil, named("head", f.dir+"topic.json", err)
+		return nil, named("head", f.Dir+"topic.json", err)
 	}
 	var keys []string
-	for info, err := range m.o.Store.List(ctx, m.prefix+f.dir, "") {
+	for info, err := range m.o.Store.List(ctx, m.prefix+f.Dir, "") {
 		if err != nil {
-			return nil, named("list", f.dir, err)
+			return nil, named("list", f.Dir, err)
 		}
 		key := info.Key[len(m.prefix):]
-		_, _, n, ok := parsePartitionKey(key)
-		if ok && n.kind != nameForeign && m.gc.due(key, info.Modified, now, m.o.Grace) && len(keys) < maxHandover {
+		_, _, n, ok := manifest.ParsePartitionKey(key)
+		if ok && n.Kind != manifest.KindForeign && m.gc.due(key, info.Modified, now, m.o.Grace) && len(keys) < maxHandover {
 			keys = append(keys, key)
 		}
 	}
@@ -298,9 +299,9 @@ func (m *Manager) abortRest(ctx context.Context, fresh *metadata.Image, uploads 
 	var dead []object.Upload
 	for _, list := range uploads {
 		for _, u := range list {
-			_, tip, n, _ := parsePartitionKey(u.Key[len(m.prefix):])
+			_, tip, n, _ := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
 			p, ok := fresh.PartitionByID(tip)
-			if !ok && !exists(fresh, tip.Topic) || ok && n.kind == nameSegment && n.epoch < p.LeaderEpoch {
+			if !ok && !exists(fresh, tip.Topic) || ok && n.Kind == manifest.KindSegment && n.Epoch < p.LeaderEpoch {
 				dead = append(dead, u)
 			}
 		}

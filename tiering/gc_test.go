@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -69,7 +70,7 @@ func (s *skewed) abortedIDs() []string {
 	return ids
 }
 
-func (w *world) dir() string { return partitionDir("orders", w.tip()) }
+func (w *world) dir() string { return manifest.PartitionDir("orders", w.tip()) }
 
 func (w *world) put(key string) {
 	w.t.Helper()
@@ -98,11 +99,11 @@ func TestOrphansGoAfterTheGraceAndNothingElse(t *testing.T) {
 		}
 		b.uploaded()
 		orphans := []string{
-			w.dir() + segmentsDir + newStem(0, 0) + logSuffix, w.dir() + segmentsDir + newStem(3, 0) + indexSuffix,
-			w.dir() + segmentsDir + newStem(1<<40, 0) + logSuffix,
-			nodeKey(w.dir(), newNodeName(7)), nodeKey(w.dir(), rootName(0, 0)),
+			w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix, w.dir() + manifest.SegmentsDir + manifest.NewStem(3, 0) + manifest.IndexSuffix,
+			w.dir() + manifest.SegmentsDir + manifest.NewStem(1<<40, 0) + manifest.LogSuffix,
+			manifest.NodeKey(w.dir(), manifest.NewNodeName(7)), manifest.NodeKey(w.dir(), manifest.RootName(0, 0)),
 		}
-		foreign := []string{w.dir() + "notes.txt", w.dir() + segmentsDir + "x.log", "topics/x/y", "topics/zzz", "other/" + newStem(0, 0) + logSuffix}
+		foreign := []string{w.dir() + "notes.txt", w.dir() + manifest.SegmentsDir + "x.log", "topics/x/y", "topics/zzz", "other/" + manifest.NewStem(0, 0) + manifest.LogSuffix}
 		for _, key := range append(slices.Clone(orphans), foreign...) {
 			w.put(key)
 		}
@@ -180,7 +181,7 @@ func TestClockThatIsOffDeletesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.uploaded()
-			orphan := w.dir() + segmentsDir + newStem(0, 0) + logSuffix
+			orphan := w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix
 			w.put(orphan)
 			time.Sleep(23 * time.Hour)
 			if !w.has(orphan) {
@@ -215,7 +216,7 @@ func TestCopyThatWaitsForItsCommitIsNoOrphan(t *testing.T) {
 		store := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if down && op.Kind == object.OpPut && strings.Contains(op.Key, "/"+manifestDir) {
+			if down && op.Kind == object.OpPut && strings.Contains(op.Key, "/"+manifest.ManifestDir) {
 				return object.ErrUnavailable
 			}
 			return nil
@@ -243,7 +244,7 @@ func TestCopyThatWaitsForItsCommitIsNoOrphan(t *testing.T) {
 		names := w.nothingMissing()
 		reused := 0
 		for key := range names {
-			if before[key] && strings.HasSuffix(key, logSuffix) {
+			if before[key] && strings.HasSuffix(key, manifest.LogSuffix) {
 				reused++
 			}
 		}
@@ -268,7 +269,7 @@ func TestStaleLeaderCollectsNothing(t *testing.T) {
 		}
 		b.uploaded()
 		w.elect()
-		theirs := []string{nodeKey(w.dir(), newNodeName(500))} // its name does not say whose it is
+		theirs := []string{manifest.NodeKey(w.dir(), manifest.NewNodeName(500))} // its name does not say whose it is
 		for _, key := range theirs {
 			w.put(key)
 		}
@@ -290,7 +291,7 @@ func TestNothingIsCollectedWhereTheBucketKnowsMoreThanEtcd(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.uploaded()
-		keys := []string{w.dir() + segmentsDir + newStem(500, 7) + logSuffix, w.dir() + segmentsDir + newStem(0, 0) + logSuffix}
+		keys := []string{w.dir() + manifest.SegmentsDir + manifest.NewStem(500, 7) + manifest.LogSuffix, w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix}
 		for _, key := range keys {
 			w.put(key)
 		}
@@ -326,11 +327,11 @@ func TestLeaderlessPartitionsAndGoneTopicsAreCollected(t *testing.T) {
 			gone := metadata.TopicIDPartition{Topic: metadata.NewTopicID(), Partition: 3}
 			lost := metadata.TopicIDPartition{Topic: metadata.NewTopicID()}
 			orphans := []string{
-				w.dir() + segmentsDir + newStem(0, 0) + logSuffix, nodeKey(w.dir(), newNodeName(7)),
-				partitionDir("gone", gone) + segmentsDir + newStem(0, 4) + logSuffix, nodeKey(partitionDir("gone", gone), rootName(4, 1)),
+				w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix, manifest.NodeKey(w.dir(), manifest.NewNodeName(7)),
+				manifest.PartitionDir("gone", gone) + manifest.SegmentsDir + manifest.NewStem(0, 4) + manifest.LogSuffix, manifest.NodeKey(manifest.PartitionDir("gone", gone), manifest.RootName(4, 1)),
 			}
 			// Nobody was leader in epoch 1; if somebody was, it could still commit this.
-			stay := []string{w.dir() + segmentsDir + newStem(0, 1) + logSuffix, topicDir("lost", lost.Topic) + "topic.json", partitionDir("lost", lost) + segmentsDir + newStem(0, 4) + logSuffix}
+			stay := []string{w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 1) + manifest.LogSuffix, manifest.TopicDir("lost", lost.Topic) + "topic.json", manifest.PartitionDir("lost", lost) + manifest.SegmentsDir + manifest.NewStem(0, 4) + manifest.LogSuffix}
 			for _, key := range append(slices.Clone(orphans), stay...) {
 				w.put(key)
 			}
@@ -368,10 +369,12 @@ func TestAbandonedUploadsAreAborted(t *testing.T) {
 		w := newWorld(t)
 		store := &skewed{Store: w.store}
 		gone := metadata.TopicIDPartition{Topic: metadata.NewTopicID()}
-		key := func(dir string, epoch int32) string { return "c1/" + dir + segmentsDir + newStem(9, epoch) + logSuffix }
+		key := func(dir string, epoch int32) string {
+			return "c1/" + dir + manifest.SegmentsDir + manifest.NewStem(9, epoch) + manifest.LogSuffix
+		}
 		old := time.Now()
 		store.open = []object.Upload{
-			{Key: key(w.dir(), 0), ID: "led", Initiated: old}, {Key: key(partitionDir("gone", gone), 5), ID: "gone", Initiated: old},
+			{Key: key(w.dir(), 0), ID: "led", Initiated: old}, {Key: key(manifest.PartitionDir("gone", gone), 5), ID: "gone", Initiated: old},
 			{Key: key(w.dir(), 1), ID: "a later leader's", Initiated: old}, {Key: key(w.dir(), 0), ID: "young", Initiated: old.Add(9 * time.Hour)},
 			{Key: "c1/cluster/1.json", ID: "not ours", Initiated: old},
 		}
@@ -402,7 +405,7 @@ func TestLostObjectsAreReported(t *testing.T) {
 			t.Fatalf("%d objects missing", n)
 		}
 		for key := range w.objects() {
-			if strings.HasSuffix(key, logSuffix) {
+			if strings.HasSuffix(key, manifest.LogSuffix) {
 				if err := w.store.Delete(t.Context(), key); err != nil {
 					t.Fatal(err)
 				}
@@ -455,7 +458,7 @@ func TestPurgeAndUndeleteNeverBothHappen(t *testing.T) {
 				t.Fatalf("purge: %v, %v", done, err)
 			}
 			b.m.o.Store = store
-			if w.has(topicDir("orders", w.topic.ID) + "topic.json") {
+			if w.has(manifest.TopicDir("orders", w.topic.ID) + "topic.json") {
 				t.Error("topic.json did not go first")
 			}
 			if _, err := b.md.UndeleteTopic(t.Context(), w.topic.ID); !errors.Is(err, metadata.ErrPurging) {
@@ -471,8 +474,8 @@ func TestHandedOverObjectsAreLookedAtAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := filled(t, tiny(), 600)
 		pointer, _, _ := b.md.RemotePointer(t.Context(), w.tip())
-		next := nodeKey(w.dir(), rootName(pointer.LeaderEpoch, pointer.Sequence+1))
-		orphan := w.dir() + segmentsDir + newStem(0, 0) + logSuffix
+		next := manifest.NodeKey(w.dir(), manifest.RootName(pointer.LeaderEpoch, pointer.Sequence+1))
+		orphan := w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix
 		w.put(next)
 		w.put(orphan)
 		h := handover{orphans: []string{next, orphan, w.dir() + "notes.txt"}}
@@ -480,7 +483,7 @@ func TestHandedOverObjectsAreLookedAtAgain(t *testing.T) {
 			h.orphans = append(h.orphans, strings.TrimPrefix(key, "c1/"))
 		}
 		p := b.m.partition(w.tip())
-		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man manifest) (manifest, error) {
+		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man opened) (opened, error) {
 			return b.m.collectOrphans(ctx, p, p.leader, man, h)
 		})
 		if err != nil || w.has(orphan) || !w.has(next) {

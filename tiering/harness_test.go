@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -354,4 +355,4 @@ func body(t testing.TB, s object.Store, key string) []byte {
 	return b
 }
 
-var readAnything = segment.ReadOptions{UpTo: maxInt64, MaxBytes: 1 << 20, MinOne: true}
+var readAnything = segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 1 << 20, MinOne: true}

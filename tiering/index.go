@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 
-	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // The .idx object, big-endian:
@@ -31,7 +32,6 @@ const (
 	indexFixed     = 56
 	indexTableItem = 24
 	maxSections    = 16
-	maxIndexBytes  = 1 << 28
 	maxHeadBytes   = 2 << 20
 
 	cutBytes         = 16
@@ -65,13 +65,15 @@ type Cut struct {
 type Index struct {
 	BaseOffset, LastOffset int64
 	LogBytes               int64
-	LogCRC32C              CRC
+	LogCRC32C              manifest.CRC
 	MaxTimestamp           int64
 	Cuts                   []Cut
-	Epochs                 EpochList // lineage up to LastOffset
+	Epochs                 manifest.Lineage // lineage up to LastOffset
 	Txn, Snapshot          []byte
 	Offset, Time           []byte
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 type place struct {
 	crc      uint32
@@ -81,9 +83,9 @@ type place struct {
 // indexHead is what a cold read keeps of an .idx object.
 type indexHead struct {
 	base, last, logBytes, maxTimestamp int64
-	logCRC                             CRC
+	logCRC                             manifest.CRC
 	cuts                               []Cut
-	epochs                             EpochList
+	epochs                             manifest.Lineage
 	sections                           map[Section]place
 }
 
@@ -105,8 +107,8 @@ func (x *Index) encode() (b []byte, head int64, err error) {
 		total += len(p.b)
 	}
 	head = int64(table + len(parts[0].b) + len(parts[1].b))
-	if total > maxIndexBytes || head > maxHeadBytes {
-		return nil, 0, fmt.Errorf("index of %d bytes with a head of %d: want at most %d and %d", total, head, maxIndexBytes, maxHeadBytes)
+	if total > manifest.MaxIndexBytes || head > maxHeadBytes {
+		return nil, 0, fmt.Errorf("index of %d bytes with a head of %d: want at most %d and %d", total, head, manifest.MaxIndexBytes, maxHeadBytes)
 	}
 	be := binary.BigEndian
 	b = make([]byte, 0, total)
@@ -140,7 +142,7 @@ func (x *Index) validate() error {
 	if err := validCuts(x.Cuts, x.BaseOffset, x.LastOffset, x.LogBytes, x.MaxTimestamp); err != nil {
 		return err
 	}
-	if err := validEpochs(x.Epochs, x.LastOffset+1); err != nil {
+	if err := manifest.ValidEpochs(x.Epochs, x.LastOffset+1); err != nil {
 		return err
 	}
 	for _, s := range []struct {
@@ -149,15 +151,15 @@ func (x *Index) validate() error {
 		unit int
 	}{{"offset index", x.Offset, offsetEntryBytes}, {"time index", x.Time, timeEntryBytes}, {"transaction index", x.Txn, txnEntryBytes}} {
 		if len(s.b)%s.unit != 0 {
-			return fmt.Errorf("%s of %d bytes: %w", s.name, len(s.b), ErrCorrupt)
+			return fmt.Errorf("%s of %d bytes: %w", s.name, len(s.b), manifest.ErrCorrupt)
 		}
 	}
 	return nil
 }
 
 func validCuts(cuts []Cut, base, last, size, maxTS int64) error {
-	if base < 0 || last < base || last == maxInt64 || size <= 0 || size > maxEntryBytes || len(cuts) == 0 {
-		return fmt.Errorf("index of offsets %d to %d, %d bytes, %d cuts: %w", base, last, size, len(cuts), ErrCorrupt)
+	if base < 0 || last < base || last == math.MaxInt64 || size <= 0 || size > manifest.MaxEntryBytes || len(cuts) == 0 {
+		return fmt.Errorf("index of offsets %d to %d, %d bytes, %d cuts: %w", base, last, size, len(cuts), manifest.ErrCorrupt)
 	}
 	for i, c := range cuts {
 		bad := c.Offset < base || c.Offset > last || c.Position < 0 || c.Position >= size || c.MaxTimestamp > maxTS
@@ -168,11 +170,11 @@ func validCuts(cuts []Cut, base, last, size, maxTS int64) error {
 			bad = bad || c.Offset <= p.Offset || c.Position <= p.Position || c.MaxTimestamp < p.MaxTimestamp
 		}
 		if bad {
-			return fmt.Errorf("cut %d at offset %d, position %d: %w", i, c.Offset, c.Position, ErrCorrupt)
+			return fmt.Errorf("cut %d at offset %d, position %d: %w", i, c.Offset, c.Position, manifest.ErrCorrupt)
 		}
 	}
 	if cuts[len(cuts)-1].MaxTimestamp != maxTS {
-		return fmt.Errorf("highest timestamp %d, want %d: %w", cuts[len(cuts)-1].MaxTimestamp, maxTS, ErrCorrupt)
+		return fmt.Errorf("highest timestamp %d, want %d: %w", cuts[len(cuts)-1].MaxTimestamp, maxTS, manifest.ErrCorrupt)
 	}
 	return nil
 }
@@ -187,7 +189,7 @@ func (x *Index) encodeCuts() []byte {
 	return b
 }
 
-func encodeEpochs(l EpochList) []byte {
+func encodeEpochs(l manifest.Lineage) []byte {
 	b := make([]byte, 0, epochBytes*len(l))
 	for _, e := range l {
 		b = binary.BigEndian.AppendUint32(b, uint32(e.Epoch))
@@ -201,25 +203,25 @@ func decodeIndexHead(b []byte, size int64) (*indexHead, error) {
 	be := binary.BigEndian
 	switch {
 	case len(b) < indexFixed || string(b[:8]) != indexMagic:
-		return nil, fmt.Errorf("index of %d bytes: no magic: %w", len(b), ErrCorrupt)
+		return nil, fmt.Errorf("index of %d bytes: no magic: %w", len(b), manifest.ErrCorrupt)
 	case be.Uint16(b[8:]) != indexVersion:
-		return nil, fmt.Errorf("index version %d: %w", be.Uint16(b[8:]), ErrVersion)
+		return nil, fmt.Errorf("index version %d: %w", be.Uint16(b[8:]), manifest.ErrVersion)
 	}
 	n := int(be.Uint16(b[10:]))
 	table := indexFixed + indexTableItem*n
 	if n > maxSections || len(b) < table+4 || be.Uint32(b[52:]) != 0 {
-		return nil, fmt.Errorf("index of %d sections in %d bytes: %w", n, len(b), ErrCorrupt)
+		return nil, fmt.Errorf("index of %d sections in %d bytes: %w", n, len(b), manifest.ErrCorrupt)
 	}
 	if got, want := crc32.Checksum(b[:table], castagnoli), be.Uint32(b[table:]); got != want {
-		return nil, fmt.Errorf("index table: checksum %08x, want %08x: %w", got, want, ErrCorrupt)
+		return nil, fmt.Errorf("index table: checksum %08x, want %08x: %w", got, want, manifest.ErrCorrupt)
 	}
 	head := int64(be.Uint32(b[12:]))
 	if head != int64(len(b)) || head > maxHeadBytes {
-		return nil, fmt.Errorf("index head of %d bytes, have %d: %w", head, len(b), ErrCorrupt)
+		return nil, fmt.Errorf("index head of %d bytes, have %d: %w", head, len(b), manifest.ErrCorrupt)
 	}
 	h := &indexHead{
 		base: int64(be.Uint64(b[16:])), last: int64(be.Uint64(b[24:])), logBytes: int64(be.Uint64(b[32:])),
-		maxTimestamp: int64(be.Uint64(b[40:])), logCRC: CRC(be.Uint32(b[48:])), sections: make(map[Section]place, n),
+		maxTimestamp: int64(be.Uint64(b[40:])), logCRC: manifest.CRC(be.Uint32(b[48:])), sections: make(map[Section]place, n),
 	}
 	next := int64(table + 4)
 	for i := range n {
@@ -227,13 +229,13 @@ func decodeIndexHead(b []byte, size int64) (*indexHead, error) {
 		t := Section(be.Uint16(item))
 		p := place{crc: be.Uint32(item[4:]), pos: int64(be.Uint64(item[8:])), len: int64(be.Uint64(item[16:]))}
 		if _, twice := h.sections[t]; twice || be.Uint16(item[2:]) != 0 || p.pos != next || p.len < 0 || p.len > size-next {
-			return nil, fmt.Errorf("index section %d at %d of %d bytes: %w", t, p.pos, p.len, ErrCorrupt)
+			return nil, fmt.Errorf("index section %d at %d of %d bytes: %w", t, p.pos, p.len, manifest.ErrCorrupt)
 		}
 		next += p.len
 		h.sections[t] = p
 	}
 	if next != size {
-		return nil, fmt.Errorf("index of %d bytes, want %d: %w", size, next, ErrCorrupt)
+		return nil, fmt.Errorf("index of %d bytes, want %d: %w", size, next, manifest.ErrCorrupt)
 	}
 	return h, h.decodeParts(b)
 }
@@ -259,19 +261,19 @@ func (h *indexHead) decodeParts(b []byte) error {
 	if err != nil {
 		return err
 	}
-	h.epochs = make(EpochList, len(epochs)/epochBytes)
+	h.epochs = make(manifest.Lineage, len(epochs)/epochBytes)
 	for i := range h.epochs {
 		e := epochs[i*epochBytes:]
-		h.epochs[i] = segment.EpochEntry{Epoch: int32(binary.BigEndian.Uint32(e)), StartOffset: int64(binary.BigEndian.Uint64(e[4:]))}
+		h.epochs[i] = manifest.EpochEntry{Epoch: int32(binary.BigEndian.Uint32(e)), StartOffset: int64(binary.BigEndian.Uint64(e[4:]))}
 	}
-	return validEpochs(h.epochs, h.last+1)
+	return manifest.ValidEpochs(h.epochs, h.last+1)
 }
 
 // part returns a section that lies in the head, checked.
 func (h *indexHead) part(b []byte, t Section, unit int64) ([]byte, error) {
 	p, ok := h.sections[t]
 	if !ok || p.pos+p.len > int64(len(b)) || p.len%unit != 0 {
-		return nil, fmt.Errorf("index section %d of %d bytes: %w", t, p.len, ErrCorrupt)
+		return nil, fmt.Errorf("index section %d of %d bytes: %w", t, p.len, manifest.ErrCorrupt)
 	}
 	part := b[p.pos : p.pos+p.len]
 	return part, h.check(t, part)
@@ -280,19 +282,19 @@ func (h *indexHead) part(b []byte, t Section, unit int64) ([]byte, error) {
 // check verifies the bytes of a section.
 func (h *indexHead) check(t Section, b []byte) error {
 	if got, want := crc32.Checksum(b, castagnoli), h.sections[t].crc; got != want {
-		return fmt.Errorf("index section %d: checksum %08x, want %08x: %w", t, got, want, ErrCorrupt)
+		return fmt.Errorf("index section %d: checksum %08x, want %08x: %w", t, got, want, manifest.ErrCorrupt)
 	}
 	return nil
 }
 
 // DecodeIndex reads a whole .idx object. The sections are views of b.
 func DecodeIndex(b []byte) (*Index, error) {
-	if len(b) > maxIndexBytes || len(b) < indexFixed {
-		return nil, fmt.Errorf("index of %d bytes: %w", len(b), ErrCorrupt)
+	if len(b) > manifest.MaxIndexBytes || len(b) < indexFixed {
+		return nil, fmt.Errorf("index of %d bytes: %w", len(b), manifest.ErrCorrupt)
 	}
 	head := int64(binary.BigEndian.Uint32(b[12:]))
 	if head > int64(len(b)) {
-		return nil, fmt.Errorf("index of %d bytes with a head of %d: %w", len(b), head, ErrCorrupt)
+		return nil, fmt.Errorf("index of %d bytes with a head of %d: %w", len(b), head, manifest.ErrCorrupt)
 	}
 	h, err := decodeIndexHead(b[:head], int64(len(b)))
 	if err != nil {

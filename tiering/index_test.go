@@ -5,13 +5,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 func testIndex() *Index {
 	return &Index{
 		BaseOffset: 100, LastOffset: 199, LogBytes: 5000, LogCRC32C: 0x12345678, MaxTimestamp: 77,
 		Cuts:   []Cut{{Offset: 100, Position: 0, MaxTimestamp: 50}, {Offset: 150, Position: 2000, MaxTimestamp: 50}, {Offset: 180, Position: 4000, MaxTimestamp: 77}},
-		Epochs: EpochList{{Epoch: 0, StartOffset: 0}, {Epoch: 3, StartOffset: 120}},
+		Epochs: manifest.Lineage{{Epoch: 0, StartOffset: 0}, {Epoch: 3, StartOffset: 120}},
 		Txn:    make([]byte, 2*txnEntryBytes), Snapshot: []byte("snapshot"), Offset: make([]byte, 3*offsetEntryBytes), Time: make([]byte, timeEntryBytes),
 	}
 }
@@ -72,7 +74,7 @@ func TestIndexObjectRefusesCutsThatAreNotInOrder(t *testing.T) {
 	} {
 		x := testIndex()
 		damage(x)
-		if _, _, err := x.encode(); !errors.Is(err, ErrCorrupt) {
+		if _, _, err := x.encode(); !errors.Is(err, manifest.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // keep is a partition's housekeeping: retention, pending deletions, and the topic's description. It runs only
@@ -21,14 +23,14 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
 		return err
 	}
-	gives := man.root != nil && m.givesUp(l)
+	gives := man.Root != nil && m.givesUp(l)
 	if gives {
 		if err := m.startLocally(l); err != nil {
 			return err
 		}
 	}
 	man, err = m.doJobs(ctx, p, l, man)
-	if err != nil || man.root == nil {
+	if err != nil || man.Root == nil {
 		return err
 	}
 	done, failed := m.collect(ctx, l, man, now)
@@ -36,45 +38,45 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err != nil {
 		return errors.Join(err, failed)
 	}
-	moved := l.log.LogStart() > e.next.LogStartOffset && (l.tiered || e.next.Segments > 0)
-	e.next.LogStartOffset = max(e.next.LogStartOffset, l.log.LogStart())
-	if dropped || moved || worthForgetting(man.root.Garbage, done) {
+	moved := l.log.LogStart() > e.Next.LogStartOffset && (l.tiered || e.Next.Segments > 0)
+	e.Next.LogStartOffset = max(e.Next.LogStartOffset, l.log.LogStart())
+	if dropped || moved || worthForgetting(man.Root.Garbage, done) {
 		if err := m.commit(ctx, p, l, man, e); err != nil {
 			return errors.Join(err, failed)
 		}
 		if dropped {
 			m.log.Info("DELETE_SEGMENT_STARTED", "topic", l.topic, "partition", p.tip.Partition, "epoch", l.epoch,
-				"segments", man.root.Segments-e.next.Segments, "bytes", man.root.Bytes-e.next.Bytes, "offset", e.next.StartOffset)
+				"segments", man.Root.Segments-e.Next.Segments, "bytes", man.Root.Bytes-e.Next.Bytes, "offset", e.Next.StartOffset)
 		}
 	}
 	return errors.Join(failed, m.refreshTopicFile(ctx, l.topic, p.tip))
 }
 
 // shrink takes out of the manifest what lies below the log start, or, when the tier is given up, all of it.
-func (m *Manager) shrink(ctx context.Context, l *leadership, man manifest, done []int, now time.Time, gives bool) (*edit, bool, error) {
-	begin := func() *edit {
-		e := editOf(man.root, man.load, now, m.o.Grace)
-		e.forget(done)
+func (m *Manager) shrink(ctx context.Context, l *leadership, man opened, done []int, now time.Time, gives bool) (*manifest.Edit, bool, error) {
+	begin := func() *manifest.Edit {
+		e := manifest.NewEdit(man.Root, man.Load, now, m.o.Grace)
+		e.Forget(done)
 		return e
 	}
-	if gives && man.root.Segments > 0 {
+	if gives && man.Root.Segments > 0 {
 		e := begin()
-		if err := e.giveUp(ctx, l.log.LogStart()); !errors.Is(err, errNoRoom) {
+		if err := e.GiveUp(ctx, l.log.LogStart()); !errors.Is(err, manifest.ErrNoRoom) {
 			return e, err == nil, err
 		}
 	}
 	e := begin()
-	dropped, err := e.dropBefore(ctx, min(l.log.LogStart(), man.end()))
+	dropped, err := e.DropBefore(ctx, min(l.log.LogStart(), man.end()))
 	return e, dropped, err
 }
 
 // advanceLogStart is total retention, by time and by size, over the tier and what is only local. It moves the log
 // start; segments go later, and only because of that.
-func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man manifest, now time.Time) error {
+func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man opened, now time.Time) error {
 	cfg := l.log.Config()
 	start := l.log.LogStart()
-	if man.root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
-		start = max(start, man.root.StartOffset, man.root.LogStartOffset)
+	if man.Root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
+		start = max(start, man.Root.StartOffset, man.Root.LogStartOffset)
 	}
 	x := expiry{cutoff: -1 << 62, free: -1}
 	if cfg.Delete && cfg.RetentionAge >= 0 {
@@ -83,16 +85,16 @@ func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man manife
 	sealed := l.log.Sealed(max(man.end(), start))
 	if cfg.Delete && cfg.RetentionBytes >= 0 {
 		x.free = -cfg.RetentionBytes
-		if man.root != nil {
-			x.free += man.root.Bytes
+		if man.Root != nil {
+			x.free += man.Root.Bytes
 		}
 		x.free += m.localOnly(l, man)
 	}
 	x.start = start
 	done := true
-	if man.root != nil {
+	if man.Root != nil {
 		var err error
-		if done, err = x.tier(ctx, man.tree); err != nil {
+		if done, err = x.tier(ctx, man.Tree); err != nil {
 			return err
 		}
 	}
@@ -111,7 +113,7 @@ func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man manife
 }
 
 // localOnly is the size of what the tier does not hold, the active segment included.
-func (m *Manager) localOnly(l *leadership, man manifest) int64 {
+func (m *Manager) localOnly(l *leadership, man opened) int64 {
 	bytes := l.log.LocalBytes()
 	for _, s := range l.log.Sealed(0) {
 		if s.LastOffset < man.end() {
@@ -140,20 +142,20 @@ func (x *expiry) one(last, maxTS, bytes int64) bool {
 }
 
 // tier walks the manifest; true means that all of it is expired. Whole nodes are decided by their reference.
-func (x *expiry) tier(ctx context.Context, t tree) (bool, error) {
-	refs := t.root.Refs
+func (x *expiry) tier(ctx context.Context, t manifest.Tree) (bool, error) {
+	refs := t.Root.Refs
 	for i := range refs {
 		bytes := refs[i].Bytes
 		if i == 0 {
-			bytes -= t.root.Trimmed.Bytes
+			bytes -= t.Root.Trimmed.Bytes
 		}
 		if whole := *x; whole.one(refs[i].LastOffset, refs[i].MaxTimestamp, bytes) {
 			*x = whole
 			continue
 		}
 		// Some of it may be: the walk ends at the first entry that is not.
-		sub := tree{root: &Root{StartOffset: t.root.StartOffset, Refs: refs[i : i+1]}, load: t.load}
-		for e, err := range sub.walk(ctx, t.root.StartOffset, nil) {
+		sub := manifest.Tree{Root: &manifest.Root{StartOffset: t.Root.StartOffset, Refs: refs[i : i+1]}, Load: t.Load}
+		for e, err := range sub.Walk(ctx, t.Root.StartOffset, nil) {
 			if err != nil {
 				return false, err
 			}
@@ -162,8 +164,8 @@ func (x *expiry) tier(ctx context.Context, t tree) (bool, error) {
 			}
 		}
 	}
-	for i := range t.root.Tail {
-		e := &t.root.Tail[i]
+	for i := range t.Root.Tail {
+		e := &t.Root.Tail[i]
 		if !x.one(e.LastOffset, e.MaxTimestamp, e.Bytes) {
 			return false, nil
 		}

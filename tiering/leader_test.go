@@ -11,6 +11,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -128,7 +129,7 @@ func TestNewLeaderCopiesFromTheTiersEndInTheMiddleOfASegment(t *testing.T) {
 			}
 			sliced = sliced || e.BaseOffset == end
 			next = e.LastOffset + 1
-			x, err := DecodeIndex(body(t, w.store, "c1/"+segmentKey(partitionDir("orders", w.tip()), e.Object, indexSuffix)))
+			x, err := DecodeIndex(body(t, w.store, "c1/"+manifest.SegmentKey(manifest.PartitionDir("orders", w.tip()), e.Object, manifest.IndexSuffix)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +244,7 @@ func TestFollowerReadsThroughTheImage(t *testing.T) {
 			t.Errorf("%d bytes up to %d", d.Len(), d.NextOffset())
 		}
 		_, err = f.m.Read(t.Context(), metadata.TopicIDPartition{Topic: w.tip().Topic, Partition: 5}, 7, readAnything)
-		if !errors.Is(err, ErrOffsetOutOfRange) {
+		if !errors.Is(err, manifest.ErrOffsetOutOfRange) {
 			t.Errorf("partition that was never copied: %v", err)
 		}
 	})

@@ -2,39 +2,39 @@ package tiering
 
 import (
 	"context"
-	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // lookup runs fn with the manifest, unless nothing was ever copied. When fn misses an object it is run again with a
 // newer manifest: this one may have been replaced longer than the grace period ago without us knowing.
-func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man manifest) error) error {
+func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man opened) error) error {
 	p := m.partition(tip)
 	man, err := m.current(ctx, p, false)
-	if err == nil && man.root != nil {
+	if err == nil && man.Root != nil {
 		err = fn(man)
 	}
 	if err == nil || !vanished(err) {
-		return err
+		return forLog(err)
 	}
 	again, ferr := m.current(ctx, p, true)
 	switch {
 	case ferr != nil || again.pointer.Manifest == man.pointer.Manifest:
-		return err
-	case again.root == nil:
+		return forLog(err)
+	case again.Root == nil:
 		return nil
 	}
-	return fn(again)
+	return forLog(fn(again))
 }
 
 // EpochForOffset returns the leader epoch that wrote an offset of the tier.
 func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (epoch int32, ok bool, err error) {
 	epoch = -1
-	err = m.lookup(ctx, tip, func(man manifest) error {
-		if offset >= man.root.StartOffset && offset < man.root.EndOffset {
-			epoch, ok = man.root.Epochs.at(offset)
+	err = m.lookup(ctx, tip, func(man opened) error {
+		if offset >= man.Root.StartOffset && offset < man.Root.EndOffset {
+			epoch, ok = man.Root.Epochs.At(offset)
 		}
 		return nil
 	})
@@ -45,8 +45,8 @@ func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartit
 // it ended there; -1, -1 when it is older than the tier.
 func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (found int32, end int64, err error) {
 	found, end = -1, -1
-	err = m.lookup(ctx, tip, func(man manifest) error {
-		found, end = man.root.Epochs.endOf(epoch, man.root.EndOffset)
+	err = m.lookup(ctx, tip, func(man opened) error {
+		found, end = man.Root.Epochs.EndOf(epoch, man.Root.EndOffset)
 		return nil
 	})
 	return found, end, err
@@ -61,20 +61,29 @@ func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (
 	if err != nil {
 		m.metrics.auxErrors.Add(ctx, 1)
 	}
-	return state, ok, err
+	return state, ok, forLog(err)
+}
+
+// logEpochs is a lineage of the manifest in the words of the log.
+func logEpochs(l manifest.Lineage) []segment.EpochEntry {
+	out := make([]segment.EpochEntry, len(l))
+	for i, e := range l {
+		out[i] = segment.EpochEntry(e)
+	}
+	return out
 }
 
 func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
 	man, err := m.current(ctx, m.partition(tip), true)
-	if err != nil || man.root == nil {
+	if err != nil || man.Root == nil {
 		return segment.AuxState{}, false, err
 	}
-	if man.root.Segments == 0 { // the producers of what is gone are not known
+	if man.Root.Segments == 0 { // the producers of what is gone are not known
 		return segment.AuxState{
-			LogStart: max(man.root.EndOffset, man.root.LogStartOffset), EndOffset: man.root.EndOffset, Epochs: slices.Clone(man.root.Epochs),
+			LogStart: max(man.Root.EndOffset, man.Root.LogStartOffset), EndOffset: man.Root.EndOffset, Epochs: logEpochs(man.Root.Epochs),
 		}, true, nil
 	}
-	entry, err := man.find(ctx, man.root.HighestOffset())
+	entry, err := man.Find(ctx, man.Root.HighestOffset())
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
@@ -87,7 +96,7 @@ func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (
 		return segment.AuxState{}, false, err
 	}
 	return segment.AuxState{
-		LogStart: max(man.root.StartOffset, man.root.LogStartOffset), EndOffset: man.root.EndOffset,
-		Epochs: seg.head.epochs, ProducerSnapshot: snapshot,
+		LogStart: max(man.Root.StartOffset, man.Root.LogStartOffset), EndOffset: man.Root.EndOffset,
+		Epochs: logEpochs(seg.head.epochs), ProducerSnapshot: snapshot,
 	}, true, nil
 }

@@ -2,6 +2,7 @@ package tiering
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -188,13 +189,13 @@ func TestOneLargeBatchIsReadWhole(t *testing.T) {
 	}
 	b.uploaded()
 	for _, offset := range []int64{at, at + 50, at + 99} {
-		d, err := b.m.Read(t.Context(), w.tip(), offset, segment.ReadOptions{UpTo: maxInt64, MaxBytes: 1, MinOne: true})
+		d, err := b.m.Read(t.Context(), w.tip(), offset, segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 1, MinOne: true})
 		if err != nil || d.Len() != int64(len(large)) || d.NextOffset() != at+100 {
 			t.Fatalf("read at %d: %+v, %v", offset, d, err)
 		}
 		d.Release()
 	}
-	for _, o := range []segment.ReadOptions{{UpTo: maxInt64, MaxBytes: 1}, {UpTo: at + 99, MaxBytes: 1 << 20, MinOne: true}, {UpTo: at, MaxBytes: 1 << 20, MinOne: true}} {
+	for _, o := range []segment.ReadOptions{{UpTo: math.MaxInt64, MaxBytes: 1}, {UpTo: at + 99, MaxBytes: 1 << 20, MinOne: true}, {UpTo: at, MaxBytes: 1 << 20, MinOne: true}} {
 		d, err := b.m.Read(t.Context(), w.tip(), at, o)
 		if err != nil || d.Len() != 0 || d.NextOffset() != at {
 			t.Errorf("read with %+v: %+v, %v", o, d, err)

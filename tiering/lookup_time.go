@@ -10,6 +10,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // OffsetForTimestamp returns the first record of the tier with a timestamp of at least ts (milliseconds), among those
@@ -20,11 +21,11 @@ import (
 // exact answer: the timestamps of records are known only inside their batch, compressed, and an index of batches
 // would be an object to read as well, as far away as the piece.
 func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man manifest) error {
+	err = m.lookup(ctx, tip, func(man opened) error {
 		found, ok = segment.TimestampOffset{}, false
-		floor := max(from, man.root.LogStartOffset)
-		for at := max(floor, man.root.StartOffset); at < man.root.EndOffset; {
-			entry, err := man.findTime(ctx, ts, at)
+		floor := max(from, man.Root.LogStartOffset)
+		for at := max(floor, man.Root.StartOffset); at < man.Root.EndOffset; {
+			entry, err := man.FindTime(ctx, ts, at)
 			if err != nil || entry == nil {
 				return err
 			}
@@ -40,7 +41,7 @@ func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPa
 
 // timeInSegment looks into the first piece that can hold the record, and should it hold none, as when only a marker
 // of a transaction is that new, into what follows, chunk by chunk.
-func (m *Manager) timeInSegment(ctx context.Context, man manifest, entry *Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+func (m *Manager) timeInSegment(ctx context.Context, man opened, entry *manifest.Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
 	seg, err := m.segmentWithCuts(ctx, man.dir, entry)
 	if err != nil {
 		return found, false, err
@@ -71,8 +72,8 @@ func (m *Manager) timeInSegment(ctx context.Context, man manifest, entry *Entry,
 
 // segmentWithCuts is segment with the whole table of cuts, which readers do not need: some 100 KiB of a segment of
 // a gigabyte.
-func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *Entry) (*remoteSegment, error) {
-	key := segmentKey(dir, e.Object, indexSuffix)
+func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.Entry) (*remoteSegment, error) {
+	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
 	return memoGet(ctx, m.memo, key+"#cuts", func(ctx context.Context) (*remoteSegment, int64, error) {
 		s, err := m.loadSegment(ctx, dir, e)
 		if err != nil {
@@ -158,22 +159,22 @@ func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(
 // alone. Only where from, the log's start, lies inside a segment whose highest timestamp was below it must the rest
 // of that segment be read; that takes timestamps that fall.
 func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man manifest) error {
+	err = m.lookup(ctx, tip, func(man opened) error {
 		found, ok = segment.TimestampOffset{}, false
-		floor := max(from, man.root.LogStartOffset, man.root.StartOffset)
-		if floor >= man.root.EndOffset {
+		floor := max(from, man.Root.LogStartOffset, man.Root.StartOffset)
+		if floor >= man.Root.EndOffset {
 			return nil
 		}
-		best, err := man.maxTimestamp(ctx, floor)
+		best, err := man.MaxTimestamp(ctx, floor)
 		if err != nil {
 			return err
 		}
-		if best == nil || best.MaxTimestamp <= man.newestAround(floor) {
-			first, err := man.find(ctx, floor)
+		if best == nil || best.MaxTimestamp <= man.NewestAround(floor) {
+			first, err := man.Find(ctx, floor)
 			switch {
 			case err != nil:
 				return err
-			case first.BaseOffset >= floor || !newer(first.MaxTimestamp, first.BaseOffset, best):
+			case first.BaseOffset >= floor || !manifest.Newer(first.MaxTimestamp, first.BaseOffset, best):
 			case first.MaxTimestampOffset >= floor:
 				best = first
 			default:
@@ -184,7 +185,7 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 			}
 		}
 		if best != nil && (!ok || best.MaxTimestamp > found.Timestamp) {
-			epoch, _ := best.Epochs.at(best.MaxTimestampOffset)
+			epoch, _ := best.Epochs.At(best.MaxTimestampOffset)
 			found, ok = segment.TimestampOffset{Timestamp: best.MaxTimestamp, Offset: best.MaxTimestampOffset, LeaderEpoch: epoch}, true
 		}
 		return nil
@@ -193,7 +194,7 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 }
 
 // newestInRest reads a segment from offset floor on.
-func (m *Manager) newestInRest(ctx context.Context, man manifest, entry *Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
+func (m *Manager) newestInRest(ctx context.Context, man opened, entry *manifest.Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
 	seg, err := m.segment(ctx, man.dir, entry)
 	if err != nil {
 		return best, false, err

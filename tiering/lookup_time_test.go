@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -111,7 +112,7 @@ func TestLookupsSurviveAManifestThatIsGone(t *testing.T) {
 	q := other.m.partition(w.tip())
 	q.mu.Lock()
 	q.pointer = old.pointer
-	q.pointer.ModRevision = maxInt64 // no image is newer
+	q.pointer.ModRevision = math.MaxInt64 // no image is newer
 	q.mu.Unlock()
 	got, ok, err := other.m.OffsetForTimestamp(t.Context(), w.tip(), testTime(50), 0)
 	if err != nil || !ok || got.Offset != 50 {

@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // txnLoads is how many transaction indexes one reader loads at a time.
@@ -20,16 +21,16 @@ const txnLoads = 8
 // those with a transaction that began before its end: at most one for each producer that had one open there. What is
 // local only may add more; callers join both.
 func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
-	err = m.lookup(ctx, tip, func(man manifest) error {
+	err = m.lookup(ctx, tip, func(man opened) error {
 		out, err = m.aborted(ctx, man, from, to)
 		return err
 	})
 	return out, err
 }
 
-func (m *Manager) aborted(ctx context.Context, man manifest, from, to int64) ([]segment.AbortedTxn, error) {
-	var need []*Entry
-	for entry, err := range man.walk(ctx, from, func(r Ref) bool { return !r.Aborted }) {
+func (m *Manager) aborted(ctx context.Context, man opened, from, to int64) ([]segment.AbortedTxn, error) {
+	var need []*manifest.Entry
+	for entry, err := range man.Walk(ctx, from, func(r manifest.Ref) bool { return !r.Aborted }) {
 		if err != nil {
 			return nil, err
 		}
@@ -77,8 +78,8 @@ func (m *Manager) aborted(ctx context.Context, man manifest, from, to int64) ([]
 }
 
 // txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
-func (m *Manager) txnIndex(ctx context.Context, man manifest, entry *Entry) ([]segment.AbortedTxn, error) {
-	key := segmentKey(man.dir, entry.Object, indexSuffix) + "#txn"
+func (m *Manager) txnIndex(ctx context.Context, man opened, entry *manifest.Entry) ([]segment.AbortedTxn, error) {
+	key := manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix) + "#txn"
 	return memoGet(ctx, m.memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
 		seg, err := m.segment(ctx, man.dir, entry)
 		if err != nil {
@@ -112,12 +113,12 @@ func abortedSpan(index []byte) (from, stable int64) {
 // open at its end, or its end. A segment is copied once what it holds is decided, but the marker that decides it may
 // lie behind it, in the local log.
 func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (stable int64, err error) {
-	err = m.lookup(ctx, tip, func(man manifest) error {
-		stable = man.root.EndOffset
-		if man.root.Segments == 0 {
+	err = m.lookup(ctx, tip, func(man opened) error {
+		stable = man.Root.EndOffset
+		if man.Root.Segments == 0 {
 			return nil
 		}
-		entry, err := man.find(ctx, man.root.HighestOffset())
+		entry, err := man.Find(ctx, man.Root.HighestOffset())
 		if err != nil {
 			return err
 		}
@@ -129,8 +130,8 @@ func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPart
 }
 
 // openAtEnd is the first offset of the oldest transaction that is open at a segment's end, behind it for none.
-func (m *Manager) openAtEnd(ctx context.Context, man manifest, entry *Entry) (int64, error) {
-	key := segmentKey(man.dir, entry.Object, indexSuffix)
+func (m *Manager) openAtEnd(ctx context.Context, man opened, entry *manifest.Entry) (int64, error) {
+	key := manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix)
 	return memoGet(ctx, m.memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
 		seg, err := m.segment(ctx, man.dir, entry)
 		if err != nil {
@@ -142,7 +143,7 @@ func (m *Manager) openAtEnd(ctx context.Context, man manifest, entry *Entry) (in
 		}
 		producers, err := producer.LoadSnapshot(b)
 		if err != nil {
-			return 0, 0, &ObjectError{Op: "read index", Object: key, Err: fmt.Errorf("%w: %w", ErrCorrupt, err)}
+			return 0, 0, &ObjectError{Op: "read index", Object: key, Err: fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)}
 		}
 		first := entry.LastOffset + 1
 		for i := range producers {

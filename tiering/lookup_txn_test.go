@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -18,7 +19,7 @@ func TestLongTransactionCostsNoIndexesOfOthers(t *testing.T) {
 		w := newWorld(t)
 		var indexes atomic.Int64
 		b := w.mustStart(settings{config: smallLog(), store: object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
-			if op.Kind == object.OpGet && strings.HasSuffix(op.Key, indexSuffix) {
+			if op.Kind == object.OpGet && strings.HasSuffix(op.Key, manifest.IndexSuffix) {
 				indexes.Add(1)
 			}
 			return nil

@@ -285,7 +285,7 @@ func (m *Manager) Refresh(ctx context.Context, tip metadata.TopicIDPartition) (s
 	}
 	man, err := m.current(ctx, p, true)
 	if err != nil {
-		return *p.view.Load(), err
+		return *p.view.Load(), forLog(err)
 	}
 	p.observe(man)
 	return *p.view.Load(), nil

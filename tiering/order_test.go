@@ -13,6 +13,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -92,7 +93,7 @@ func TestOldestSegmentIsCopiedNextAcrossPartitions(t *testing.T) {
 		most, now := 0, 0
 		x := newWide(t, 15, Options{Interval: time.Hour}, func(s object.Store) object.Store {
 			return object.WithFaults(s, func(_ context.Context, op object.Op) error {
-				if op.Kind != object.OpPut || !strings.HasSuffix(op.Key, logSuffix) {
+				if op.Kind != object.OpPut || !strings.HasSuffix(op.Key, manifest.LogSuffix) {
 					return nil
 				}
 				mu.Lock()
@@ -133,7 +134,7 @@ func TestPartitionsThatHangDoNotStarveOthers(t *testing.T) {
 		var sick sync.Map
 		x := newWide(t, 23, Options{Poll: 100 * time.Millisecond, Stall: 3 * time.Second, RetryMin: 100 * time.Millisecond, RetryMax: time.Second}, func(s object.Store) object.Store {
 			return object.WithFaults(s, func(ctx context.Context, op object.Op) error {
-				if op.Kind == object.OpPut && !op.After && strings.HasSuffix(op.Key, logSuffix) {
+				if op.Kind == object.OpPut && !op.After && strings.HasSuffix(op.Key, manifest.LogSuffix) {
 					if _, bad := sick.Load(partitionOf(op.Key)); bad {
 						<-ctx.Done()
 						return ctx.Err()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // TestUploadLeavesThePageCacheAsItWas: a segment that nobody had read is not in memory after its upload, one that
@@ -66,7 +67,7 @@ func TestUploadLeavesThePageCacheAsItWas(t *testing.T) {
 		seg.Release()
 		found := false
 		for key := range w.objects() {
-			found = found || strings.HasSuffix(key, logSuffix) && bytes.Equal(want, body(t, w.store, key))
+			found = found || strings.HasSuffix(key, manifest.LogSuffix) && bytes.Equal(want, body(t, w.store, key))
 		}
 		if !found {
 			t.Errorf("segment %d is not in the bucket as it is", s.BaseOffset)

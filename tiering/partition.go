@@ -9,6 +9,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // noView is what is known of a partition nothing is known of.
@@ -44,10 +45,10 @@ type leadership struct {
 	// What is to be done in the next housekeeping, which no copy runs beside.
 	jobs []job
 
-	tried int64   // highest sequence a root was PUT under
-	swept int64   // former roots listed with a time up to this one are deleted
-	ready []Entry // copied and verified, not committed
-	named bool    // ready may be named by a root whose commit has no known outcome
+	tried int64            // highest sequence a root was PUT under
+	swept int64            // former roots listed with a time up to this one are deleted
+	ready []manifest.Entry // copied and verified, not committed
+	named bool             // ready may be named by a root whose commit has no known outcome
 }
 
 func newPartition(tip metadata.TopicIDPartition) *partition {
@@ -131,7 +132,7 @@ func (p *partition) setPointer(pointer metadata.RemotePointer) {
 }
 
 // publish makes a committed or loaded root visible to retention and readers, unless the leadership ended.
-func (p *partition) publish(l *leadership, man manifest) {
+func (p *partition) publish(l *leadership, man opened) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leader != l {
@@ -147,7 +148,7 @@ func (p *partition) publish(l *leadership, man manifest) {
 
 // catchUp publishes a manifest that another end than the known one shows: a commit whose answer was lost came to
 // count after the pointer had been read again. Without it the partition would look for work there is not for ever.
-func (p *partition) catchUp(l *leadership, man manifest) {
+func (p *partition) catchUp(l *leadership, man opened) {
 	p.mu.Lock()
 	known := l.end
 	p.mu.Unlock()
@@ -157,7 +158,7 @@ func (p *partition) catchUp(l *leadership, man manifest) {
 }
 
 // observe is publish for a partition this broker does not lead.
-func (p *partition) observe(man manifest) {
+func (p *partition) observe(man opened) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leader != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // Purge deletes a deleted topic from the bucket once the grace period since its deletion has passed: topic.json, all
@@ -20,7 +21,7 @@ func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, e
 	if err := m.o.Metadata.BeginPurge(ctx, t); err != nil {
 		return false, err
 	}
-	dir := topicDir(t.Topic.Name, t.Topic.ID)
+	dir := manifest.TopicDir(t.Topic.Name, t.Topic.ID)
 	if err := m.remove(ctx, []string{dir + "topic.json"}); err != nil {
 		return false, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // maxPins bounds the chunks of one answer.
@@ -39,7 +40,7 @@ func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offse
 			span.SetStatus(codes.Error, err.Error())
 			m.complain(tip, offset, err)
 		}
-		return nil, err
+		return nil, forLog(err)
 	}
 	m.metrics.fetchBytes.Add(ctx, d.size)
 	return d, nil
@@ -49,7 +50,7 @@ func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offse
 // is in trouble.
 func (m *Manager) complain(tip metadata.TopicIDPartition, offset int64, err error) {
 	now := time.Now().UnixNano()
-	if last := m.complained.Load(); errors.Is(err, ErrOffsetOutOfRange) || last != 0 && now-last < int64(complainEvery) || !m.complained.CompareAndSwap(last, now) {
+	if last := m.complained.Load(); errors.Is(err, manifest.ErrOffsetOutOfRange) || last != 0 && now-last < int64(complainEvery) || !m.complained.CompareAndSwap(last, now) {
 		return
 	}
 	m.log.Warn("remote read failed", "topic_id", tip.Topic, "partition", tip.Partition, "offset", offset, "err", err)
@@ -57,7 +58,7 @@ func (m *Manager) complain(tip metadata.TopicIDPartition, offset int64, err erro
 
 func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segment.ReadOptions) (*data, error) {
 	man, err := m.current(ctx, p, false)
-	if err == nil && (man.root == nil || offset >= man.root.EndOffset) && !p.led() {
+	if err == nil && (man.Root == nil || offset >= man.Root.EndOffset) && !p.led() {
 		man, err = m.current(ctx, p, true) // a follower's image may be behind
 	}
 	if err != nil {
@@ -75,12 +76,12 @@ func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segmen
 	return d, err
 }
 
-func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offset int64, o segment.ReadOptions) (*data, error) {
-	if man.root == nil {
-		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, ErrOffsetOutOfRange)
+func (m *Manager) readFrom(ctx context.Context, p *partition, man opened, offset int64, o segment.ReadOptions) (*data, error) {
+	if man.Root == nil {
+		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, manifest.ErrOffsetOutOfRange)
 	}
-	if offset < man.root.StartOffset || offset >= man.root.EndOffset {
-		return nil, fmt.Errorf("offset %d, tier holds %d to %d: %w", offset, man.root.StartOffset, man.root.HighestOffset(), ErrOffsetOutOfRange)
+	if offset < man.Root.StartOffset || offset >= man.Root.EndOffset {
+		return nil, fmt.Errorf("offset %d, tier holds %d to %d: %w", offset, man.Root.StartOffset, man.Root.HighestOffset(), manifest.ErrOffsetOutOfRange)
 	}
 	begun := time.Now()
 	d := &data{next: offset}
@@ -88,7 +89,7 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 		return d, nil
 	}
 	var err error
-	for at, done := offset, false; !done && err == nil && at < min(man.root.EndOffset, o.UpTo); {
+	for at, done := offset, false; !done && err == nil && at < min(man.Root.EndOffset, o.UpTo); {
 		at, done, err = m.readEntry(ctx, man, at, o, d)
 	}
 	if err != nil && d.size == 0 {
@@ -96,19 +97,19 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man manifest, offs
 	}
 	if d.size > 0 {
 		m.readAhead(ctx, man, answer{
-			tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun), last: d.next >= man.root.EndOffset,
+			tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun), last: d.next >= man.Root.EndOffset,
 		}, o.MaxBytes)
 	}
 	return d, nil
 }
 
 // readEntry fills d from the segment that holds at, and returns where the next one begins.
-func (m *Manager) readEntry(ctx context.Context, man manifest, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
-	entry, err := man.find(ctx, at)
+func (m *Manager) readEntry(ctx context.Context, man opened, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
+	entry, err := man.Find(ctx, at)
 	if err != nil {
 		return at, false, err
 	}
-	if d.size > 0 && !m.memo.has(segmentKey(man.dir, entry.Object, indexSuffix)) {
+	if d.size > 0 && !m.memo.has(manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix)) {
 		return at, true, nil // an answer with something in it waits for nothing more
 	}
 	seg, err := m.segment(ctx, man.dir, entry)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 const (
@@ -157,7 +158,7 @@ func (s *streams) activeLocked(now time.Time) int64 {
 
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
 // reader at a time; it is cheap when all is there already.
-func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxBytes int) {
+func (m *Manager) readAhead(ctx context.Context, man opened, a answer, maxBytes int) {
 	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, slack: aheadSlack * m.o.ChunkBytes, distance: m.pace.shortest()}
 	st, window := m.streams.advance(a, lim, time.Now())
 	if window == 0 {
@@ -178,10 +179,10 @@ func (m *Manager) readAhead(ctx context.Context, man manifest, a answer, maxByte
 
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
-func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int64, calm, displace bool) {
+func (m *Manager) prefetch(ctx context.Context, man opened, offset, window int64, calm, displace bool) {
 	entries := m.upcoming(ctx, man, offset, 2*window)
 	for n, e := range entries {
-		if key := segmentKey(man.dir, e.Object, indexSuffix); n > 0 && !m.memo.has(key) {
+		if key := manifest.SegmentKey(man.dir, e.Object, manifest.IndexSuffix); n > 0 && !m.memo.has(key) {
 			// All index heads at once, and a window before they are needed: a plan that waits for one fetches nothing.
 			m.tasks.start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.dir, e) }) // below, again
 		}
@@ -209,9 +210,9 @@ func (m *Manager) prefetch(ctx context.Context, man manifest, offset, window int
 }
 
 // upcoming are the entries that hold so many bytes from offset on, and the next one, but not more than maxHeads.
-func (m *Manager) upcoming(ctx context.Context, man manifest, offset, bytes int64) []*Entry {
-	var entries []*Entry
-	for e, err := range man.walk(ctx, offset, nil) {
+func (m *Manager) upcoming(ctx context.Context, man opened, offset, bytes int64) []*manifest.Entry {
+	var entries []*manifest.Entry
+	for e, err := range man.Walk(ctx, offset, nil) {
 		if err != nil || len(entries) == maxHeads {
 			break
 		}

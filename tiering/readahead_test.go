@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -29,7 +30,7 @@ func (s *farStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 	if !sleep(ctx, s.distance) {
 		return nil, ctx.Err()
 	}
-	if !strings.HasSuffix(key, logSuffix) {
+	if !strings.HasSuffix(key, manifest.LogSuffix) {
 		return s.Store.Get(ctx, key, off, n)
 	}
 	s.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -57,11 +58,11 @@ func (r BucketRoot) Epoch() int32 {
 func (b *Bucket) CopyTopic(ctx context.Context, r Recovery) (map[int32]BucketRoot, error) {
 	file := r.Topic.TopicFile
 	file.TopicID = r.ID
-	text, _, err := sealJSON(topicFormat, file, maxTopicBytes)
+	text, _, err := manifest.SealJSON(topicFormat, file, maxTopicBytes)
 	if err != nil {
 		return nil, err
 	}
-	key := r.To + "/" + topicDir(file.Topic, r.ID) + "topic.json"
+	key := r.To + "/" + manifest.TopicDir(file.Topic, r.ID) + "topic.json"
 	if err := b.put(ctx, key, text, false); err != nil {
 		return nil, err
 	}
@@ -81,31 +82,31 @@ func (b *Bucket) put(ctx context.Context, key string, body []byte, ifAbsent bool
 
 func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot) (BucketRoot, error) {
 	tip := metadata.TopicIDPartition{Topic: r.ID, Partition: root.Partition}
-	from, err := dirOfManifest(root.Key)
+	from, err := manifest.DirOf(root.Key)
 	if err != nil {
 		return BucketRoot{}, err
 	}
-	to := partitionDir(r.Topic.Topic, tip)
-	e := editOf(newRoot(r.Topic.Topic, tip, root.StartOffset), nil, time.Now(), 0)
-	e.load = func(_ context.Context, ref Ref) (*Node, error) {
-		return nil, fmt.Errorf("node %s is not of this copy: %w", ref.Object, ErrCorrupt)
+	to := manifest.PartitionDir(r.Topic.Topic, tip)
+	e := manifest.NewEdit(manifest.NewRoot(r.Topic.Topic, tip, root.StartOffset), nil, time.Now(), 0)
+	e.Load = func(_ context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		return nil, fmt.Errorf("node %s is not of this copy: %w", ref.Object, manifest.ErrCorrupt)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(copiesAtOnce)
-	source := tree{root: root.Root, load: func(ctx context.Context, ref Ref) (*Node, error) {
-		body, err := b.read(ctx, r.From+"/"+nodeKey(from, ref.Object), ref.Size)
+	source := manifest.Tree{Root: root.Root, Load: func(ctx context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		body, err := b.read(ctx, r.From+"/"+manifest.NodeKey(from, ref.Object), ref.Size)
 		if err != nil {
 			return nil, err
 		}
-		return DecodeNode(body, ref)
+		return manifest.DecodeNode(body, ref)
 	}}
-	for entry, err := range source.walk(gctx, root.StartOffset, nil) {
+	for entry, err := range source.Walk(gctx, root.StartOffset, nil) {
 		if err != nil {
 			return BucketRoot{}, errors.Join(err, g.Wait())
 		}
 		copied := *entry
 		copied.Object = path.Base(entry.Object)
-		if err := e.add(gctx, copied); err != nil {
+		if err := e.Add(gctx, copied); err != nil {
 			return BucketRoot{}, errors.Join(err, g.Wait())
 		}
 		stem := entry.Object
@@ -114,20 +115,20 @@ func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot
 	if err := g.Wait(); err != nil {
 		return BucketRoot{}, err
 	}
-	for _, n := range e.nodes {
-		if err := b.put(ctx, r.To+"/"+nodeKey(to, n.name), n.body, false); err != nil {
+	for _, n := range e.Nodes {
+		if err := b.put(ctx, r.To+"/"+manifest.NodeKey(to, n.Name), n.Body, false); err != nil {
 			return BucketRoot{}, err
 		}
 	}
-	next := e.next
+	next := e.Next
 	next.LeaderEpoch, next.Sequence, next.Garbage = root.LeaderEpoch, root.Sequence, nil
 	next.LogStartOffset = root.LogStartOffset
 	for range maxRenames {
-		body, err := next.encode()
+		body, err := next.Encode()
 		if err != nil {
 			return BucketRoot{}, err
 		}
-		key := nodeKey(to, rootName(next.LeaderEpoch, next.Sequence))
+		key := manifest.NodeKey(to, manifest.RootName(next.LeaderEpoch, next.Sequence))
 		if err = b.put(ctx, r.To+"/"+key, body, true); err == nil {
 			return BucketRoot{Root: &next, Key: key}, nil
 		}
@@ -140,13 +141,13 @@ func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot
 }
 
 // copySegment copies both objects of an entry. The store checks each against the manifest's checksum.
-func (b *Bucket) copySegment(ctx context.Context, r *Recovery, from, stem, to string, e Entry) error {
+func (b *Bucket) copySegment(ctx context.Context, r *Recovery, from, stem, to string, e manifest.Entry) error {
 	for _, o := range []struct {
 		suffix string
 		size   int64
-		crc    CRC
-	}{{logSuffix, e.Bytes, e.CRC32C}, {indexSuffix, e.IndexBytes, e.IndexCRC32C}} {
-		src, dst := r.From+"/"+segmentKey(from, stem, o.suffix), r.To+"/"+segmentKey(to, e.Object, o.suffix)
+		crc    manifest.CRC
+	}{{manifest.LogSuffix, e.Bytes, e.CRC32C}, {manifest.IndexSuffix, e.IndexBytes, e.IndexCRC32C}} {
+		src, dst := r.From+"/"+manifest.SegmentKey(from, stem, o.suffix), r.To+"/"+manifest.SegmentKey(to, e.Object, o.suffix)
 		body := &remoteBody{ctx: ctx, store: b.store, key: src, size: o.size, turn: make(chan struct{}, 1)}
 		if _, err := b.store.Put(ctx, dst, body, object.PutOptions{CRC32C: uint32(o.crc), HasCRC: true}); err != nil {
 			return fmt.Errorf("copy %s: %w", src, named("write", dst, err))

@@ -3,6 +3,7 @@ package tiering
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -23,7 +25,7 @@ type logGets struct {
 func countLogGets(s object.Store) *logGets {
 	c := &logGets{}
 	c.Store = object.WithFaults(s, func(ctx context.Context, op object.Op) error {
-		if op.Kind != object.OpGet || !strings.HasSuffix(op.Key, logSuffix) {
+		if op.Kind != object.OpGet || !strings.HasSuffix(op.Key, manifest.LogSuffix) {
 			return nil
 		}
 		c.gets.Add(1)
@@ -114,7 +116,7 @@ func TestBatchLargerThanTheCacheIsRead(t *testing.T) {
 		}
 		// Whoever may not have it does not have it fetched.
 		store.reset()
-		d, err := b.m.Read(t.Context(), b.tip(), large[0], segment.ReadOptions{UpTo: maxInt64, MaxBytes: 100 << 10})
+		d, err := b.m.Read(t.Context(), b.tip(), large[0], segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 100 << 10})
 		if err != nil || d.Len() != 0 || store.gets.Load() != 0 {
 			t.Errorf("a read of less than the batch: %d bytes, %v, %d GETs", d.Len(), err, store.gets.Load())
 		}

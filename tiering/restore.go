@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -45,7 +46,7 @@ type BucketTopic struct {
 
 // BucketRoot is the head of a partition's newest readable manifest.
 type BucketRoot struct {
-	*Root
+	*manifest.Root
 	Key string // below the cluster's prefix
 }
 
@@ -56,25 +57,13 @@ func (r BucketRoot) Pointer() metadata.RemotePointer {
 	}
 }
 
-// NewestTimestamp is the highest timestamp of all records, -1 for none.
-func (r *Root) NewestTimestamp() int64 {
-	newest := int64(-1)
-	for i := range r.Refs {
-		newest = max(newest, r.Refs[i].MaxTimestamp)
-	}
-	for i := range r.Tail {
-		newest = max(newest, r.Tail[i].MaxTimestamp)
-	}
-	return newest
-}
-
 // bucketReads is how many topics are looked at at a time.
 const bucketReads = 16
 
 // unusable says that an object is not there, is not what it should be, or is of a newer version: another one may do.
 // Anything else is the store's fault and may pass.
 func unusable(err error) bool {
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMissing) || errors.Is(err, ErrVersion)
+	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing) || errors.Is(err, manifest.ErrVersion)
 }
 
 func (b *Bucket) read(ctx context.Context, key string, limit int64) ([]byte, error) {
@@ -118,7 +107,7 @@ func (b *Bucket) Clusters(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, dir := range []string{clusterDir, topicsDir} {
+		for _, dir := range []string{clusterDir, manifest.TopicsDir} {
 			any, err := b.any(ctx, id+"/"+dir)
 			if err != nil {
 				return nil, err
@@ -146,7 +135,7 @@ func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, e
 	var out []BucketTopic
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(bucketReads)
-	for folder, err := range b.folders(ctx, clusterID+"/"+topicsDir) {
+	for folder, err := range b.folders(ctx, clusterID+"/"+manifest.TopicsDir) {
 		if err != nil {
 			return nil, errors.Join(err, g.Wait())
 		}
@@ -176,7 +165,7 @@ func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, e
 // TopicsNamed returns those of a name.
 func (b *Bucket) TopicsNamed(ctx context.Context, clusterID, name string) ([]BucketTopic, error) {
 	var out []BucketTopic
-	dir := clusterID + "/" + topicsDir
+	dir := clusterID + "/" + manifest.TopicsDir
 	for info, err := range b.folders(ctx, dir) {
 		if err != nil {
 			return nil, err
@@ -207,7 +196,7 @@ func parseTopicFolder(folder string) (string, metadata.TopicID, bool) {
 func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (BucketTopic, error) {
 	t := BucketTopic{Roots: map[int32]BucketRoot{}}
 	prefix := clusterID + "/"
-	dir := topicsDir + folder + "/"
+	dir := manifest.TopicsDir + folder + "/"
 	name, id, ok := parseTopicFolder(folder)
 	if !ok {
 		t.Problems = append(t.Problems, &ObjectError{Op: "read topic", Object: prefix + dir, Err: errors.New("not a topic's folder")})
@@ -225,7 +214,7 @@ func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (BucketTop
 		if err != nil || n < 0 || n >= metadata.MaxPartitionsPerTopic {
 			continue // topic.json, or foreign
 		}
-		root, bad, err := b.newestRoot(ctx, prefix, dir+number+"/"+manifestDir, metadata.TopicIDPartition{Topic: id, Partition: int32(n)})
+		root, bad, err := b.newestRoot(ctx, prefix, dir+number+"/"+manifest.ManifestDir, metadata.TopicIDPartition{Topic: id, Partition: int32(n)})
 		if err != nil {
 			return t, err
 		}
@@ -250,7 +239,7 @@ func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *BucketTop
 	if err == nil {
 		var f *TopicFile
 		if f, err = DecodeTopicFile(body); err == nil && (f.Topic != t.Topic || f.TopicID != t.TopicID) {
-			err = fmt.Errorf("it is of topic %s with id %s: %w", f.Topic, f.TopicID, ErrCorrupt)
+			err = fmt.Errorf("it is of topic %s with id %s: %w", f.Topic, f.TopicID, manifest.ErrCorrupt)
 		}
 		if err == nil {
 			t.TopicFile = *f
@@ -275,17 +264,17 @@ func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadat
 		}
 		if base := path.Base(info.Key); strings.HasPrefix(base, "leaf-") {
 			break
-		} else if _, _, ok := parseRootName(base); ok {
+		} else if _, _, ok := manifest.ParseRootName(base); ok {
 			keys = append(keys, info.Key[len(prefix):])
 		}
 	}
 	var bad []error
 	for _, key := range slices.Backward(keys) {
-		body, err := b.read(ctx, prefix+key, maxRootBytes)
+		body, err := b.read(ctx, prefix+key, manifest.MaxRootBytes)
 		if err == nil {
-			var r *Root
-			if r, err = DecodeRoot(body); err == nil && (r.TopicID != tip.Topic || r.Partition != tip.Partition || path.Base(key) != rootName(r.LeaderEpoch, r.Sequence)+jsonSuffix) {
-				err = fmt.Errorf("it is root %d of epoch %d of %v-%d: %w", r.Sequence, r.LeaderEpoch, r.TopicID, r.Partition, ErrCorrupt)
+			var r *manifest.Root
+			if r, err = manifest.DecodeRoot(body); err == nil && (r.TopicID != tip.Topic || r.Partition != tip.Partition || path.Base(key) != manifest.RootName(r.LeaderEpoch, r.Sequence)+manifest.JSONSuffix) {
+				err = fmt.Errorf("it is root %d of epoch %d of %v-%d: %w", r.Sequence, r.LeaderEpoch, r.TopicID, r.Partition, manifest.ErrCorrupt)
 			}
 			if err == nil {
 				return BucketRoot{Root: r, Key: key}, bad, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -82,7 +83,7 @@ func TestUnreadableManifestFallsBackToTheOneBefore(t *testing.T) {
 	b.close()
 	var roots []string
 	for key := range w.objects() {
-		if _, _, ok := parseRootName(key[strings.LastIndexByte(key, '/')+1:]); ok {
+		if _, _, ok := manifest.ParseRootName(key[strings.LastIndexByte(key, '/')+1:]); ok {
 			roots = append(roots, key)
 		}
 	}
@@ -99,7 +100,7 @@ func TestUnreadableManifestFallsBackToTheOneBefore(t *testing.T) {
 		}
 		root, ok := topics[0].Roots[0]
 		bad := len(roots) - n
-		if len(topics[0].Problems) != bad || !errors.Is(topics[0].Problems[0], ErrCorrupt) {
+		if len(topics[0].Problems) != bad || !errors.Is(topics[0].Problems[0], manifest.ErrCorrupt) {
 			t.Errorf("%d of %d roots corrupt: problems %v", bad, len(roots), topics[0].Problems)
 		}
 		if ok != (n > 0) || ok && "c1/"+root.Key != roots[n-1] {
@@ -157,7 +158,7 @@ func TestTopicFileFollowsTheTopic(t *testing.T) {
 	if err := b.md.AddPartitions(t.Context(), "orders", [][]metadata.BrokerID{{1}, {1}}); err != nil {
 		t.Fatal(err)
 	}
-	key := "c1/" + topicDir("orders", w.topic.ID) + "topic.json"
+	key := "c1/" + manifest.TopicDir("orders", w.topic.ID) + "topic.json"
 	settle(t, "topic.json has the new partitions and configuration", func() bool {
 		f, err := DecodeTopicFile(body(t, w.store, key))
 		return err == nil && f.Partitions == 3 && f.Configs["retention.ms"] == "5"
@@ -204,7 +205,7 @@ func TestSnapshotsAreImmutableNumberedAndPruned(t *testing.T) {
 	if _, err := store.Put(t.Context(), "c1/"+SnapshotKey(5), object.Bytes(text), object.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); err != nil || s == nil || s.Sequence != 4 || len(bad) != 1 || !errors.Is(bad[0], ErrCorrupt) {
+	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); err != nil || s == nil || s.Sequence != 4 || len(bad) != 1 || !errors.Is(bad[0], manifest.ErrCorrupt) {
 		t.Errorf("the newest one is corrupt: %+v, %v, %v", s, bad, err)
 	}
 	sequences := func() (out []int64) {
@@ -254,12 +255,12 @@ func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*Resto
 	t.Helper()
 	store := object.NewMem()
 	b := NewBucket(store, nil)
-	_, ref, err := goldenNode().encode("leaf-golden")
+	_, ref, err := goldenNode().Encode("leaf-golden")
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := goldenRoot(ref)
-	text, err := root.encode()
+	text, err := root.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,12 +269,12 @@ func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*Resto
 			t.Fatal(err)
 		}
 	}
-	put(nodeKey(partitionDir("orders", testTip), rootName(root.LeaderEpoch, root.Sequence)), text)
-	text, _, err = sealJSON(topicFormat, TopicFile{Topic: "orders", TopicID: testTip.Topic, Partitions: 5, Replicas: 2, Created: time.UnixMilli(5).UTC(), Configs: map[string]string{"own": "1"}}, maxTopicBytes)
+	put(manifest.NodeKey(manifest.PartitionDir("orders", testTip), manifest.RootName(root.LeaderEpoch, root.Sequence)), text)
+	text, _, err = manifest.SealJSON(topicFormat, TopicFile{Topic: "orders", TopicID: testTip.Topic, Partitions: 5, Replicas: 2, Created: time.UnixMilli(5).UTC(), Configs: map[string]string{"own": "1"}}, maxTopicBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(topicDir("orders", testTip.Topic)+"topic.json", text)
+	put(manifest.TopicDir("orders", testTip.Topic)+"topic.json", text)
 	if change != nil {
 		s := testSnapshot()
 		change(s)
@@ -465,15 +466,15 @@ func TestCopiedTopicIsWholeAndItsOwn(t *testing.T) {
 			t.Errorf("entries (-want +got):\n%s", diff)
 		}
 		dir := func(cluster string, root BucketRoot) string {
-			d, err := dirOfManifest(root.Key)
+			d, err := manifest.DirOf(root.Key)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return cluster + "/" + d
 		}
 		for _, e := range have.Tail {
-			for _, suffix := range []string{logSuffix, indexSuffix} {
-				x, y := segmentKey(dir("c2", have), e.Object, suffix), segmentKey(dir("c1", want), e.Object, suffix)
+			for _, suffix := range []string{manifest.LogSuffix, manifest.IndexSuffix} {
+				x, y := manifest.SegmentKey(dir("c2", have), e.Object, suffix), manifest.SegmentKey(dir("c1", want), e.Object, suffix)
 				if !bytes.Equal(body(t, w.store, x), body(t, w.store, y)) {
 					t.Errorf("%s differs", x)
 				}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // loads is how many partitions may read their manifest or clean up at a time; copies have Options.Uploads.
@@ -225,7 +226,7 @@ func (m *Manager) pass(ctx context.Context, d due) {
 	switch {
 	case errors.Is(err, ErrNotLeader):
 		m.log.Info("remote log manager lost the leadership", attrs...)
-	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiverged), errors.Is(err, ErrMissing), errors.Is(err, ErrVersion):
+	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, segment.ErrCorrupt), errors.Is(err, manifest.ErrDiverged), errors.Is(err, manifest.ErrMissing), errors.Is(err, manifest.ErrVersion):
 		m.log.Error("remote log of a partition needs an operator", attrs...)
 	default:
 		m.log.Warn("remote log task failed, will be tried again", attrs...)
@@ -250,16 +251,16 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 	if err != nil {
 		return err
 	}
-	if man.root != nil {
+	if man.Root != nil {
 		if l.tiered { // what is given up need not fit
-			if err := continues(l, man.root); err != nil {
+			if err := continues(l, man.Root); err != nil {
 				return err
 			}
 		}
-		if err := adoptLogStart(l, man.root); err != nil {
+		if err := adoptLogStart(l, man.Root); err != nil {
 			return err
 		}
-		if err := m.skipHole(l, man.root); err != nil {
+		if err := m.skipHole(l, man.Root); err != nil {
 			return err
 		}
 	}
@@ -269,22 +270,22 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 
 // continues refuses a log whose records before the tier's end were written by another line of leaders: copying
 // on would put two values at one offset. What the log does not know it cannot contradict.
-func continues(l *leadership, r *Root) error {
+func continues(l *leadership, r *manifest.Root) error {
 	last := r.HighestOffset()
 	if last < l.log.LogStart() || r.Segments == 0 {
 		return nil
 	}
 	local, ok := l.log.EpochForOffset(last)
-	remote, _ := r.Epochs.at(last)
+	remote, _ := r.Epochs.At(last)
 	if ok && local != remote {
-		return fmt.Errorf("offset %d has leader epoch %d here and %d in the tier: %w", last, local, remote, ErrDiverged)
+		return fmt.Errorf("offset %d has leader epoch %d here and %d in the tier: %w", last, local, remote, manifest.ErrDiverged)
 	}
 	return nil
 }
 
 // adoptLogStart carries the log start over that an earlier leader committed, as far as this log reaches: what
 // retention has removed stays removed.
-func adoptLogStart(l *leadership, r *Root) error {
+func adoptLogStart(l *leadership, r *manifest.Root) error {
 	start := min(max(r.StartOffset, r.LogStartOffset), l.log.HighWatermark())
 	if start <= l.log.LogStart() {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/producer"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -30,7 +32,7 @@ type vastTier struct {
 	object.Store
 	tip    metadata.TopicIDPartition
 	leaves map[string][2]int64 // key: number of the first entry, and how many
-	sample Entry               // sizes are those of every entry
+	sample manifest.Entry      // sizes are those of every entry
 
 	gets, getBytes, logGets, puts, putBytes atomic.Int64
 }
@@ -47,25 +49,25 @@ func vastLog(base int64) []byte {
 
 func vastIndex(base int64) (b []byte, head int64, err error) {
 	x := &Index{
-		BaseOffset: base, LastOffset: base + vastRecords - 1, LogBytes: int64(len(vastLog(base))), LogCRC32C: CRC(base),
+		BaseOffset: base, LastOffset: base + vastRecords - 1, LogBytes: int64(len(vastLog(base))), LogCRC32C: manifest.CRC(base),
 		MaxTimestamp: testTime(base + vastRecords - 1), Cuts: []Cut{{Offset: base, MaxTimestamp: testTime(base + vastRecords - 1)}},
-		Epochs: EpochList{{}}, Snapshot: producer.NewManager(time.Hour, time.Hour).Snapshot(),
+		Epochs: manifest.Lineage{{}}, Snapshot: producer.NewManager(time.Hour, time.Hour).Snapshot(),
 	}
 	return x.encode()
 }
 
-func (v *vastTier) entry(n int64) Entry {
+func (v *vastTier) entry(n int64) manifest.Entry {
 	e := v.sample
 	base := n * vastRecords
 	e.BaseOffset, e.LastOffset, e.MaxTimestampOffset = base, base+vastRecords-1, base+vastRecords-1
-	e.MaxTimestamp, e.CRC32C = testTime(e.LastOffset), CRC(base)
-	e.Epochs = EpochList{{StartOffset: base}}
+	e.MaxTimestamp, e.CRC32C = testTime(e.LastOffset), manifest.CRC(base)
+	e.Epochs = manifest.Lineage{{StartOffset: base}}
 	e.Object = fmt.Sprintf("%020d%s", base, vastMark)
 	return e
 }
 
-func (v *vastTier) entries(from, n int64) []Entry {
-	all := make([]Entry, n)
+func (v *vastTier) entries(from, n int64) []manifest.Entry {
+	all := make([]manifest.Entry, n)
 	for i := range all {
 		all[i] = v.entry(from + int64(i))
 	}
@@ -75,11 +77,11 @@ func (v *vastTier) entries(from, n int64) []Entry {
 // made returns what is not in the store.
 func (v *vastTier) made(key string) ([]byte, error) {
 	if leaf, ok := v.leaves[key]; ok {
-		n := &Node{TopicID: v.tip.Topic, Partition: v.tip.Partition, Level: 1, Entries: v.entries(leaf[0], leaf[1])}
-		b, _, err := n.encode("x")
+		n := &manifest.Node{TopicID: v.tip.Topic, Partition: v.tip.Partition, Level: 1, Entries: v.entries(leaf[0], leaf[1])}
+		b, _, err := n.Encode("x")
 		return b, err
 	}
-	stem, ok := strings.CutSuffix(key[:len(key)-len(logSuffix)], vastMark)
+	stem, ok := strings.CutSuffix(key[:len(key)-len(manifest.LogSuffix)], vastMark)
 	if !ok {
 		return nil, nil
 	}
@@ -87,7 +89,7 @@ func (v *vastTier) made(key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasSuffix(key, logSuffix) {
+	if strings.HasSuffix(key, manifest.LogSuffix) {
 		return vastLog(base), nil
 	}
 	b, _, err := vastIndex(base)
@@ -96,7 +98,7 @@ func (v *vastTier) made(key string) ([]byte, error) {
 
 func (v *vastTier) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	v.gets.Add(1)
-	if strings.HasSuffix(key, logSuffix) {
+	if strings.HasSuffix(key, manifest.LogSuffix) {
 		v.logGets.Add(1)
 	}
 	b, err := v.made(key)
@@ -141,11 +143,11 @@ func newVastTier(t testing.TB, w *world, n int64) *vastTier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.sample = Entry{Bytes: int64(len(vastLog(0))), IndexBytes: int64(len(index)), IndexHead: head, Created: 1}
-	dir := partitionDir(w.topic.Name, v.tip)
-	e := editOf(newRoot(w.topic.Name, v.tip, 0), nil, time.UnixMilli(1), time.Hour)
-	e.load = func(_ context.Context, ref Ref) (*Node, error) {
-		return &Node{Level: 1, Entries: v.entries(ref.BaseOffset/vastRecords, ref.Segments)}, nil
+	v.sample = manifest.Entry{Bytes: int64(len(vastLog(0))), IndexBytes: int64(len(index)), IndexHead: head, Created: 1}
+	dir := manifest.PartitionDir(w.topic.Name, v.tip)
+	e := manifest.NewEdit(manifest.NewRoot(w.topic.Name, v.tip, 0), nil, time.UnixMilli(1), time.Hour)
+	e.Load = func(_ context.Context, ref manifest.Ref) (*manifest.Node, error) {
+		return &manifest.Node{Level: 1, Entries: v.entries(ref.BaseOffset/vastRecords, ref.Segments)}, nil
 	}
 	put := func(key string, b []byte) {
 		if _, err := w.store.Put(t.Context(), "c1/"+key, object.Bytes(b), object.PutOptions{}); err != nil {
@@ -153,32 +155,32 @@ func newVastTier(t testing.TB, w *world, n int64) *vastTier {
 		}
 	}
 	keep := func() { // the leaves are not kept: a million entries are hundreds of megabytes
-		for _, node := range e.nodes {
-			if key := nodeKey(dir, node.name); node.node.Level == 1 {
-				v.leaves["c1/"+key] = [2]int64{node.ref.BaseOffset / vastRecords, node.ref.Segments}
+		for _, node := range e.Nodes {
+			if key := manifest.NodeKey(dir, node.Name); node.Node.Level == 1 {
+				v.leaves["c1/"+key] = [2]int64{node.Ref.BaseOffset / vastRecords, node.Ref.Segments}
 			} else {
-				put(key, node.body)
+				put(key, node.Body)
 			}
 		}
-		e.nodes = nil
+		e.Nodes = nil
 	}
-	for ; n-e.next.Segments > leafEntries; keep() { // whole leaves, as sealTail leaves them in the end
+	for ; n-e.Next.Segments > manifest.LeafEntries; keep() { // whole leaves, as sealTail leaves them in the end
 		if err := v.addLeaf(t.Context(), e, n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for e.next.Segments < n {
-		if err := e.add(t.Context(), v.entry(e.next.Segments)); err != nil {
+	for e.Next.Segments < n {
+		if err := e.Add(t.Context(), v.entry(e.Next.Segments)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	keep()
-	e.next.Sequence = 1
-	b, err := e.next.encode()
+	e.Next.Sequence = 1
+	b, err := e.Next.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pointer := metadata.RemotePointer{Manifest: nodeKey(dir, rootName(0, 1)), Sequence: 1, EndOffset: n * vastRecords}
+	pointer := metadata.RemotePointer{Manifest: manifest.NodeKey(dir, manifest.RootName(0, 1)), Sequence: 1, EndOffset: n * vastRecords}
 	put(pointer.Manifest, b)
 	md, err := metadata.Open(t.Context(), metadata.Options{KV: w.kv})
 	if err != nil {
@@ -192,24 +194,24 @@ func newVastTier(t testing.TB, w *world, n int64) *vastTier {
 
 // addLeaf appends a leaf of a manifest of n entries. To encode a million entries takes a minute with the race detector,
 // so leaves that nobody will look into have a reference only.
-func (v *vastTier) addLeaf(ctx context.Context, e *edit, n int64) error {
-	r := &e.next
+func (v *vastTier) addLeaf(ctx context.Context, e *manifest.Edit, n int64) error {
+	r := &e.Next
 	from := r.Segments
-	first, last := v.entry(from), v.entry(from+leafEntries-1)
-	r.Segments += leafEntries
-	r.Bytes += leafEntries * v.sample.Bytes
-	r.EndOffset, r.Epochs = last.LastOffset+1, EpochList{{}}
+	first, last := v.entry(from), v.entry(from+manifest.LeafEntries-1)
+	r.Segments += manifest.LeafEntries
+	r.Bytes += manifest.LeafEntries * v.sample.Bytes
+	r.EndOffset, r.Epochs = last.LastOffset+1, manifest.Lineage{{}}
 	for _, looked := range []int64{0, n / 2, n / 5} {
-		if looked/leafEntries == from/leafEntries {
-			r.Tail = v.entries(from, leafEntries)
-			return e.sealTail(ctx)
+		if looked/manifest.LeafEntries == from/manifest.LeafEntries {
+			r.Tail = v.entries(from, manifest.LeafEntries)
+			return e.SealTail(ctx)
 		}
 	}
-	r.Refs = append(r.Refs, Ref{
-		Level: 1, Object: newNodeName(first.BaseOffset), Size: 1, BaseOffset: first.BaseOffset, LastOffset: last.LastOffset,
-		MaxTimestamp: last.MaxTimestamp, Bytes: leafEntries * v.sample.Bytes, Segments: leafEntries,
+	r.Refs = append(r.Refs, manifest.Ref{
+		Level: 1, Object: manifest.NewNodeName(first.BaseOffset), Size: 1, BaseOffset: first.BaseOffset, LastOffset: last.LastOffset,
+		MaxTimestamp: last.MaxTimestamp, Bytes: manifest.LeafEntries * v.sample.Bytes, Segments: manifest.LeafEntries,
 	})
-	return e.packLevels()
+	return e.PackLevels()
 }
 
 // spent is what an operation cost.
@@ -263,7 +265,7 @@ func vastCosts(t testing.TB, n int64) map[string]spent {
 		t.Fatalf("view of %d segments: %+v", n, view)
 	}
 	read := func(entry int64) error {
-		d, err := b.m.Read(t.Context(), v.tip, entry*vastRecords+5, segment.ReadOptions{UpTo: maxInt64, MaxBytes: 1, MinOne: true})
+		d, err := b.m.Read(t.Context(), v.tip, entry*vastRecords+5, segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 1, MinOne: true})
 		if err != nil {
 			return err
 		}

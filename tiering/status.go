@@ -7,6 +7,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // Status is what `tier status` says of one led partition beyond what its log knows.
@@ -79,17 +80,17 @@ func (m *Manager) totals() totals {
 
 // Entries yields the entries of a partition from the one that holds from on, oldest first. They must not be
 // changed. An error ends the sequence.
-func (m *Manager) Entries(ctx context.Context, tip metadata.TopicIDPartition, from int64) iter.Seq2[*Entry, error] {
-	return func(yield func(*Entry, error) bool) {
+func (m *Manager) Entries(ctx context.Context, tip metadata.TopicIDPartition, from int64) iter.Seq2[*manifest.Entry, error] {
+	return func(yield func(*manifest.Entry, error) bool) {
 		man, err := m.current(ctx, m.partition(tip), false)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		if man.root == nil {
+		if man.Root == nil {
 			return
 		}
-		for e, err := range man.walk(ctx, from, nil) {
+		for e, err := range man.Walk(ctx, from, nil) {
 			if !yield(e, err) || err != nil {
 				return
 			}
@@ -98,7 +99,7 @@ func (m *Manager) Entries(ctx context.Context, tip metadata.TopicIDPartition, fr
 }
 
 // Root returns the root of a partition's manifest, nil when nothing was ever copied. It must not be changed.
-func (m *Manager) Root(ctx context.Context, tip metadata.TopicIDPartition) (*Root, error) {
+func (m *Manager) Root(ctx context.Context, tip metadata.TopicIDPartition) (*manifest.Root, error) {
 	man, err := m.current(ctx, m.partition(tip), false)
-	return man.root, err
+	return man.Root, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -28,11 +29,11 @@ type TopicFile struct {
 // DecodeTopicFile reads a topic.json object.
 func DecodeTopicFile(b []byte) (*TopicFile, error) {
 	t := new(TopicFile)
-	if _, err := openJSON(topicFormat, b, maxTopicBytes, t); err != nil {
+	if _, err := manifest.OpenJSON(topicFormat, b, maxTopicBytes, t); err != nil {
 		return nil, err
 	}
 	if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || t.Partitions < 0 || t.Partitions > metadata.MaxPartitionsPerTopic || t.Replicas < 0 {
-		return nil, fmt.Errorf("topic.json of %q with %d partitions: %w", t.Topic, t.Partitions, ErrCorrupt)
+		return nil, fmt.Errorf("topic.json of %q with %d partitions: %w", t.Topic, t.Partitions, manifest.ErrCorrupt)
 	}
 	return t, nil
 }
@@ -89,7 +90,7 @@ func (m *Manager) describeTopic(id metadata.TopicID) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("topic %v: %w", id, metadata.ErrUnknownTopic)
 	}
-	b, _, err := sealJSON(topicFormat, TopicFile{
+	b, _, err := manifest.SealJSON(topicFormat, TopicFile{
 		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Replicas: replicasOf(t), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
 	}, maxTopicBytes)
 	return b, err
@@ -115,7 +116,7 @@ func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.Topic
 	if err != nil {
 		return err
 	}
-	key := topicDir(name, tip.Topic) + "topic.json"
+	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
 	err = m.putTopic(ctx, key, b, true)
 	if errors.Is(err, object.ErrExists) {
 		if b, err = m.getAll(ctx, key, maxTopicBytes); err != nil {
@@ -151,11 +152,11 @@ func (m *Manager) refreshTopicFile(ctx context.Context, name string, tip metadat
 	if err != nil {
 		return err
 	}
-	key := topicDir(name, tip.Topic) + "topic.json"
+	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
 	have := m.topics.get(tip.Topic)
 	if have == nil {
 		have, err = m.getAll(ctx, key, maxTopicBytes)
-		if errors.Is(err, ErrMissing) {
+		if errors.Is(err, manifest.ErrMissing) {
 			m.topics.check(tip.Topic, revision)
 			return nil // nothing of this topic was copied yet
 		}
@@ -172,3 +173,5 @@ func (m *Manager) refreshTopicFile(ctx context.Context, name string, tip metadat
 	m.topics.check(tip.Topic, revision)
 	return nil
 }
+
+const topicFormat = "coldbrook.topic"

@@ -13,6 +13,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -31,7 +32,7 @@ func TestCommitThatCountsLateIsPublished(t *testing.T) {
 				if !strings.Contains(key, "/manifest/") {
 					continue
 				}
-				root, err := DecodeRoot(body(t, w.store, key))
+				root, err := manifest.DecodeRoot(body(t, w.store, key))
 				if err != nil {
 					t.Error(err)
 					return

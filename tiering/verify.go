@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -111,10 +112,10 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 	if problem != nil {
 		report(*problem)
 	}
-	if err != nil || man.root == nil {
+	if err != nil || man.Root == nil {
 		return err
 	}
-	for e, err := range man.walk(ctx, from, nil) {
+	for e, err := range man.Walk(ctx, from, nil) {
 		if err != nil {
 			if p := manifestProblem(topic, tip, err); p != nil {
 				report(*p)
@@ -142,13 +143,15 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 }
 
 // isDamage says whether an error is about what is stored rather than about reading it.
-func isDamage(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMissing) }
+func isDamage(err error) bool {
+	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing)
+}
 
 // damage says which of a segment's objects are bad.
 type damage struct{ log, index bool }
 
 // entry reads and checks both objects of a segment. What is bad is read once more: it may have happened on the way.
-func (v *verifier) entry(ctx context.Context, dir string, e *Entry) (d damage, err error) {
+func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d damage, err error) {
 	var x *Index
 	ixerr := again(func() (err error) { x, err = v.index(ctx, dir, e); return err })
 	if ixerr != nil && !isDamage(ixerr) {
@@ -163,7 +166,7 @@ func (v *verifier) entry(ctx context.Context, dir string, e *Entry) (d damage, e
 
 func again(fn func() error) error {
 	err := fn()
-	if err != nil && errors.Is(err, ErrCorrupt) {
+	if err != nil && errors.Is(err, manifest.ErrCorrupt) {
 		err = fn()
 	}
 	return err
@@ -189,18 +192,18 @@ func (v *verifier) space(n int64) []byte {
 	return v.buf[:n]
 }
 
-func (v *verifier) index(ctx context.Context, dir string, e *Entry) (*Index, error) {
-	key := segmentKey(dir, e.Object, indexSuffix)
+func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*Index, error) {
+	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
 	b := make([]byte, e.IndexBytes)
 	if err := v.fill(ctx, key, 0, b); err != nil {
 		return nil, err
 	}
 	if sum := crc32.Checksum(b, castagnoli); sum != uint32(e.IndexCRC32C) {
-		return nil, &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), ErrCorrupt)}
+		return nil, &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), manifest.ErrCorrupt)}
 	}
 	x, err := DecodeIndex(b)
 	if err == nil && (x.BaseOffset != e.BaseOffset || x.LastOffset != e.LastOffset || x.LogBytes != e.Bytes || x.LogCRC32C != e.CRC32C) {
-		err = fmt.Errorf("it describes offsets %d to %d: %w", x.BaseOffset, x.LastOffset, ErrCorrupt)
+		err = fmt.Errorf("it describes offsets %d to %d: %w", x.BaseOffset, x.LastOffset, manifest.ErrCorrupt)
 	}
 	if err != nil {
 		return nil, &ObjectError{Op: "verify", Object: key, Err: err}
@@ -209,8 +212,8 @@ func (v *verifier) index(ctx context.Context, dir string, e *Entry) (*Index, err
 }
 
 // log checks the object's checksum, and, where the index says at which positions batches begin, each batch.
-func (v *verifier) log(ctx context.Context, dir string, e *Entry, x *Index) error {
-	key := segmentKey(dir, e.Object, logSuffix)
+func (v *verifier) log(ctx context.Context, dir string, e *manifest.Entry, x *Index) error {
+	key := manifest.SegmentKey(dir, e.Object, manifest.LogSuffix)
 	cuts := []Cut{}
 	for pos := int64(0); x == nil && pos < e.Bytes; pos += verifyBytes {
 		cuts = append(cuts, Cut{Offset: -1, Position: pos})
@@ -233,23 +236,23 @@ func (v *verifier) log(ctx context.Context, dir string, e *Entry, x *Index) erro
 		}
 	}
 	if sum != uint32(e.CRC32C) {
-		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.CRC32C), ErrCorrupt)}
+		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.CRC32C), manifest.ErrCorrupt)}
 	}
 	return nil
 }
 
 // stillNamed says whether the manifest names the entry now: what retention dropped meanwhile may be gone. When it
 // cannot be told it says yes.
-func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition, e *Entry) bool {
+func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition, e *manifest.Entry) bool {
 	man, err := m.current(ctx, m.partition(tip), true)
 	if err != nil {
 		return true
 	}
-	if man.root == nil {
+	if man.Root == nil {
 		return false
 	}
-	now, err := man.find(ctx, e.BaseOffset)
-	if errors.Is(err, ErrOffsetOutOfRange) {
+	now, err := man.Find(ctx, e.BaseOffset)
+	if errors.Is(err, manifest.ErrOffsetOutOfRange) {
 		return false
 	}
 	return err != nil || now.Object == e.Object

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -19,7 +19,7 @@ import (
 var errNoSource = errors.New("the local log no longer has it")
 
 // repair puts a segment's bad objects back from the local log of the leader, and says in the problem what became of it.
-func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.TopicIDPartition, e Entry, d damage) {
+func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.TopicIDPartition, e manifest.Entry, d damage) {
 	m.mu.Lock()
 	p := m.partitions[tip]
 	m.mu.Unlock()
@@ -37,7 +37,7 @@ func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.Top
 		return
 	}
 	var stem string
-	err := m.do(ctx, p, l, func(ctx context.Context, man manifest) (next manifest, err error) {
+	err := m.do(ctx, p, l, func(ctx context.Context, man opened) (next opened, err error) {
 		stem, next, err = m.replaceObjects(ctx, p, l, man, e, d)
 		return next, err
 	})
@@ -51,15 +51,15 @@ func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.Top
 
 // replaceObjects uploads a segment's pair of objects under a new name and has the manifest name that. It is a job of
 // the partition's pass. Bytes other than those that were committed never replace them.
-func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man manifest, old Entry, d damage) (string, manifest, error) {
-	if man.root == nil {
-		return "", man, ErrOffsetOutOfRange
+func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man opened, old manifest.Entry, d damage) (string, opened, error) {
+	if man.Root == nil {
+		return "", man, manifest.ErrOffsetOutOfRange
 	}
-	if now, err := man.find(ctx, old.BaseOffset); err != nil || now.Object != old.Object {
+	if now, err := man.Find(ctx, old.BaseOffset); err != nil || now.Object != old.Object {
 		return "", man, errors.Join(err, fmt.Errorf("the manifest no longer names %s", old.Object))
 	}
 	next := old
-	next.Object, next.Created = newStem(old.BaseOffset, l.epoch), time.Now().UnixMilli()
+	next.Object, next.Created = manifest.NewStem(old.BaseOffset, l.epoch), time.Now().UnixMilli()
 	body, release, err := m.logSource(ctx, man.dir, l, &old, d)
 	if err != nil {
 		return "", man, err
@@ -69,32 +69,32 @@ func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadershi
 	if err != nil {
 		return "", man, err
 	}
-	dir := partitionDir(l.topic, p.tip)
-	if err = m.putVerified(ctx, segmentKey(dir, next.Object, logSuffix), body, uint32(next.CRC32C)); err == nil {
-		err = m.putVerified(ctx, segmentKey(dir, next.Object, indexSuffix), object.Bytes(index), uint32(next.IndexCRC32C))
+	dir := manifest.PartitionDir(l.topic, p.tip)
+	if err = m.putVerified(ctx, manifest.SegmentKey(dir, next.Object, manifest.LogSuffix), body, uint32(next.CRC32C)); err == nil {
+		err = m.putVerified(ctx, manifest.SegmentKey(dir, next.Object, manifest.IndexSuffix), object.Bytes(index), uint32(next.IndexCRC32C))
 	}
 	if err != nil {
 		m.removePairs(ctx, dir, []string{next.Object})
 		return "", man, err
 	}
-	e := editOf(man.root, man.load, time.Now(), m.o.Grace)
-	e.forget(sweptItems(man.root.Garbage, l.swept))
-	if err := e.replace(ctx, old, next); err != nil {
+	e := manifest.NewEdit(man.Root, man.Load, time.Now(), m.o.Grace)
+	e.Forget(manifest.SweptItems(man.Root.Garbage, l.swept))
+	if err := e.Replace(ctx, old, next); err != nil {
 		m.removePairs(ctx, dir, []string{next.Object})
 		return "", man, err
 	}
 	if err := m.commit(ctx, p, l, man, e); err != nil {
 		return "", man, err
 	}
-	m.memo.drop(segmentKey(man.dir, old.Object, indexSuffix))
+	m.memo.drop(manifest.SegmentKey(man.dir, old.Object, manifest.IndexSuffix))
 	man, err = m.current(ctx, p, false)
 	return next.Object, man, err
 }
 
 // logSource returns the bytes of a segment: the local log's when the object is bad, else the object's own.
-func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *Entry, d damage) (object.Body, func(), error) {
+func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *manifest.Entry, d damage) (object.Body, func(), error) {
 	if !d.log {
-		return &storeBody{m: m, ctx: ctx, key: segmentKey(dir, e.Object, logSuffix), size: e.Bytes}, func() {}, nil
+		return &storeBody{m: m, ctx: ctx, key: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix), size: e.Bytes}, func() {}, nil
 	}
 	body, release, err := gather(l.log, e)
 	if err != nil {
@@ -105,11 +105,11 @@ func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *E
 }
 
 // indexSource returns the index object and notes what it is in next: a new one when the old is bad, else the old.
-func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *Entry, old string, d damage) ([]byte, error) {
+func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d damage) ([]byte, error) {
 	if !d.index {
-		b, err := m.getAll(ctx, segmentKey(dir, old, indexSuffix), next.IndexBytes)
+		b, err := m.getAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
 		if err == nil && crc32.Checksum(b, castagnoli) != uint32(next.IndexCRC32C) {
-			err = fmt.Errorf("index object: %w", ErrCorrupt)
+			err = fmt.Errorf("index object: %w", manifest.ErrCorrupt)
 		}
 		return b, err
 	}
@@ -138,7 +138,7 @@ func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, ne
 
 // gather finds the bytes of an entry in the sealed segments of a log, whatever their borders. What it returns is what
 // was committed: size and checksum are compared. release must be called also after an error.
-func gather(log *segment.Log, e *Entry) (object.Body, func(), error) {
+func gather(log *segment.Log, e *manifest.Entry) (object.Body, func(), error) {
 	var open []*segment.SealedSegment
 	release := func() {
 		for _, s := range open {
@@ -237,70 +237,4 @@ func (s *storeBody) ReadAt(b []byte, off int64) (int, error) {
 		err = io.EOF
 	}
 	return n, err
-}
-
-// replace has the manifest name other objects for the offsets of one entry.
-func (e *edit) replace(ctx context.Context, old, next Entry) error {
-	r := &e.next
-	if next.BaseOffset != old.BaseOffset || next.LastOffset != old.LastOffset || next.Bytes != old.Bytes || next.CRC32C != old.CRC32C {
-		return fmt.Errorf("entry of offsets %d to %d replaced by other bytes: %w", old.BaseOffset, old.LastOffset, ErrDiverged)
-	}
-	if err := next.validate(); err != nil {
-		return err
-	}
-	if !e.burySegment(old.Object) {
-		return errors.New("the list of pending deletions is full, try again later")
-	}
-	for i := range r.Tail {
-		if r.Tail[i].Object == old.Object {
-			r.Tail[i] = next
-			return nil
-		}
-	}
-	for i := range r.Refs {
-		if r.Refs[i].BaseOffset <= old.BaseOffset && old.LastOffset <= r.Refs[i].LastOffset {
-			ref, err := e.replaceBelow(ctx, r.Refs[i], old, next)
-			r.Refs[i] = ref
-			return err
-		}
-	}
-	return fmt.Errorf("no node holds offset %d: %w", old.BaseOffset, ErrOffsetOutOfRange)
-}
-
-// replaceBelow makes a node anew with the entry replaced, and all nodes between.
-func (e *edit) replaceBelow(ctx context.Context, ref Ref, old, next Entry) (Ref, error) {
-	was, err := e.node(ctx, ref)
-	if err != nil {
-		return ref, err
-	}
-	node := &Node{TopicID: was.TopicID, Partition: was.Partition, Level: was.Level, Entries: slices.Clone(was.Entries), Refs: slices.Clone(was.Refs)}
-	found := false
-	for i := range node.Entries {
-		if node.Entries[i].Object == old.Object {
-			node.Entries[i], found = next, true
-		}
-	}
-	for i := range node.Refs {
-		if node.Refs[i].BaseOffset <= old.BaseOffset && old.LastOffset <= node.Refs[i].LastOffset {
-			if node.Refs[i], err = e.replaceBelow(ctx, node.Refs[i], old, next); err != nil {
-				return ref, err
-			}
-			found = true
-		}
-	}
-	if !found {
-		return ref, fmt.Errorf("node %s does not name %s: %w", ref.Object, old.Object, ErrCorrupt)
-	}
-	name := newNodeName(node.base())
-	body, made, err := node.encode(name)
-	if err != nil {
-		return ref, err
-	}
-	e.nodes = append(e.nodes, newNode{name: name, node: node, ref: made, body: body})
-	// A pending deletion that reads the old node needs it; then it is left to the collector of orphans.
-	pending := func(g *Garbage) bool { return g.Leaf != nil && g.Leaf.Ref.Object == ref.Object }
-	if e.last(pending) < 0 && !e.buryNode(ref.Object) {
-		return ref, errors.New("the list of pending deletions is full, try again later")
-	}
-	return made, nil
 }

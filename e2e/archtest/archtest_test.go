@@ -34,12 +34,16 @@ var imports = map[string][]string{
 	"tiering/object": {"tiering/memory"},
 	"metadata":       {"metadata/kv"},
 
+	// Pure; topics and partitions have metadata's ids.
+	"tiering/manifest": {"metadata"},
+
 	"segment": {"segment/vfs", "segment/record", "segment/producer", "metadata"},
 	// The second level of the cache is a directory.
 	"tiering/cache": {"segment/vfs", "tiering/memory"},
 
 	// What the producer snapshot of an index object says of open transactions.
-	"tiering":             {"segment", "segment/producer", "segment/record", "tiering/object", "tiering/cache", "metadata"},
+	"tiering": {"segment", "segment/producer", "segment/record", "metadata",
+		"tiering/cache", "tiering/manifest", "tiering/object"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 

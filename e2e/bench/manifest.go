@@ -17,7 +17,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/e2e/cluster"
 	"github.com/coldbrook/coldbrook/segment/record"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -147,7 +147,7 @@ func (b *bench) seedManifest(ctx context.Context, dir, url string) error {
 }
 
 // starts starts the broker again and again; the first seek of each finds nothing cached.
-func (f *manifestFigures) starts(ctx context.Context, p *process, real []tiering.Entry) error {
+func (f *manifestFigures) starts(ctx context.Context, p *process, real []manifest.Entry) error {
 	for i := range 2 * manifestStarts {
 		if err := p.Stop(ctx); err != nil {
 			return err
@@ -168,7 +168,7 @@ func (f *manifestFigures) starts(ctx context.Context, p *process, real []tiering
 }
 
 // seeks looks for random places in the real entries.
-func seeks(ctx context.Context, p *process, real []tiering.Entry, n int, seek func(*stream, tiering.Entry) error, took *[]time.Duration) error {
+func seeks(ctx context.Context, p *process, real []manifest.Entry, n int, seek func(*stream, manifest.Entry) error, took *[]time.Duration) error {
 	s, err := dial(ctx, p.Kafka(), 1)
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func seeks(ctx context.Context, p *process, real []tiering.Entry, n int, seek fu
 }
 
 // seekOffset reads the first batch from an offset of e on.
-func seekOffset(s *stream, e tiering.Entry) error {
+func seekOffset(s *stream, e manifest.Entry) error {
 	f := fetchLoad{Topic: manifestTopic, Partitions: 1, MaxBytes: 1}.fetcher(0)
 	at := &f.parts[0]
 	offset := e.BaseOffset + rand.Int64N(e.LastOffset-e.BaseOffset+1)
@@ -209,7 +209,7 @@ func seekOffset(s *stream, e tiering.Entry) error {
 }
 
 // seekTime asks for the offset of e's highest timestamp.
-func seekTime(s *stream, e tiering.Entry) error {
+func seekTime(s *stream, e manifest.Entry) error {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.Version, req.ReplicaID = 4, -1
 	t := kmsg.NewListOffsetsRequestTopic()

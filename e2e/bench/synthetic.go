@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // growManifest gives partition 0 of the only topic of that name a new root with
 // n entries. It returns the entries that are real.
-func growManifest(ctx context.Context, store object.Store, topic string, n int) ([]tiering.Entry, error) {
+func growManifest(ctx context.Context, store object.Store, topic string, n int) ([]manifest.Entry, error) {
 	bucket := tiering.NewBucket(store, nil)
 	clusters, err := bucket.Clusters(ctx)
 	if err != nil {
@@ -57,7 +58,7 @@ func growManifest(ctx context.Context, store object.Store, topic string, n int) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := tiering.DecodeRoot(body); err != nil {
+	if _, err := manifest.DecodeRoot(body); err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("%010d-%020d.json", root.LeaderEpoch, root.Sequence)
@@ -69,7 +70,7 @@ type grower struct {
 	store       object.Store
 	dir         string // of the manifest
 	n           int
-	front, back []tiering.Entry
+	front, back []manifest.Entry
 }
 
 func (g *grower) middle() int { return g.n - realFront - realBack }
@@ -78,7 +79,7 @@ func (g *grower) middle() int { return g.n - realFront - realBack }
 func (g *grower) from() int64 { return g.front[realFront-1].LastOffset + 1 }
 
 // entry i of n.
-func (g *grower) entry(i int) tiering.Entry {
+func (g *grower) entry(i int) manifest.Entry {
 	switch {
 	case i < realFront:
 		return g.front[i]
@@ -92,18 +93,18 @@ func (g *grower) entry(i int) tiering.Entry {
 		e.LastOffset = g.back[0].BaseOffset - 1
 	}
 	e.MaxTimestampOffset = e.BaseOffset
-	e.Epochs = tiering.EpochList{{Epoch: e.Epochs[len(e.Epochs)-1].Epoch, StartOffset: e.BaseOffset}}
+	e.Epochs = manifest.Lineage{{Epoch: e.Epochs[len(e.Epochs)-1].Epoch, StartOffset: e.BaseOffset}}
 	e.Object = fmt.Sprintf("%020d-0-01234567-89ab-cdef-0123-456789abcdef", e.BaseOffset)
 	return e
 }
 
 // fill puts all entries but the tail's into leaves, and leaves into nodes.
-func (g *grower) fill(ctx context.Context, root *tiering.Root) error {
+func (g *grower) fill(ctx context.Context, root *manifest.Root) error {
 	root.Refs, root.Tail = nil, nil
-	var leaves []tiering.Ref
+	var leaves []manifest.Ref
 	i := 0
 	for g.n-i > manifestTail {
-		leaf := &tiering.Node{TopicID: root.TopicID, Partition: root.Partition, Level: 1}
+		leaf := &manifest.Node{TopicID: root.TopicID, Partition: root.Partition, Level: 1}
 		for end := min(i+manifestLeaf, g.n-manifestTail); i < end; i++ {
 			leaf.Entries = append(leaf.Entries, g.entry(i))
 		}
@@ -114,7 +115,7 @@ func (g *grower) fill(ctx context.Context, root *tiering.Root) error {
 		if leaves = append(leaves, ref); len(leaves) < manifestNode {
 			continue
 		}
-		ref, err = g.put(ctx, &tiering.Node{TopicID: root.TopicID, Partition: root.Partition, Level: 2, Refs: leaves})
+		ref, err = g.put(ctx, &manifest.Node{TopicID: root.TopicID, Partition: root.Partition, Level: 2, Refs: leaves})
 		if err != nil {
 			return err
 		}
@@ -128,12 +129,12 @@ func (g *grower) fill(ctx context.Context, root *tiering.Root) error {
 }
 
 // put writes a node and returns the reference to it.
-func (g *grower) put(ctx context.Context, n *tiering.Node) (ref tiering.Ref, err error) {
+func (g *grower) put(ctx context.Context, n *manifest.Node) (ref manifest.Ref, err error) {
 	body, sum, err := sealJSON("coldbrook.manifest.node", n)
 	if err != nil {
 		return ref, err
 	}
-	ref = tiering.Ref{Level: n.Level, Size: int64(len(body)), CRC32C: sum, MaxTimestamp: -1}
+	ref = manifest.Ref{Level: n.Level, Size: int64(len(body)), CRC32C: sum, MaxTimestamp: -1}
 	for _, e := range n.Entries {
 		ref.BaseOffset, ref.LastOffset, ref.MaxTimestamp = n.Entries[0].BaseOffset, e.LastOffset, max(ref.MaxTimestamp, e.MaxTimestamp)
 		ref.Bytes, ref.Segments = ref.Bytes+e.Bytes, ref.Segments+1
@@ -149,7 +150,7 @@ func (g *grower) put(ctx context.Context, n *tiering.Node) (ref tiering.Ref, err
 
 // sealJSON writes an object as package tiering describes its format: a header
 // with the checksum of the whole, its own digits taken as zeros.
-func sealJSON(format string, v any) ([]byte, tiering.CRC, error) {
+func sealJSON(format string, v any) ([]byte, manifest.CRC, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, 0, err
@@ -158,5 +159,5 @@ func sealJSON(format string, v any) ([]byte, tiering.CRC, error) {
 	out := append([]byte(head+`00000000",`), body[1:]...)
 	sum := crc32.Checksum(out, castagnoli)
 	copy(out[len(head):], fmt.Sprintf("%08x", sum))
-	return out, tiering.CRC(sum), nil
+	return out, manifest.CRC(sum), nil
 }

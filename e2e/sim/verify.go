@@ -14,7 +14,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // content is a partition's batches by base offset.
@@ -143,14 +143,14 @@ func (w *world) verifyTier(ctx context.Context, name string, n int32, whole cont
 	}
 	who := fmt.Sprintf("the tier of %s-%d", name, n)
 	key := w.truth.clusterID() + "/" + pointer.Manifest
-	root, err := tiering.DecodeRoot(w.object(ctx, key))
+	root, err := manifest.DecodeRoot(w.object(ctx, key))
 	if err != nil {
 		w.h.fail("%s: %v", who, err)
 		return
 	}
 	dir := path.Dir(path.Dir(key))
 	next := root.StartOffset
-	entry := func(e *tiering.Entry) {
+	entry := func(e *manifest.Entry) {
 		if e.BaseOffset != next {
 			w.h.fail("%s has a gap: offset %d follows %d", who, e.BaseOffset, next-1)
 		}
@@ -174,9 +174,9 @@ func (w *world) verifyTier(ctx context.Context, name string, n int32, whole cont
 	}
 }
 
-func (w *world) walk(ctx context.Context, dir string, refs []tiering.Ref, entry func(e *tiering.Entry)) {
+func (w *world) walk(ctx context.Context, dir string, refs []manifest.Ref, entry func(e *manifest.Entry)) {
 	for _, ref := range refs {
-		node, err := tiering.DecodeNode(w.object(ctx, path.Join(dir, "manifest", ref.Object+".json")), ref)
+		node, err := manifest.DecodeNode(w.object(ctx, path.Join(dir, "manifest", ref.Object+".json")), ref)
 		if err != nil {
 			w.h.fail("manifest node %s: %v", ref.Object, err)
 			continue

@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"bytes"
@@ -15,14 +15,12 @@ import (
 //
 //	{"format":"coldbrook.manifest.root","version":1,"crc32c":"89abcdef", …
 const (
-	rootFormat  = "coldbrook.manifest.root"
-	nodeFormat  = "coldbrook.manifest.node"
-	topicFormat = "coldbrook.topic"
-
+	rootFormat    = "coldbrook.manifest.root"
+	nodeFormat    = "coldbrook.manifest.node"
 	formatVersion = 1
 	// maxObjects bounds the JSON objects in one manifest: 1,000 entries, references and garbage. It keeps
 	// what a decoder allocates in proportion, since "{}" is two bytes and an Entry two hundred.
-	maxObjects = leafEntries + maxRefs + 4*maxGarbage + 16
+	maxObjects = LeafEntries + maxRefs + 4*maxGarbage + 16
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -33,8 +31,8 @@ func header(format string, version int) string {
 	return `{"format":"` + format + `","version":` + strconv.Itoa(version) + `,"crc32c":"`
 }
 
-// sealJSON encodes v, a JSON object, with the header in front. The result is at most limit bytes.
-func sealJSON(format string, v any, limit int) ([]byte, CRC, error) {
+// SealJSON encodes v, a JSON object, with the header in front. The result is at most limit bytes.
+func SealJSON(format string, v any, limit int) ([]byte, CRC, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, 0, fmt.Errorf("encode %s: %w", format, err)
@@ -53,13 +51,13 @@ func sealJSON(format string, v any, limit int) ([]byte, CRC, error) {
 	return out, CRC(sum), nil
 }
 
-// openJSON checks the header and the checksum of b and decodes the rest into v. b is not changed or kept.
-func openJSON(format string, b []byte, limit int, v any) (CRC, error) {
-	return openObjects(format, b, limit, maxObjects, v)
+// OpenJSON checks the header and the checksum of b and decodes the rest into v. b is not changed or kept.
+func OpenJSON(format string, b []byte, limit int, v any) (CRC, error) {
+	return OpenObjects(format, b, limit, maxObjects, v)
 }
 
-// openObjects is openJSON of at most so many JSON objects.
-func openObjects(format string, b []byte, limit, objects int, v any) (CRC, error) {
+// OpenObjects is openJSON of at most so many JSON objects.
+func OpenObjects(format string, b []byte, limit, objects int, v any) (CRC, error) {
 	if len(b) > limit {
 		return 0, fmt.Errorf("%s of %d bytes, want at most %d: %w", format, len(b), limit, ErrCorrupt)
 	}
@@ -100,19 +98,19 @@ func openObjects(format string, b []byte, limit, objects int, v any) (CRC, error
 	return CRC(sum), nil
 }
 
-// encode validates the root and returns its object.
-func (r *Root) encode() ([]byte, error) {
+// Encode validates the root and returns its object.
+func (r *Root) Encode() ([]byte, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	b, _, err := sealJSON(rootFormat, r, maxRootBytes)
+	b, _, err := SealJSON(rootFormat, r, MaxRootBytes)
 	return b, err
 }
 
 // DecodeRoot reads a root object. The result holds no reference to b.
 func DecodeRoot(b []byte) (*Root, error) {
 	r := new(Root)
-	if _, err := openJSON(rootFormat, b, maxRootBytes, r); err != nil {
+	if _, err := OpenJSON(rootFormat, b, MaxRootBytes, r); err != nil {
 		return nil, err
 	}
 	if err := r.validate(); err != nil {
@@ -121,13 +119,13 @@ func DecodeRoot(b []byte) (*Root, error) {
 	return r, nil
 }
 
-// encode validates the node and returns its object and the reference to it under name.
-func (n *Node) encode(name string) ([]byte, Ref, error) {
+// Encode validates the node and returns its object and the reference to it under name.
+func (n *Node) Encode(name string) ([]byte, Ref, error) {
 	s, err := n.validate()
 	if err != nil {
 		return nil, Ref{}, err
 	}
-	b, sum, err := sealJSON(nodeFormat, n, maxNodeBytes)
+	b, sum, err := SealJSON(nodeFormat, n, maxNodeBytes)
 	if err != nil {
 		return nil, Ref{}, err
 	}
@@ -149,7 +147,7 @@ func (n *Node) base() int64 {
 // DecodeNode reads the object that ref stands for, and checks that it is that one.
 func DecodeNode(b []byte, ref Ref) (*Node, error) {
 	n := new(Node)
-	sum, err := openJSON(nodeFormat, b, maxNodeBytes, n)
+	sum, err := OpenJSON(nodeFormat, b, maxNodeBytes, n)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"context"
@@ -14,15 +14,15 @@ func BenchmarkManifest(b *testing.B) {
 	for _, n := range []int{10, 500, 999, 1_000_000, 1_000_500} {
 		f := newForest()
 		f.bulk(b, n)
-		tasks := &tasks{}
-		memo := newMemo(64<<20, tasks)
-		cached := tree{root: f.root, load: func(ctx context.Context, ref Ref) (*Node, error) {
-			return memoGet(ctx, memo, ref.Object, func(ctx context.Context) (*Node, int64, error) {
-				n, err := f.load(ctx, ref)
-				return n, ref.Size, err
-			})
+		memo := map[string]*Node{}
+		cached := Tree{Root: f.root, Load: func(ctx context.Context, ref Ref) (node *Node, err error) {
+			if node = memo[ref.Object]; node == nil {
+				node, err = f.load(ctx, ref)
+				memo[ref.Object] = node
+			}
+			return node, err
 		}}
-		encoded, err := f.root.encode()
+		encoded, err := f.root.Encode()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func BenchmarkManifest(b *testing.B) {
 			f.loads = 0
 			for b.Loop() {
 				clear(f.known)
-				if _, err := f.tree().find(b.Context(), rng.Int64N(end)); err != nil {
+				if _, err := f.tree().Find(b.Context(), rng.Int64N(end)); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -49,43 +49,42 @@ func BenchmarkManifest(b *testing.B) {
 		})
 		b.Run(name("seek-offset-warm"), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := cached.find(b.Context(), end/2+rng.Int64N(5)); err != nil {
+				if _, err := cached.Find(b.Context(), end/2+rng.Int64N(5)); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(name("seek-time-warm"), func(b *testing.B) {
 			for b.Loop() {
-				if e, err := cached.findTime(b.Context(), end/2+rng.Int64N(5), 0); err != nil || e == nil {
+				if e, err := cached.FindTime(b.Context(), end/2+rng.Int64N(5), 0); err != nil || e == nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(name("commit"), func(b *testing.B) {
 			for b.Loop() {
-				e := editOf(f.root, f.load, time.UnixMilli(1), time.Hour)
-				if err := e.add(b.Context(), testEntry(end)); err != nil {
+				e := NewEdit(f.root, f.load, time.UnixMilli(1), time.Hour)
+				if err := e.Add(b.Context(), testEntry(end)); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := e.next.encode(); err != nil {
+				if _, err := e.Next.Encode(); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
-		tasks.close()
 	}
 }
 
 // bulk adds n entries in one edit.
 func (f *forest) bulk(t testing.TB, n int) {
-	f.commit(t, time.UnixMilli(1), func(e *edit) {
+	f.commit(t, time.UnixMilli(1), func(e *Edit) {
 		entry := testEntry(0)
 		for range n {
-			next := e.next.EndOffset
+			next := e.Next.EndOffset
 			entry.BaseOffset, entry.LastOffset, entry.MaxTimestamp, entry.MaxTimestampOffset = next, next+9, next+9, next+9
-			entry.Epochs = EpochList{{Epoch: 0, StartOffset: next}}
+			entry.Epochs = Lineage{{Epoch: 0, StartOffset: next}}
 			entry.Object = fmt.Sprintf("%020d-0-01234567-89ab-cdef-0123-456789abcdef", next)
-			if err := e.add(t.Context(), entry); err != nil {
+			if err := e.Add(t.Context(), entry); err != nil {
 				t.Fatal(err)
 			}
 		}

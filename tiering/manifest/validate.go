@@ -1,19 +1,19 @@
-package tiering
+package manifest
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/segment"
 )
 
 func (e *Entry) validate() error {
 	switch {
-	case e.BaseOffset < 0 || e.LastOffset < e.BaseOffset || e.LastOffset == maxInt64:
+	case e.BaseOffset < 0 || e.LastOffset < e.BaseOffset || e.LastOffset == math.MaxInt64:
 		return fmt.Errorf("entry of offsets %d to %d: %w", e.BaseOffset, e.LastOffset, ErrCorrupt)
-	case e.Bytes <= 0 || e.Bytes > maxEntryBytes:
+	case e.Bytes <= 0 || e.Bytes > MaxEntryBytes:
 		return fmt.Errorf("entry at %d: %d bytes: %w", e.BaseOffset, e.Bytes, ErrCorrupt)
-	case e.IndexHead <= 0 || e.IndexHead > e.IndexBytes || e.IndexBytes > maxIndexBytes:
+	case e.IndexHead <= 0 || e.IndexHead > e.IndexBytes || e.IndexBytes > MaxIndexBytes:
 		return fmt.Errorf("entry at %d: index of %d bytes with a head of %d: %w", e.BaseOffset, e.IndexBytes, e.IndexHead, ErrCorrupt)
 	case e.MaxTimestampOffset < e.BaseOffset || e.MaxTimestampOffset > e.LastOffset:
 		return fmt.Errorf("entry at %d: offset %d of the highest timestamp: %w", e.BaseOffset, e.MaxTimestampOffset, ErrCorrupt)
@@ -22,16 +22,14 @@ func (e *Entry) validate() error {
 	case len(e.Epochs) == 0 || e.Epochs[0].StartOffset != e.BaseOffset:
 		return fmt.Errorf("entry at %d: no epoch for its first offset: %w", e.BaseOffset, ErrCorrupt)
 	}
-	if err := validEpochs(e.Epochs, e.LastOffset+1); err != nil {
+	if err := ValidEpochs(e.Epochs, e.LastOffset+1); err != nil {
 		return fmt.Errorf("entry at %d: %w", e.BaseOffset, err)
 	}
 	return validStem(e.Object)
 }
 
-const maxInt64 = 1<<63 - 1
-
-// validEpochs checks that both epochs and offsets rise, and stay below end.
-func validEpochs(epochs []segment.EpochEntry, end int64) error {
+// ValidEpochs checks that both epochs and offsets rise, and stay below end.
+func ValidEpochs(epochs Lineage, end int64) error {
 	if len(epochs) > maxEpochs {
 		return fmt.Errorf("%d leader epochs: %w", len(epochs), ErrCorrupt)
 	}
@@ -51,13 +49,13 @@ func (r *Ref) validate() error {
 	switch {
 	case r.Level < 1 || r.Level > maxLevel:
 		return fmt.Errorf("reference of level %d: %w", r.Level, ErrCorrupt)
-	case r.BaseOffset < 0 || r.LastOffset < r.BaseOffset || r.LastOffset == maxInt64:
+	case r.BaseOffset < 0 || r.LastOffset < r.BaseOffset || r.LastOffset == math.MaxInt64:
 		return fmt.Errorf("reference to offsets %d to %d: %w", r.BaseOffset, r.LastOffset, ErrCorrupt)
 	case r.Size <= 0 || r.Size > maxNodeBytes:
 		return fmt.Errorf("node %s of %d bytes: %w", r.Object, r.Size, ErrCorrupt)
 	case r.Segments <= 0 || r.Segments > r.LastOffset-r.BaseOffset+1:
 		return fmt.Errorf("node %s of %d segments: %w", r.Object, r.Segments, ErrCorrupt)
-	case r.Bytes < r.Segments || r.Bytes/r.Segments > maxEntryBytes:
+	case r.Bytes < r.Segments || r.Bytes/r.Segments > MaxEntryBytes:
 		return fmt.Errorf("node %s of %d bytes in %d segments: %w", r.Object, r.Bytes, r.Segments, ErrCorrupt)
 	}
 	return validNode(r.Object)
@@ -116,7 +114,7 @@ func (n *Node) validate() (span, error) {
 	switch {
 	case n.TopicID.IsZero() || n.Partition < 0:
 		return s, fmt.Errorf("node without a partition: %w", ErrCorrupt)
-	case n.Level == 1 && (len(n.Refs) != 0 || len(n.Entries) == 0 || len(n.Entries) > leafEntries):
+	case n.Level == 1 && (len(n.Refs) != 0 || len(n.Entries) == 0 || len(n.Entries) > LeafEntries):
 		return s, fmt.Errorf("leaf of %d entries and %d references: %w", len(n.Entries), len(n.Refs), ErrCorrupt)
 	case n.Level != 1 && (n.Level < 1 || n.Level > maxLevel || len(n.Entries) != 0 || len(n.Refs) == 0 || len(n.Refs) > nodeRefs):
 		return s, fmt.Errorf("node of level %d with %d references: %w", n.Level, len(n.Refs), ErrCorrupt)
@@ -137,7 +135,7 @@ func (r *Root) validate() error {
 	switch {
 	case r.TopicID.IsZero() || r.Partition < 0 || r.LeaderEpoch < 0 || r.Sequence < 0:
 		return fmt.Errorf("root without a partition, epoch or sequence: %w", ErrCorrupt)
-	case len(r.Refs) > maxRefs || len(r.Tail) > tailEntries || len(r.Garbage) > maxGarbage:
+	case len(r.Refs) > maxRefs || len(r.Tail) > TailEntries || len(r.Garbage) > maxGarbage:
 		return fmt.Errorf("root of %d references, %d entries, %d garbage items: %w", len(r.Refs), len(r.Tail), len(r.Garbage), ErrCorrupt)
 	case r.StartOffset < 0 || r.EndOffset < r.StartOffset || r.LogStartOffset < 0:
 		return fmt.Errorf("root of offsets %d to %d: %w", r.StartOffset, r.EndOffset, ErrCorrupt)
@@ -147,7 +145,7 @@ func (r *Root) validate() error {
 	if err := metadata.ValidTopicName(r.Topic); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrCorrupt)
 	}
-	if err := validEpochs(r.Epochs, r.EndOffset); err != nil {
+	if err := ValidEpochs(r.Epochs, r.EndOffset); err != nil {
 		return err
 	}
 	if err := r.validTotals(); err != nil {
@@ -238,7 +236,7 @@ func validGarbage(items []Garbage) error {
 				return fmt.Errorf("garbage roots %d to %d: %w", d.From, d.To, ErrCorrupt)
 			}
 		}
-		if names += len(g.Segments) + len(g.Nodes); kinds != 1 || names > maxDeadNames {
+		if names += len(g.Segments) + len(g.Nodes); kinds != 1 || names > MaxDeadNames {
 			return fmt.Errorf("garbage item of %d kinds, %d names: %w", kinds, names, ErrCorrupt)
 		}
 	}

@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"context"
@@ -12,10 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/segment"
 )
-
-var testTip = metadata.TopicIDPartition{Topic: metadata.TopicID{1, 2, 3}, Partition: 4}
 
 // forest is a manifest whose nodes live in a map.
 type forest struct {
@@ -26,7 +23,7 @@ type forest struct {
 }
 
 func newForest() *forest {
-	return &forest{root: newRoot("orders", testTip, 0), nodes: map[string][]byte{}, known: map[string]*Node{}}
+	return &forest{root: NewRoot("orders", testTip, 0), nodes: map[string][]byte{}, known: map[string]*Node{}}
 }
 
 func (f *forest) load(_ context.Context, ref Ref) (*Node, error) {
@@ -45,41 +42,32 @@ func (f *forest) load(_ context.Context, ref Ref) (*Node, error) {
 	return n, err
 }
 
-func (f *forest) tree() tree { return tree{root: f.root, load: f.load} }
+func (f *forest) tree() Tree { return Tree{Root: f.root, Load: f.load} }
 
 // commit applies fn as one edit, through the encoded form.
-func (f *forest) commit(t testing.TB, now time.Time, fn func(*edit)) {
+func (f *forest) commit(t testing.TB, now time.Time, fn func(*Edit)) {
 	t.Helper()
-	e := editOf(f.root, f.load, now, time.Hour)
+	e := NewEdit(f.root, f.load, now, time.Hour)
 	fn(e)
-	e.next.Sequence++
-	b, err := e.next.encode()
+	e.Next.Sequence++
+	b, err := e.Next.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range e.nodes {
-		f.nodes[n.name] = n.body
+	for _, n := range e.Nodes {
+		f.nodes[n.Name] = n.Body
 	}
 	if f.root, err = DecodeRoot(b); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// testEntry has 10 offsets, 100 bytes and a timestamp equal to its last offset.
-func testEntry(base int64) Entry {
-	return Entry{
-		BaseOffset: base, LastOffset: base + 9, MaxTimestamp: base + 9, MaxTimestampOffset: base + 9, Bytes: 100, CRC32C: CRC(base),
-		IndexBytes: 50, IndexHead: 40, Epochs: EpochList{{Epoch: int32(base / 100000), StartOffset: base}},
-		Created: 1, Object: newStem(base, 0),
-	}
-}
-
 func (f *forest) grow(t testing.TB, n int) {
 	t.Helper()
 	for n > 0 {
-		f.commit(t, time.UnixMilli(1), func(e *edit) {
+		f.commit(t, time.UnixMilli(1), func(e *Edit) {
 			for range min(n, 2500) {
-				if err := e.add(t.Context(), testEntry(e.next.EndOffset)); err != nil {
+				if err := e.Add(t.Context(), testEntry(e.Next.EndOffset)); err != nil {
 					t.Fatal(err)
 				}
 				n--
@@ -99,24 +87,24 @@ func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
 		for range 20 {
 			offset := rng.Int64N(int64(n) * 10)
 			f.loads = 0
-			e, err := f.tree().find(t.Context(), offset)
+			e, err := f.tree().Find(t.Context(), offset)
 			if err != nil || e.BaseOffset != offset/10*10 || f.loads > 3 {
 				t.Fatalf("%d entries: find %d: %+v, %v, %d loads", n, offset, e, err, f.loads)
 			}
-			e, err = f.tree().findTime(t.Context(), offset, 0)
+			e, err = f.tree().FindTime(t.Context(), offset, 0)
 			if err != nil || e.BaseOffset != offset/10*10 {
 				t.Fatalf("%d entries: find time %d: %+v, %v", n, offset, e, err)
 			}
 		}
 		for _, offset := range []int64{-1, int64(n) * 10} {
-			if _, err := f.tree().find(t.Context(), offset); !errors.Is(err, ErrOffsetOutOfRange) {
+			if _, err := f.tree().Find(t.Context(), offset); !errors.Is(err, ErrOffsetOutOfRange) {
 				t.Fatalf("%d entries: find %d: %v", n, offset, err)
 			}
 		}
-		if e, err := f.tree().maxTimestamp(t.Context(), 0); err != nil || e.LastOffset != int64(n)*10-1 {
+		if e, err := f.tree().MaxTimestamp(t.Context(), 0); err != nil || e.LastOffset != int64(n)*10-1 {
 			t.Fatalf("%d entries: highest timestamp: %+v, %v", n, e, err)
 		}
-		if b, err := f.root.encode(); err != nil || len(b) > 80<<10 {
+		if b, err := f.root.Encode(); err != nil || len(b) > 80<<10 {
 			t.Fatalf("%d entries: root of %d bytes, %v", n, len(b), err)
 		}
 	}
@@ -125,8 +113,8 @@ func TestManifestFindsEveryOffsetAtAnySize(t *testing.T) {
 
 func walkWhileDropping(t *testing.T, f *forest) {
 	for _, start := range []int64{0, 5, 10, 9_995, 10_000, 10_010, 234_560, 1_010_000, 1_014_000} {
-		f.commit(t, time.UnixMilli(1), func(e *edit) {
-			if _, err := e.dropBefore(t.Context(), start); err != nil {
+		f.commit(t, time.UnixMilli(1), func(e *Edit) {
+			if _, err := e.DropBefore(t.Context(), start); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -134,7 +122,7 @@ func walkWhileDropping(t *testing.T, f *forest) {
 		if f.root.StartOffset != want || f.root.Segments != (1_015_000-want)/10 || f.root.Bytes != f.root.Segments*100 {
 			t.Fatalf("after dropping before %d: start %d, %d segments, %d bytes", start, f.root.StartOffset, f.root.Segments, f.root.Bytes)
 		}
-		for e, err := range f.tree().walk(t.Context(), 0, nil) {
+		for e, err := range f.tree().Walk(t.Context(), 0, nil) {
 			if err != nil || e.BaseOffset != want {
 				t.Fatalf("after dropping before %d: got %+v, %v, want base %d", start, e, err, want)
 			}
@@ -150,7 +138,7 @@ func walkWhileDropping(t *testing.T, f *forest) {
 	}
 	// The manifest goes on growing after its front was unpacked and trimmed.
 	f.grow(t, 2_000)
-	if _, err := f.tree().find(t.Context(), f.root.EndOffset-1); err != nil {
+	if _, err := f.tree().Find(t.Context(), f.root.EndOffset-1); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -159,19 +147,19 @@ func TestManifestGarbageNamesEverythingThatWasDropped(t *testing.T) {
 	f := newForest()
 	f.grow(t, 3500)
 	stems := map[string]bool{}
-	for e := range f.tree().walk(t.Context(), 0, nil) {
+	for e := range f.tree().Walk(t.Context(), 0, nil) {
 		stems[e.Object] = true
 	}
 	now := time.UnixMilli(1)
 	for start := int64(0); start <= 35_000; start += 1730 {
 		now = now.Add(time.Minute)
-		f.commit(t, now, func(e *edit) {
-			if _, err := e.dropBefore(t.Context(), start); err != nil {
+		f.commit(t, now, func(e *Edit) {
+			if _, err := e.DropBefore(t.Context(), start); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
-	f.commit(t, now, func(e *edit) { _, _ = e.dropBefore(t.Context(), 35_000) })
+	f.commit(t, now, func(e *Edit) { _, _ = e.DropBefore(t.Context(), 35_000) })
 	if f.root.Segments != 0 || f.root.StartOffset != 35_000 || f.root.EndOffset != 35_000 {
 		t.Fatalf("not empty: %+v", f.root)
 	}
@@ -196,8 +184,8 @@ func TestManifestGarbageNamesEverythingThatWasDropped(t *testing.T) {
 		t.Fatalf("garbage differs (-want +got):\n%s", diff)
 	}
 	// An emptied manifest starts again anywhere later.
-	f.commit(t, now, func(e *edit) {
-		if err := e.add(t.Context(), testEntry(50_000)); err != nil {
+	f.commit(t, now, func(e *Edit) {
+		if err := e.Add(t.Context(), testEntry(50_000)); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -213,17 +201,17 @@ func TestManifestListOfGarbageIsBounded(t *testing.T) {
 	root := *f.root
 	for i := range int64(1200) {
 		now = now.Add(time.Hour)
-		e := editOf(&root, f.load, now, time.Hour)
-		if _, err := e.dropBefore(t.Context(), i*7); err != nil {
+		e := NewEdit(&root, f.load, now, time.Hour)
+		if _, err := e.DropBefore(t.Context(), i*7); err != nil {
 			t.Fatal(err)
 		}
 		e.buryRoots(DeadRoots{LeaderEpoch: int32(i / 3), From: i, To: i + 1})
-		root = e.next
+		root = e.Next
 	}
 	if n := len(root.Garbage); n > maxGarbage || n < maxGarbage/2 {
 		t.Fatalf("%d items", n)
 	}
-	if _, err := root.encode(); err != nil {
+	if _, err := root.Encode(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -232,8 +220,8 @@ func TestManifestRefusesGapsAndOverlaps(t *testing.T) {
 	f := newForest()
 	f.grow(t, 3)
 	for _, base := range []int64{0, 20, 29, 31, 40} {
-		e := editOf(f.root, f.load, time.UnixMilli(1), time.Hour)
-		if err := e.add(t.Context(), testEntry(base)); !errors.Is(err, ErrDiverged) {
+		e := NewEdit(f.root, f.load, time.UnixMilli(1), time.Hour)
+		if err := e.Add(t.Context(), testEntry(base)); !errors.Is(err, ErrDiverged) {
 			t.Errorf("add at %d after 29: %v", base, err)
 		}
 	}
@@ -249,7 +237,7 @@ func TestManifestRefusesGapsAndOverlaps(t *testing.T) {
 		"object":        func(r *Root) { r.Tail[0].Object = "a/../../b" },
 		"empty garbage": func(r *Root) { r.Garbage = []Garbage{{NotBefore: 1}} },
 	} {
-		b, err := f.root.encode()
+		b, err := f.root.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,10 +246,10 @@ func TestManifestRefusesGapsAndOverlaps(t *testing.T) {
 			t.Fatal(err)
 		}
 		damage(r)
-		if _, err := r.encode(); !errors.Is(err, ErrCorrupt) {
+		if _, err := r.Encode(); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: encoded: %v", name, err)
 		}
-		if b, _, err = sealJSON(rootFormat, r, maxRootBytes); err != nil {
+		if b, _, err = SealJSON(rootFormat, r, MaxRootBytes); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := DecodeRoot(b); !errors.Is(err, ErrCorrupt) {
@@ -273,7 +261,7 @@ func TestManifestRefusesGapsAndOverlaps(t *testing.T) {
 func TestManifestDetectsEveryChangedByte(t *testing.T) {
 	f := newForest()
 	f.grow(t, 2)
-	b, err := f.root.encode()
+	b, err := f.root.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,25 +284,36 @@ func TestManifestDetectsEveryChangedByte(t *testing.T) {
 }
 
 func TestEpochLineageAnswersAsKafkasCache(t *testing.T) {
-	l := EpochList{{Epoch: 2, StartOffset: 10}, {Epoch: 5, StartOffset: 20}}
+	l := Lineage{{Epoch: 2, StartOffset: 10}, {Epoch: 5, StartOffset: 20}}
 	for _, c := range []struct {
 		epoch, want int32
 		end         int64
 	}{{1, -1, -1}, {2, 2, 20}, {3, 2, 20}, {5, 5, 33}, {9, 5, 33}} {
-		if e, end := l.endOf(c.epoch, 33); e != c.want || end != c.end {
+		if e, end := l.EndOf(c.epoch, 33); e != c.want || end != c.end {
 			t.Errorf("end of epoch %d: %d, %d", c.epoch, e, end)
 		}
 	}
 	if got := l.trim(15); cmp.Diff(got, l) != "" {
 		t.Errorf("trim inside the first epoch: %v", got)
 	}
-	if got := l.trim(20); cmp.Diff(got, EpochList{{Epoch: 5, StartOffset: 20}}) != "" {
+	if got := l.trim(20); cmp.Diff(got, Lineage{{Epoch: 5, StartOffset: 20}}) != "" {
 		t.Errorf("trim at the border: %v", got)
 	}
-	if _, err := l.extend(EpochList{{Epoch: 4, StartOffset: 30}}); !errors.Is(err, ErrDiverged) {
+	if _, err := l.extend(Lineage{{Epoch: 4, StartOffset: 30}}); !errors.Is(err, ErrDiverged) {
 		t.Errorf("an older epoch after a newer one: %v", err)
 	}
-	if got, err := l.extend(EpochList{{Epoch: 5, StartOffset: 30}, {Epoch: 6, StartOffset: 40}}); err != nil || len(got) != 3 || got[2] != (segment.EpochEntry{Epoch: 6, StartOffset: 40}) {
+	if got, err := l.extend(Lineage{{Epoch: 5, StartOffset: 30}, {Epoch: 6, StartOffset: 40}}); err != nil || len(got) != 3 || got[2] != (EpochEntry{Epoch: 6, StartOffset: 40}) {
 		t.Errorf("extend: %v, %v", got, err)
+	}
+}
+
+var testTip = metadata.TopicIDPartition{Topic: metadata.TopicID{1, 2, 3}, Partition: 4}
+
+// testEntry has 10 offsets, 100 bytes and a timestamp equal to its last offset.
+func testEntry(base int64) Entry {
+	return Entry{
+		BaseOffset: base, LastOffset: base + 9, MaxTimestamp: base + 9, MaxTimestampOffset: base + 9, Bytes: 100, CRC32C: CRC(base),
+		IndexBytes: 50, IndexHead: 40, Epochs: Lineage{{Epoch: int32(base / 100000), StartOffset: base}},
+		Created: 1, Object: NewStem(base, 0),
 	}
 }

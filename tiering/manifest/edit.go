@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"context"
@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// nodeSource returns the node a reference stands for.
-type nodeSource func(ctx context.Context, ref Ref) (*Node, error)
+// NodeSource returns the node a reference stands for.
+type NodeSource func(ctx context.Context, ref Ref) (*Node, error)
 
-// newNode is a node made by an edit that must be PUT before the root that refers to it.
-type newNode struct {
-	name string
-	node *Node
-	ref  Ref
-	body []byte
+// SealedNode is a node made by an edit that must be PUT before the root that refers to it.
+type SealedNode struct {
+	Name string
+	Node *Node
+	Ref  Ref
+	Body []byte
 }
 
-// edit builds the successor of a root. It never changes the root it started from.
-type edit struct {
-	next  Root
-	nodes []newNode
-	load  nodeSource
+// Edit builds the successor of a root. It never changes the root it started from.
+type Edit struct {
+	Next  Root
+	Nodes []SealedNode
+	Load  NodeSource
 	// notBefore is when garbage of this edit may be deleted, in Unix milliseconds.
 	notBefore int64
 }
@@ -30,20 +30,20 @@ type edit struct {
 // quantum is the step to which garbage times are rounded up, so that the garbage of frequent commits shares items.
 func quantum(grace time.Duration) time.Duration { return max(grace/8, time.Millisecond) }
 
-func editOf(r *Root, load nodeSource, now time.Time, grace time.Duration) *edit {
-	e := &edit{next: *r, load: load}
-	e.next.Refs = slices.Clone(r.Refs)
-	e.next.Tail = slices.Clone(r.Tail)
-	e.next.Garbage = slices.Clone(r.Garbage) // items are replaced, never changed in place
+func NewEdit(r *Root, load NodeSource, now time.Time, grace time.Duration) *Edit {
+	e := &Edit{Next: *r, Load: load}
+	e.Next.Refs = slices.Clone(r.Refs)
+	e.Next.Tail = slices.Clone(r.Tail)
+	e.Next.Garbage = slices.Clone(r.Garbage) // items are replaced, never changed in place
 	q := quantum(grace).Milliseconds()
 	e.notBefore = (now.Add(grace).UnixMilli() + q - 1) / q * q
-	e.next.Created = now.UnixMilli()
+	e.Next.Created = now.UnixMilli()
 	return e
 }
 
-// add appends an entry, which must start at EndOffset. A root without entries may start anywhere at or above it.
-func (e *edit) add(ctx context.Context, entry Entry) error {
-	r := &e.next
+// Add appends an entry, which must start at EndOffset. A root without entries may start anywhere at or above it.
+func (e *Edit) Add(ctx context.Context, entry Entry) error {
+	r := &e.Next
 	if r.Segments == 0 && entry.BaseOffset >= r.EndOffset {
 		r.StartOffset, r.EndOffset, r.Epochs = entry.BaseOffset, entry.BaseOffset, nil
 	}
@@ -57,8 +57,8 @@ func (e *edit) add(ctx context.Context, entry Entry) error {
 	if err != nil {
 		return err
 	}
-	if len(r.Tail) >= tailEntries {
-		if err := e.sealTail(ctx); err != nil {
+	if len(r.Tail) >= TailEntries {
+		if err := e.SealTail(ctx); err != nil {
 			return err
 		}
 	}
@@ -70,10 +70,10 @@ func (e *edit) add(ctx context.Context, entry Entry) error {
 	return nil
 }
 
-// sealTail makes the tail a part of a leaf, joins parts to a leaf once they fill one, and packs each level's
+// SealTail, which Add calls once the tail is full, makes the tail a part of a leaf, joins parts to a leaf once they fill one, and packs each level's
 // trailing run of references once it has twice a node's.
-func (e *edit) sealTail(ctx context.Context) error {
-	r := &e.next
+func (e *Edit) SealTail(ctx context.Context) error {
+	r := &e.Next
 	if err := e.seal(&Node{Level: 1, Entries: r.Tail}); err != nil {
 		return err
 	}
@@ -81,11 +81,13 @@ func (e *edit) sealTail(ctx context.Context) error {
 	if err := e.joinParts(ctx); err != nil {
 		return err
 	}
-	return e.packLevels()
+	return e.PackLevels()
 }
 
-func (e *edit) packLevels() error {
-	r := &e.next
+// PackLevels makes a node of the next level out of references of one level at the end of the root, where there are
+// enough of them.
+func (e *Edit) PackLevels() error {
+	r := &e.Next
 	end := len(r.Refs)
 	for level := 1; level < maxLevel && end > 0; level++ {
 		from := end
@@ -108,10 +110,10 @@ func (e *edit) packLevels() error {
 
 // joinParts replaces the trailing parts by one leaf once they have leafEntries. A part is a leaf of tailEntries: it
 // keeps the root small while the leaf it will be a tenth of is still growing.
-func (e *edit) joinParts(ctx context.Context) error {
-	r := &e.next
+func (e *Edit) joinParts(ctx context.Context) error {
+	r := &e.Next
 	from := len(r.Refs)
-	for from > 0 && r.Refs[from-1].Level == 1 && r.Refs[from-1].Segments < leafEntries {
+	for from > 0 && r.Refs[from-1].Level == 1 && r.Refs[from-1].Segments < LeafEntries {
 		from--
 	}
 	if from == 0 && r.Trimmed.Segments > 0 {
@@ -123,7 +125,7 @@ func (e *edit) joinParts(ctx context.Context) error {
 	for i := range parts {
 		n += parts[i].Segments
 	}
-	if n < leafEntries || len(r.Garbage) >= maxGarbage-reservedGarbage || e.deadNames()+len(parts) > maxDeadNames {
+	if n < LeafEntries || len(r.Garbage) >= maxGarbage-reservedGarbage || e.deadNames()+len(parts) > MaxDeadNames {
 		return nil
 	}
 	for i := range parts {
@@ -135,7 +137,7 @@ func (e *edit) joinParts(ctx context.Context) error {
 	}
 	r.Refs = slices.Clone(r.Refs[:from])
 	for len(entries) > 0 {
-		k := min(len(entries), leafEntries)
+		k := min(len(entries), LeafEntries)
 		if err := e.seal(&Node{Level: 1, Entries: entries[:k:k]}); err != nil {
 			return err
 		}
@@ -150,15 +152,15 @@ func (e *edit) joinParts(ctx context.Context) error {
 }
 
 // unmake takes back a node that this edit made and no longer refers to.
-func (e *edit) unmake(name string) bool {
-	n := len(e.nodes)
-	e.nodes = slices.DeleteFunc(e.nodes, func(x newNode) bool { return x.name == name })
-	return len(e.nodes) < n
+func (e *Edit) unmake(name string) bool {
+	n := len(e.Nodes)
+	e.Nodes = slices.DeleteFunc(e.Nodes, func(x SealedNode) bool { return x.Name == name })
+	return len(e.Nodes) < n
 }
 
 // pack replaces the nodeRefs references from index from on by one node of the next level.
-func (e *edit) pack(from, level int) error {
-	r := &e.next
+func (e *Edit) pack(from, level int) error {
+	r := &e.Next
 	refs := r.Refs
 	node := &Node{Level: level + 1, Refs: slices.Clone(refs[from : from+nodeRefs])}
 	r.Refs = slices.Clone(refs[:from])
@@ -170,24 +172,24 @@ func (e *edit) pack(from, level int) error {
 }
 
 // seal encodes the node and appends the reference to it.
-func (e *edit) seal(n *Node) error {
-	n.TopicID, n.Partition = e.next.TopicID, e.next.Partition
-	name := newNodeName(n.base())
-	body, ref, err := n.encode(name)
+func (e *Edit) seal(n *Node) error {
+	n.TopicID, n.Partition = e.Next.TopicID, e.Next.Partition
+	name := NewNodeName(n.base())
+	body, ref, err := n.Encode(name)
 	if err != nil {
 		return err
 	}
-	e.nodes = append(e.nodes, newNode{name: name, node: n, ref: ref, body: body})
-	e.next.Refs = append(e.next.Refs, ref)
+	e.Nodes = append(e.Nodes, SealedNode{Name: name, Node: n, Ref: ref, Body: body})
+	e.Next.Refs = append(e.Next.Refs, ref)
 	return nil
 }
 
 // node returns a node, also one that this edit made itself.
-func (e *edit) node(ctx context.Context, ref Ref) (*Node, error) {
-	for i := range e.nodes {
-		if e.nodes[i].name == ref.Object {
-			return e.nodes[i].node, nil
+func (e *Edit) node(ctx context.Context, ref Ref) (*Node, error) {
+	for i := range e.Nodes {
+		if e.Nodes[i].Name == ref.Object {
+			return e.Nodes[i].Node, nil
 		}
 	}
-	return e.load(ctx, ref)
+	return e.Load(ctx, ref)
 }

@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"encoding/json"
@@ -6,15 +6,19 @@ import (
 	"slices"
 	"sort"
 	"strconv"
-
-	"github.com/coldbrook/coldbrook/segment"
 )
 
-// EpochList is a leader epoch lineage: epochs and start offsets both rise. In JSON it is [[epoch,start],…].
-type EpochList []segment.EpochEntry
+// EpochEntry is where a leader epoch starts.
+type EpochEntry struct {
+	Epoch       int32
+	StartOffset int64
+}
+
+// Lineage is a leader epoch lineage: epochs and start offsets both rise. In JSON it is [[epoch,start],…].
+type Lineage []EpochEntry
 
 // MarshalJSON implements json.Marshaler.
-func (l EpochList) MarshalJSON() ([]byte, error) {
+func (l Lineage) MarshalJSON() ([]byte, error) {
 	out := []byte{'['}
 	for i, e := range l {
 		if i > 0 {
@@ -30,24 +34,24 @@ func (l EpochList) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (l *EpochList) UnmarshalJSON(b []byte) error {
+func (l *Lineage) UnmarshalJSON(b []byte) error {
 	var pairs [][2]int64
 	if err := json.Unmarshal(b, &pairs); err != nil {
 		return err
 	}
-	out := make(EpochList, 0, len(pairs))
+	out := make(Lineage, 0, len(pairs))
 	for _, p := range pairs {
 		if p[0] < 0 || p[0] > 1<<31-1 {
 			return fmt.Errorf("leader epoch %d", p[0])
 		}
-		out = append(out, segment.EpochEntry{Epoch: int32(p[0]), StartOffset: p[1]})
+		out = append(out, EpochEntry{Epoch: int32(p[0]), StartOffset: p[1]})
 	}
 	*l = out
 	return nil
 }
 
 // extend returns l followed by next, where an epoch that goes on keeps its first start.
-func (l EpochList) extend(next EpochList) (EpochList, error) {
+func (l Lineage) extend(next Lineage) (Lineage, error) {
 	out := slices.Clone(l)
 	for _, e := range next {
 		if n := len(out); n > 0 {
@@ -66,13 +70,13 @@ func (l EpochList) extend(next EpochList) (EpochList, error) {
 }
 
 // trim drops the epochs that ended at or before start; the one that holds start stays as it is.
-func (l EpochList) trim(start int64) EpochList {
+func (l Lineage) trim(start int64) Lineage {
 	i := sort.Search(len(l), func(i int) bool { return l[i].StartOffset > start }) - 1
 	return slices.Clone(l[max(i, 0):])
 }
 
-// at returns the epoch of an offset.
-func (l EpochList) at(offset int64) (int32, bool) {
+// At returns the epoch of an offset.
+func (l Lineage) At(offset int64) (int32, bool) {
 	i := sort.Search(len(l), func(i int) bool { return l[i].StartOffset > offset }) - 1
 	if i < 0 {
 		return -1, false
@@ -80,9 +84,9 @@ func (l EpochList) at(offset int64) (int32, bool) {
 	return l[i].Epoch, true
 }
 
-// endOf is LeaderEpochFileCache.endOffsetFor: the largest epoch ≤ epoch and where the next one starts (end for
+// EndOf is LeaderEpochFileCache.endOffsetFor: the largest epoch ≤ epoch and where the next one starts (end for
 // the last); -1, -1 when epoch is older than the lineage.
-func (l EpochList) endOf(epoch int32, end int64) (int32, int64) {
+func (l Lineage) EndOf(epoch int32, end int64) (int32, int64) {
 	i := sort.Search(len(l), func(i int) bool { return l[i].Epoch > epoch }) - 1
 	switch {
 	case i < 0:

@@ -1,4 +1,4 @@
-package tiering
+package manifest
 
 import (
 	"fmt"
@@ -9,17 +9,18 @@ import (
 
 // Bounds of the manifest. They are part of the format: a decoder refuses what exceeds them.
 const (
-	tailEntries   = 100     // entries that a root keeps inline
-	leafEntries   = 1000    // entries of a sealed leaf
+	TailEntries   = 100     // entries that a root keeps inline
+	LeafEntries   = 1000    // entries of a sealed leaf
 	nodeRefs      = 50      // references of a node above the leaves
 	maxLevel      = 8       // leafEntries × nodeRefs^7: more than there are segments in the world
 	maxRefs       = 2048    // references in a root: 2×nodeRefs per level and nodes unpacked by retention
 	maxEpochs     = 1 << 16 // lineage of one root or entry
 	maxGarbage    = 512     // items of the garbage list
-	maxDeadNames  = 4096    // names in the whole garbage list
-	maxRootBytes  = 8 << 20
+	MaxDeadNames  = 4096    // names in the whole garbage list
+	MaxRootBytes  = 8 << 20
 	maxNodeBytes  = 4 << 20
-	maxEntryBytes = 1 << 31 // a segment's .log: Kafka's positions are 32 bits
+	MaxIndexBytes = 1 << 28 // a segment's .idx
+	MaxEntryBytes = 1 << 31 // a segment's .log: Kafka's positions are 32 bits
 )
 
 // CRC is a CRC32C, eight hex digits in JSON.
@@ -43,17 +44,17 @@ func (c *CRC) UnmarshalText(b []byte) error {
 
 // Entry describes one remote log segment (RemoteLogSegmentMetadata). Times are Unix milliseconds.
 type Entry struct {
-	BaseOffset         int64     `json:"base"`
-	LastOffset         int64     `json:"last"` // inclusive
-	MaxTimestamp       int64     `json:"max_ts"`
-	MaxTimestampOffset int64     `json:"max_ts_offset"` // of the first record that has it
-	Bytes              int64     `json:"bytes"`         // of the .log object
-	CRC32C             CRC       `json:"crc32c"`        // of the .log object
-	IndexBytes         int64     `json:"idx_bytes"`
-	IndexHead          int64     `json:"idx_head"` // first bytes of the .idx object: all that a cold read needs
-	IndexCRC32C        CRC       `json:"idx_crc32c"`
-	Epochs             EpochList `json:"epochs"`            // of its batches; the first starts at BaseOffset
-	Aborted            bool      `json:"aborted,omitempty"` // its transaction index is not empty
+	BaseOffset         int64   `json:"base"`
+	LastOffset         int64   `json:"last"` // inclusive
+	MaxTimestamp       int64   `json:"max_ts"`
+	MaxTimestampOffset int64   `json:"max_ts_offset"` // of the first record that has it
+	Bytes              int64   `json:"bytes"`         // of the .log object
+	CRC32C             CRC     `json:"crc32c"`        // of the .log object
+	IndexBytes         int64   `json:"idx_bytes"`
+	IndexHead          int64   `json:"idx_head"` // first bytes of the .idx object: all that a cold read needs
+	IndexCRC32C        CRC     `json:"idx_crc32c"`
+	Epochs             Lineage `json:"epochs"`            // of its batches; the first starts at BaseOffset
+	Aborted            bool    `json:"aborted,omitempty"` // its transaction index is not empty
 	// What of the transaction index decides whether a reader needs it; both 0 in manifests from before they existed.
 	AbortedFrom   int64 `json:"aborted_from,omitempty"`   // lowest first offset of its aborted transactions
 	AbortedStable int64 `json:"aborted_stable,omitempty"` // no transaction in later segments began below
@@ -124,7 +125,7 @@ type Root struct {
 	Bytes          int64 `json:"bytes"`     // of all .log objects
 	Segments       int64 `json:"segments"`
 
-	Epochs  EpochList `json:"epochs"`
+	Epochs  Lineage   `json:"epochs"`
 	Trimmed Trimmed   `json:"trimmed"`
 	Refs    []Ref     `json:"refs,omitempty"`
 	Tail    []Entry   `json:"tail,omitempty"`
@@ -151,7 +152,25 @@ func (r *Root) HighestEpoch() int32 {
 	return r.Epochs[len(r.Epochs)-1].Epoch
 }
 
-// newRoot is the empty manifest of a partition whose first segment will start at base.
-func newRoot(topic string, tip metadata.TopicIDPartition, base int64) *Root {
+// NewRoot is the empty manifest of a partition whose first segment will start at base.
+func NewRoot(topic string, tip metadata.TopicIDPartition, base int64) *Root {
 	return &Root{Topic: topic, TopicID: tip.Topic, Partition: tip.Partition, StartOffset: base, EndOffset: base, LogStartOffset: base}
+}
+
+// IsAt says whether the root is the one of a partition that a pointer names.
+func (r *Root) IsAt(tip metadata.TopicIDPartition, p metadata.RemotePointer) bool {
+	return r.TopicID == tip.Topic && r.Partition == tip.Partition && r.LeaderEpoch == p.LeaderEpoch &&
+		r.Sequence == p.Sequence && r.StartOffset == p.StartOffset && r.EndOffset == p.EndOffset
+}
+
+// NewestTimestamp is the highest timestamp of all records, -1 for none.
+func (r *Root) NewestTimestamp() int64 {
+	newest := int64(-1)
+	for i := range r.Refs {
+		newest = max(newest, r.Refs[i].MaxTimestamp)
+	}
+	for i := range r.Tail {
+		newest = max(newest, r.Tail[i].MaxTimestamp)
+	}
+	return newest
 }
