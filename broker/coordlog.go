@@ -62,9 +62,7 @@ func (l topicLog) WaitCommitted(ctx context.Context, t coordinator.Term, offset 
 	if err != nil {
 		return err
 	}
-	// Committed is enough, as for Kafka's coordinators: how many replicas have
-	// it counts when a batch is appended.
-	if err := p.WaitCommitted(ctx, offset); err != nil && !errors.Is(err, replica.ErrNotEnoughReplicasAfterAppend) {
+	if err := p.WaitCommitted(ctx, offset); err != nil {
 		return notCoordinator(err)
 	}
 	return leads(p, t)

@@ -184,8 +184,19 @@ func (p *produced) fail(err error) {
 	}
 }
 
-// awaitAcks waits for all partitions within the request's timeout.
+// awaitAcks waits for all partitions. The request's timeout bounds the wait for
+// followers, as in Kafka, where the leader's own write is no part of it: this
+// broker's sync takes the time that it takes. A producer that asks for no time at
+// all, and writes to a topic without followers, is answered when its records are
+// durable, and does not send them again.
 func (a *API) awaitAcks(ctx context.Context, req *kmsg.ProduceRequest, parts []produced) {
+	for i := range parts {
+		if p := &parts[i]; p.code == 0 {
+			if err := p.appended.WaitSynced(ctx); err != nil {
+				p.fail(err)
+			}
+		}
+	}
 	var timer *time.Timer
 	var late error
 	for i := range parts {

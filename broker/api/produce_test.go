@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
@@ -193,25 +194,49 @@ func TestAnAckIsASync(t *testing.T) {
 	})
 }
 
-// TestAcksEndWithTheRequestsTimeout is REQUEST_TIMED_OUT, the answer of a
-// broker that cannot say yet.
-func TestAcksEndWithTheRequestsTimeout(t *testing.T) {
+// TestTheProduceTimeoutBoundsTheWaitForFollowersOnly has a slow disk: what this
+// broker alone makes durable is acknowledged when it is, even to a producer that
+// gives no time at all, and so nobody sends again what is written. A follower that
+// does not come is REQUEST_TIMED_OUT, that much time after the sync.
+func TestTheProduceTimeoutBoundsTheWaitForFollowersOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const slow = 10 * time.Second
 		var disk slowSync
 		c := newCluster(t)
 		c.onDisk = disk.hook
-		c.start(nil)
+		c.start(map[string]string{"replica.lag.time.max.ms": "3600000"}) // the follower stays in sync
 		s := c.dial()
-		s.topic("t", 1)
-		disk.delay.Store(int64(10 * time.Second))
-		req := produceRequest("t", 0, batch("a"))
-		req.TimeoutMillis = 1500
-		began := time.Now()
-		code(t, "produce", produced(do[*kmsg.ProduceResponse](s, req)).ErrorCode, kerr.RequestTimedOut)
-		same(t, "after", time.Since(began), 1500*time.Millisecond)
+		c.ghost(metadata.Registration{ID: 2})
+		code(t, "create", s.assigned("one", []int32{1}).ErrorCode, nil)
+		code(t, "create", s.assigned("two", []int32{1, 2}).ErrorCode, nil)
+		disk.delay.Store(int64(slow))
+		for _, q := range []struct {
+			topic   string
+			acks    int16
+			timeout int32
+			want    *kerr.Error
+			longest time.Duration
+		}{
+			{"one", -1, 0, nil, 2 * slow},
+			{"one", -1, -1, nil, 2 * slow},
+			{"one", 1, 0, nil, 2 * slow},
+			{"one", -1, 1500, nil, 2 * slow},
+			{"two", 1, 0, nil, 2 * slow},
+			{"two", -1, 0, kerr.RequestTimedOut, 2 * slow},
+			{"two", -1, 1500, kerr.RequestTimedOut, 2*slow + 1500*time.Millisecond},
+		} {
+			req := produceRequest(q.topic, 0, batch("a"))
+			req.Acks, req.TimeoutMillis = q.acks, q.timeout
+			what := text("%s, acks=%d, timeout %d ms", q.topic, q.acks, q.timeout)
+			began := time.Now()
+			code(t, what, produced(do[*kmsg.ProduceResponse](s, req)).ErrorCode, q.want)
+			if took := time.Since(began); took < time.Duration(q.timeout)*time.Millisecond || took > q.longest {
+				t.Errorf("%s: after %v, want at most %v", what, took, q.longest)
+			}
+		}
 		disk.delay.Store(0)
-		time.Sleep(20 * time.Second)
-		same(t, "appended all the same", s.listOffset("t", 0, -1).Offset, 1)
+		same(t, "appended once each", s.listOffset("one", 0, -1).Offset, 4)
+		time.Sleep(2 * slow) // for the syncs under way
 	})
 }
 

@@ -82,13 +82,28 @@ func (a Appended) Wait(ctx context.Context) error { return a.WaitOr(ctx, nil) }
 // WaitOr is Wait that gives up with ErrTimedOut when expired delivers. It costs
 // less than a context of its own for each of many appends.
 func (a Appended) WaitOr(ctx context.Context, expired <-chan time.Time) error {
-	if done, err := a.settled(); done || err != nil {
+	return a.await(ctx, expired, a.settled)
+}
+
+// WaitSynced returns when nothing but followers can be waited for: the records
+// are on this broker's disk, or the append is settled. An error says that the
+// append will never be acknowledged.
+func (a Appended) WaitSynced(ctx context.Context) error {
+	return a.await(ctx, nil, func() (bool, error) {
+		done, err := a.settled()
+		return done || a.partition.log.SyncedOffset() > a.LastOffset, err
+	})
+}
+
+// await looks again whenever something of the partition moved.
+func (a Appended) await(ctx context.Context, expired <-chan time.Time, done func() (bool, error)) error {
+	if ok, err := done(); ok || err != nil {
 		return err
 	}
 	p := a.partition
 	for {
 		moved := p.moved.next()
-		if done, err := a.settled(); done || err != nil {
+		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		select {
@@ -134,7 +149,25 @@ func (a Appended) settled() (bool, error) {
 }
 
 // WaitCommitted returns when the high watermark is above offset, or with an
-// error once this broker does not lead the partition any more.
+// error once this broker does not lead the partition any more. That too few
+// replicas are in sync is no end of the wait: the high watermark stays where it
+// is until there are enough of them.
 func (p *Partition) WaitCommitted(ctx context.Context, offset int64) error {
-	return Appended{AppendInfo: segment.AppendInfo{LastOffset: offset}, partition: p, epoch: p.LeaderEpoch(), acks: AcksAll}.Wait(ctx)
+	a := Appended{AppendInfo: segment.AppendInfo{LastOffset: offset}, partition: p, epoch: p.LeaderEpoch()}
+	return a.await(ctx, nil, a.committed)
+}
+
+// committed says whether the high watermark is above the append, or why this
+// broker will never know.
+func (a Appended) committed() (bool, error) {
+	// The end first, then the state: what another leader made of the offsets
+	// comes with another state.
+	committed := a.partition.log.HighWatermark() > a.LastOffset
+	if s := a.partition.state.Load(); !s.leading || s.LeaderEpoch != a.epoch {
+		return false, ErrNotLeader
+	}
+	if committed {
+		return true, nil
+	}
+	return false, a.partition.dir.Offline()
 }

@@ -70,6 +70,29 @@ func TestALeaderStaysInSyncWithItself(t *testing.T) {
 	}
 }
 
+// TestTooFewInSyncIsNoCommit is what a coordinator waits for before it answers:
+// records that fewer than min.insync.replicas have are not committed, and those
+// that were before stay so.
+func TestTooFewInSyncIsNoCommit(t *testing.T) {
+	inFleet(t, 3, func(f *fleet) { f.config.MinInSyncReplicas = 2 }, func(t *testing.T, f *fleet) {
+		f.topic("t", 1, 2, 3)
+		f.put("t", "a")
+		leader := f.node(1)
+		leader.part(true)
+		a, err := leader.append("t", replica.AcksAll, "b")
+		f.must(err)
+		p := leader.partition("t")
+		wants(t, "the client's wait", a.Wait(t.Context()), replica.ErrNotEnoughReplicasAfterAppend)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		wants(t, "the coordinator's wait", p.WaitCommitted(ctx, a.LastOffset), context.DeadlineExceeded)
+		f.must(p.WaitCommitted(t.Context(), a.LastOffset-1))
+		leader.part(false)
+		f.must(p.WaitCommitted(t.Context(), a.LastOffset))
+		same(t, "high watermark", p.Log().HighWatermark(), a.LastOffset+1)
+	})
+}
+
 // TestWhoIsAboutToGoDoesNotJoin keeps a draining follower out (KIP-841).
 func TestWhoIsAboutToGoDoesNotJoin(t *testing.T) {
 	inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
