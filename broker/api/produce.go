@@ -65,13 +65,28 @@ func (a *API) produce(ctx context.Context, c *call) (wire.Response, wire.Pending
 	}
 }
 
-// transactionDenied is the error code of every partition of a producer that may
-// not use its transactional id.
+// transactionDenied is the error code of every partition of a request with records
+// of a transaction that cannot be its sender's: KafkaApis.handleProduceRequest asks
+// for a transactional id that it may use, ReplicaManager.handleProduceAppend for one
+// producer. Whether the transaction is open, the log asks.
 func (a *API) transactionDenied(ctx context.Context, c *call, req *kmsg.ProduceRequest) int16 {
-	if req.TransactionID == nil || a.allowed(ctx, c, auth.Write, auth.TransactionalID, *req.TransactionID) {
-		return 0
+	producer, transactional := record.NoProducerID, false
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			b, _, err := record.Next(req.Topics[i].Partitions[j].Records)
+			if err != nil || !b.IsTransactional() {
+				continue
+			}
+			switch {
+			case transactional && b.ProducerID() != producer:
+				return kerr.InvalidProducerIDMapping.Code
+			case !transactional && (req.TransactionID == nil || !a.allowed(ctx, c, auth.Write, auth.TransactionalID, *req.TransactionID)):
+				return kerr.TransactionalIDAuthorizationFailed.Code
+			}
+			producer, transactional = b.ProducerID(), true
+		}
 	}
-	return kerr.TransactionalIDAuthorizationFailed.Code
+	return 0
 }
 
 func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceRequest, t *kmsg.ProduceRequestTopic, code int16, parts []produced) []produced {

@@ -79,6 +79,52 @@ func TestWrongProduceRequestsGetKafkasErrors(t *testing.T) {
 	}
 }
 
+// TestTransactionsThatNobodyCanEndAreNotBegun sends records of transactions that no
+// coordinator knows of: each is refused, and readers of committed records go on.
+func TestTransactionsThatNobodyCanEndAreNotBegun(t *testing.T) {
+	c := newCluster(t).start(nil)
+	s := c.dial()
+	s.topic("t", 2)
+	txn := func(producer int64) []byte {
+		return batchOf(record.BuilderOptions{Transactional: true, Producer: &record.Producer{ID: producer}}, "x")
+	}
+	for _, q := range []struct {
+		what    string
+		id      *string // transactional
+		acks    int16
+		records [2][]byte // by partition
+		want    *kerr.Error
+	}{
+		{"no transactional id", nil, -1, [2][]byte{batch("a"), txn(1)}, kerr.TransactionalIDAuthorizationFailed},
+		{"acks=1, no transactional id", nil, 1, [2][]byte{txn(1), txn(1)}, kerr.TransactionalIDAuthorizationFailed},
+		{"unknown transaction", kmsg.StringPtr("mine"), -1, [2][]byte{txn(1), txn(1)}, kerr.InvalidTxnState},
+		{"acks=1, unknown transaction", kmsg.StringPtr("mine"), 1, [2][]byte{txn(1), txn(1)}, kerr.InvalidTxnState},
+		{"two producers", kmsg.StringPtr("mine"), -1, [2][]byte{txn(1), txn(2)}, kerr.InvalidProducerIDMapping},
+		{"an id and nothing transactional", kmsg.StringPtr("mine"), -1, [2][]byte{batch("a"), batch("a")}, nil},
+	} {
+		req := at(produceRequest("t", 0, q.records[0]), 7)
+		req.Acks, req.TransactionID = q.acks, q.id
+		p := kmsg.NewProduceRequestTopicPartition()
+		p.Partition, p.Records = 1, q.records[1]
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, p)
+		for i, p := range do[*kmsg.ProduceResponse](s, req).Topics[0].Partitions {
+			code(t, text("%s, partition %d", q.what, i), p.ErrorCode, q.want)
+		}
+	}
+	req := produceRequest("t", 0, txn(1))
+	req.Acks = 0
+	k := c.dial()
+	k.send(req)
+	same(t, "acks=0 is told by closing", k.closed(), true)
+	for n := range int32(2) {
+		req := fetchRequest("t", n, 0)
+		req.IsolationLevel = 1
+		p := do[*kmsg.FetchResponse](s, req).Topics[0].Partitions[0]
+		same(t, "last stable offset", p.LastStableOffset, 1)
+		same(t, "records", text("%v", values(t, p.RecordBatches, 0)), "[a]")
+	}
+}
+
 // TestIdempotentProducersAreHeldToTheirSequence is KIP-98 and KIP-360 on the wire.
 func TestIdempotentProducersAreHeldToTheirSequence(t *testing.T) {
 	s := newCluster(t).start(nil).dial()

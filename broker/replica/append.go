@@ -51,7 +51,12 @@ func (m *Manager) AppendTo(p *Partition, batches []byte, acks Acks, origin segme
 	if acks == AcksAll && !s.enoughInSync() {
 		return notAppended(-1), fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicas, len(s.ISR), s.minInSync)
 	}
-	info, err := p.log.AppendAsLeader(batches, segment.AppendOptions{LeaderEpoch: s.LeaderEpoch, Origin: origin, Now: now})
+	info, err := p.log.AppendAsLeader(batches, segment.AppendOptions{
+		LeaderEpoch: s.LeaderEpoch, Origin: origin, Now: now,
+		// A transaction that no coordinator knows of is one that nobody can end:
+		// the last stable offset would stop at it, and uploads with it.
+		MustVerify: origin == segment.Client,
+	})
 	switch {
 	case errors.Is(err, segment.ErrFenced):
 		err = ErrNotLeader // deposed since

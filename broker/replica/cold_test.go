@@ -32,15 +32,16 @@ func newTxnModel(t *testing.T, append func(batch []byte, origin segment.Origin) 
 
 // write appends one record of a producer's transaction, or of none for producer 0.
 func (x *txnModel) write(pid int64) {
-	o := record.BuilderOptions{}
+	o, origin := record.BuilderOptions{}, segment.Client
 	if pid != 0 {
+		origin = segment.Coordinator // of clients, a coordinator has to know the transaction
 		o = record.BuilderOptions{Producer: &record.Producer{ID: pid, BaseSequence: x.sequence[pid]}, Transactional: true}
 		x.sequence[pid]++
 	}
 	value := fmt.Sprintf("%0100d", len(x.sequence)+rand.IntN(1e9))
 	bl := record.NewBuilder(o)
 	bl.Append(time.Now().UnixMilli(), nil, []byte(value))
-	at := x.append(bl.Build(), segment.Client)
+	at := x.append(bl.Build(), origin)
 	switch {
 	case pid == 0:
 		x.committed[at] = value
