@@ -83,6 +83,7 @@ type fetch struct {
 	told    []int64   // of a follower: the high watermarks it knows
 	epochs  []int32   // and under which leader epoch it was noted, -1: it was not
 	bytes   int
+	offered int64 // bytes that are there, as far as one answer could hold them: what MinBytes asks for
 	urgent  bool  // something that is answered at once: an error, an epoch that diverges, another replica, a high watermark
 	hot     []int // partitions with something to read, local and remote, in order
 	cold    []int
@@ -117,12 +118,25 @@ func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 	return f.results
 }
 
-func (f *fetch) enough() bool { return f.urgent || f.bytes >= f.req.MinBytes }
+// enough says whether the answer is due. As in Kafka's DelayedFetch it is what
+// could be read that counts, not what was: batches are whole, so that an answer is
+// nearly always smaller than the limit that cut it off, and no wait makes it larger.
+// Nor does one for more than all partitions together may give.
+func (f *fetch) enough() bool {
+	if f.urgent || f.offered >= int64(f.req.MinBytes) {
+		return true
+	}
+	most := int64(0)
+	for i := range f.req.Partitions {
+		most += int64(max(f.req.Partitions[i].MaxBytes, 0))
+	}
+	return f.offered >= max(most, 1)
+}
 
 // read looks at every partition and reads the hot ones.
 func (f *fetch) read(ctx context.Context) {
 	f.now = time.Now()
-	f.bytes, f.urgent, f.hot, f.cold = 0, false, f.hot[:0], f.cold[:0]
+	f.bytes, f.offered, f.urgent, f.hot, f.cold = 0, 0, false, f.hot[:0], f.cold[:0]
 	for i := range f.req.Partitions {
 		if err := f.look(i); err != nil {
 			f.fail(i, err)
@@ -189,9 +203,10 @@ func (f *fetch) look(i int) error {
 		return err
 	}
 	f.ends(p, r)
-	if end := p.log.LogEnd(); q.Offset < r.LogStart || q.Offset > end {
-		return fmt.Errorf("offset %d of %s, the log is %d to %d: %w", q.Offset, p.tp, r.LogStart, end, segment.ErrOffsetOutOfRange)
+	if q.Offset < r.LogStart {
+		return p.outOfRange(q, r)
 	}
+	// Before the end: what lies behind it may be what diverged.
 	if q.FetchedEpoch != -1 {
 		if diverges, err := p.diverges(q, r); diverges || err != nil {
 			if err == nil && !f.certain(i) {
@@ -200,6 +215,9 @@ func (f *fetch) look(i int) error {
 			f.urgent = true
 			return err
 		}
+	}
+	if q.Offset > p.log.LogEnd() {
+		return p.outOfRange(q, r)
 	}
 	if f.req.follower() {
 		return f.lookAsFollower(i, p, s)
@@ -217,6 +235,10 @@ func (f *fetch) look(i int) error {
 		f.hot = append(f.hot, i)
 	}
 	return nil
+}
+
+func (p *Partition) outOfRange(q *FetchPartition, r *FetchResult) error {
+	return fmt.Errorf("offset %d of %s, the log is %d to %d: %w", q.Offset, p.tp, r.LogStart, p.log.LogEnd(), segment.ErrOffsetOutOfRange)
 }
 
 // ends takes the ends of a log. The lowest first: what moves meanwhile only
@@ -272,9 +294,11 @@ func (f *fetch) readHot(ctx context.Context, i, room int, minOne bool) error {
 	room = min(q.MaxBytes, room-f.bytes)
 	minOne = minOne && f.bytes == 0
 	if room <= 0 && !minOne {
+		f.offered += int64(max(q.MaxBytes, 0))
 		return nil
 	}
-	chunk, err := p.log.Read(q.Offset, segment.ReadOptions{UpTo: f.upTo(p, r), MaxBytes: max(room, 0), MinOne: minOne})
+	upTo := f.upTo(p, r)
+	chunk, err := p.log.Read(q.Offset, segment.ReadOptions{UpTo: upTo, MaxBytes: max(room, 0), MinOne: minOne})
 	if errors.Is(err, segment.ErrOffsetOutOfRange) && q.Offset >= p.log.LogStart() && q.Offset < p.log.LocalLogStart() {
 		if f.req.follower() {
 			return ErrMovedToTier
@@ -284,6 +308,11 @@ func (f *fetch) readHot(ctx context.Context, i, room int, minOne bool) error {
 	}
 	if err != nil {
 		return err
+	}
+	if offered := chunk.Len(); chunk.NextOffset() < upTo {
+		f.offered += max(offered, int64(q.MaxBytes)) // there is more
+	} else {
+		f.offered += offered
 	}
 	if chunk.Len() == 0 {
 		chunk.Release()

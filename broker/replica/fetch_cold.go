@@ -77,7 +77,7 @@ func (f *fetch) settle(used int) {
 // is left to the cache.
 func (f *fetch) readCold(ctx context.Context) {
 	limit := min(f.m.o.RemoteWait, f.req.MaxWait)
-	if f.urgent || f.bytes > 0 && f.bytes >= f.req.MinBytes {
+	if f.urgent || f.bytes > 0 && f.enough() {
 		limit = 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(limit, coldGrace))

@@ -87,6 +87,10 @@ func TestDivergedFollowersLearnWhereToCut(t *testing.T) {
 			{1, 5, -1, -1, false},
 			{2, 6, -1, -1, false},
 			{3, 6, -1, -1, true}, // an epoch the leader never saw
+			{2, 9, 2, 6, false},  // behind the leader's end, in its own epoch
+			{0, 9, 0, 3, false},
+			{3, 9, -1, -1, true},
+			{-1, 9, -1, -1, true},
 		} {
 			r := b.fetch(p, q.offset, func(r *replica.FetchRequest) {
 				r.Replica, r.Partitions[0].FetchedEpoch = 2, q.fetched
@@ -99,6 +103,56 @@ func TestDivergedFollowersLearnWhereToCut(t *testing.T) {
 			same(t, "diverging epoch", r.DivergingEpoch, q.epoch)
 			if q.epoch >= 0 {
 				same(t, "diverging end", r.DivergingEnd, q.end)
+			}
+		}
+	})
+}
+
+// TestAFetchNeverWaitsForWhatItsLimitsCutOff asks for a minimum that is there but
+// that no answer can hold, since batches are whole: it is answered at once. What is
+// not there is waited for.
+func TestAFetchNeverWaitsForWhatItsLimitsCutOff(t *testing.T) {
+	in(t, func(t *testing.T, b *bench) {
+		b.config.Log.RemoteEnabled = false
+		b.topic("much")
+		b.fill("much", 30) // of 171 bytes each
+		b.topic("more")
+		b.fill("more", 30)
+		b.topic("little")
+		b.fill("little", 1)
+		b.topic("none")
+		for _, q := range []struct {
+			what               string
+			topics             []string
+			least, most, share int // of the answer, and of a partition
+			waits              bool
+		}{
+			{"as much as a partition may give", []string{"much"}, 1000, 1 << 20, 1000, false},
+			{"more than a partition may give", []string{"much"}, 5000, 1 << 20, 1000, false},
+			{"more than both may give", []string{"much", "more"}, 5000, 1 << 20, 1000, false},
+			{"as much as one of two may give", []string{"none", "much"}, 1000, 1 << 20, 1000, false},
+			{"as much as the answer may hold", []string{"much"}, 1000, 1000, 1 << 20, false},
+			{"the second does not fit", []string{"little", "much"}, 300, 300, 1000, false},
+			{"a batch larger than all limits", []string{"much"}, 100, 100, 100, false},
+			{"less than there is", []string{"much"}, 5000, 1 << 20, 1 << 20, false},
+			{"more than there is", []string{"much"}, 6000, 1 << 20, 1 << 20, true},
+			{"more than there is in both", []string{"much", "none"}, 2000, 1 << 20, 1000, true},
+			{"nothing there", []string{"none"}, 1, 1 << 20, 1000, true},
+			{"nothing there, and nothing may be given", []string{"none"}, 1, 1 << 20, 0, true},
+		} {
+			for _, committed := range []bool{false, true} {
+				req := &replica.FetchRequest{Replica: -1, MinBytes: q.least, MaxBytes: q.most, MaxWait: time.Minute, ReadCommitted: committed}
+				for _, name := range q.topics {
+					req.Partitions = append(req.Partitions, replica.FetchPartition{ID: b.partition(name).ID(), MaxBytes: q.share, CurrentEpoch: -1, FetchedEpoch: -1})
+				}
+				began := time.Now()
+				for _, r := range b.m.Fetch(t.Context(), req) {
+					b.wants(q.what, r.Err, nil)
+					if r.Data != nil {
+						r.Data.Release()
+					}
+				}
+				same(t, q.what+": it waits", time.Since(began) > 0, q.waits)
 			}
 		}
 	})
