@@ -38,20 +38,20 @@ func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, off
 func (s *remoteSegment) behind(offset, before int64) (bytes, timestamp int64) {
 	i := s.chunkOf(offset)
 	c := s.chunks[i]
-	next, size := s.entry.LastOffset+1, c.size
+	next, size := s.entry.LastOffset+1, c.Size
 	if i+1 < len(s.chunks) {
-		next = s.chunks[i+1].offset
+		next = s.chunks[i+1].Offset
 	}
 	if i > 0 {
-		before = s.chunks[i-1].maxTS
+		before = s.chunks[i-1].MaxTimestamp
 	}
 	part := 0.0 // of the chunk that lies before offset
-	if offset > c.offset && next > c.offset {
-		part = float64(offset-c.offset) / float64(next-c.offset)
+	if offset > c.Offset && next > c.Offset {
+		part = float64(offset-c.Offset) / float64(next-c.Offset)
 	}
-	timestamp = c.maxTS
-	if before >= 0 && before < c.maxTS {
-		timestamp = before + int64(part*float64(c.maxTS-before))
+	timestamp = c.MaxTimestamp
+	if before >= 0 && before < c.MaxTimestamp {
+		timestamp = before + int64(part*float64(c.MaxTimestamp-before))
 	}
-	return s.entry.Bytes - c.pos - int64(part*float64(size)), timestamp
+	return s.entry.Bytes - c.Position - int64(part*float64(size)), timestamp
 }

@@ -6,49 +6,23 @@ import (
 	"fmt"
 	"sort"
 
-	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// chunk is a run of whole batches of a segment's object: what one ranged read fetches and the cache keeps. Chunks
-// are unions of the pieces between the cuts of the index, so every batch lies in one chunk and can be checked
-// when the chunk comes in, and the same object always has the same chunks.
-type chunk struct {
-	pos, size int64
-	offset    int64 // base offset of its first batch
-	maxTS     int64 // highest timestamp of all batches up to its end
-}
-
-// chunksOf joins neighbouring pieces to chunks of at most limit bytes; a larger piece is a chunk of its own.
-func chunksOf(cuts []Cut, size, limit int64) []chunk {
-	var out []chunk
-	for i, c := range cuts {
-		end := size
-		if i+1 < len(cuts) {
-			end = cuts[i+1].Position
-		}
-		if n := len(out); n > 0 && end-out[n-1].pos <= limit {
-			out[n-1].size, out[n-1].maxTS = end-out[n-1].pos, c.MaxTimestamp
-			continue
-		}
-		out = append(out, chunk{pos: c.Position, size: end - c.Position, offset: c.Offset, maxTS: c.MaxTimestamp})
-	}
-	return out
-}
-
 // remoteSegment is an entry with the head of its index: enough to read any of its batches.
 type remoteSegment struct {
 	entry  *manifest.Entry
-	head   *indexHead
+	head   *index.Head
 	object string // key of the .log below the cluster's prefix
-	chunks []chunk
+	chunks []index.Chunk
 }
 
 // chunkOf returns the index of the chunk that holds offset, or the one before the hole that does.
 func (s *remoteSegment) chunkOf(offset int64) int {
-	i := sort.Search(len(s.chunks), func(i int) bool { return s.chunks[i].offset > offset }) - 1
+	i := sort.Search(len(s.chunks), func(i int) bool { return s.chunks[i].Offset > offset }) - 1
 	return max(i, 0)
 }
 
@@ -59,14 +33,14 @@ func (m *Manager) segment(ctx context.Context, dir string, e *manifest.Entry) (*
 		if err != nil {
 			return nil, 0, err
 		}
-		s.head.cuts = nil // the chunks say it
+		s.head.Cuts = nil // the chunks say it
 		return s, s.weight(), nil
 	})
 }
 
 // weight is what s takes in memory, in bytes.
 func (s *remoteSegment) weight() int64 {
-	return int64(len(s.chunks))*40 + int64(len(s.head.cuts))*24 + int64(len(s.head.epochs))*16 + 512
+	return int64(len(s.chunks))*40 + int64(len(s.head.Cuts))*24 + int64(len(s.head.Epochs))*16 + 512
 }
 
 func (m *Manager) loadSegment(ctx context.Context, dir string, e *manifest.Entry) (*remoteSegment, error) {
@@ -79,9 +53,9 @@ func (m *Manager) loadSegment(ctx context.Context, dir string, e *manifest.Entry
 	if err != nil {
 		return nil, named("read index", key, err)
 	}
-	h, err := decodeIndexHead(b, e.IndexBytes)
-	if err == nil && (h.base != e.BaseOffset || h.last != e.LastOffset || h.logBytes != e.Bytes || h.logCRC != e.CRC32C) {
-		err = fmt.Errorf("it describes offsets %d to %d: %w", h.base, h.last, manifest.ErrCorrupt)
+	h, err := index.DecodeHead(b, e.IndexBytes)
+	if err == nil {
+		err = h.IsOf(e)
 	}
 	if err != nil {
 		return nil, &ObjectError{Op: "read index", Object: key, Err: err}
@@ -89,12 +63,12 @@ func (m *Manager) loadSegment(ctx context.Context, dir string, e *manifest.Entry
 	own := *e // not a pointer into a node, which would keep all of it
 	return &remoteSegment{
 		entry: &own, head: h, object: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix),
-		chunks: chunksOf(h.cuts, h.logBytes, m.o.ChunkBytes),
+		chunks: index.Chunks(h.Cuts, h.LogBytes, m.o.ChunkBytes),
 	}, nil
 }
 
 func (s *remoteSegment) key(i int) cache.Key {
-	return cache.Key{Object: s.object, Chunk: s.chunks[i].pos}
+	return cache.Key{Object: s.object, Chunk: s.chunks[i].Position}
 }
 
 // chunk returns the i-th chunk from the cache, pinned, fetching it when need be. The fetch does not end with ctx.
@@ -103,12 +77,12 @@ func (m *Manager) chunk(ctx context.Context, s *remoteSegment, i int) (piece, er
 }
 
 // piece returns the bytes of c, which has whole batches and the name key.
-func (m *Manager) piece(ctx context.Context, s *remoteSegment, key cache.Key, c chunk) (piece, error) {
-	if m.outsized(c.size) {
-		out, err := m.reserve.get(ctx, key, c.size, m.fetcher(readerOf(ctx), s, c))
+func (m *Manager) piece(ctx context.Context, s *remoteSegment, key cache.Key, c index.Chunk) (piece, error) {
+	if m.outsized(c.Size) {
+		out, err := m.reserve.get(ctx, key, c.Size, m.fetcher(readerOf(ctx), s, c))
 		return piece{out: out}, err
 	}
-	pin, err := m.o.Cache.Get(ctx, readerOf(ctx), key, int(c.size), m.fetcher(readerOf(ctx), s, c))
+	pin, err := m.o.Cache.Get(ctx, readerOf(ctx), key, int(c.Size), m.fetcher(readerOf(ctx), s, c))
 	return piece{pin: pin}, err
 }
 
@@ -119,67 +93,47 @@ func (m *Manager) outsized(size int64) bool {
 
 // fetcher fetches and checks a chunk. A chunk that fails its checks is fetched once more: the damage may have
 // happened on the way. The reader who asks first pays for it with its share of the rate.
-func (m *Manager) fetcher(reader string, s *remoteSegment, c chunk) cache.Fetch {
+func (m *Manager) fetcher(reader string, s *remoteSegment, c index.Chunk) cache.Fetch {
 	return func(ctx context.Context, dst []byte) (int, error) {
-		dst = dst[:c.size]
+		dst = dst[:c.Size]
 		var err error
 		for range 2 {
-			waited, werr := m.fetchRate.take(ctx, reader, c.size)
+			waited, werr := m.fetchRate.take(ctx, reader, c.Size)
 			if werr != nil {
 				return 0, werr
 			}
 			if waited > 0 {
 				m.metrics.fetchThrottle.Add(ctx, waited.Seconds())
 			}
-			err = m.retry(ctx, func(ctx context.Context) error { return m.get(ctx, m.prefix+s.object, c.pos, dst) })
+			err = m.retry(ctx, func(ctx context.Context) error { return m.get(ctx, m.prefix+s.object, c.Position, dst) })
 			if err != nil {
 				return 0, named("read", s.object, err)
 			}
-			if err = checkChunk(dst, c.offset, s.entry.LastOffset); err == nil {
+			if err = index.CheckBatches(dst, c.Offset, s.entry.LastOffset); err == nil {
 				return len(dst), nil
 			}
 		}
-		m.log.Error("remote segment is corrupt", "object", s.object, "offset", c.offset, "err", err)
-		return 0, &ObjectError{Op: "check", Object: s.object, Err: fmt.Errorf("at position %d: %w", c.pos, err)}
+		m.log.Error("remote segment is corrupt", "object", s.object, "offset", c.Offset, "err", err)
+		return 0, &ObjectError{Op: "check", Object: s.object, Err: fmt.Errorf("at position %d: %w", c.Position, err)}
 	}
-}
-
-// checkChunk checks every batch: its checksum, and that offsets rise from first and stay within last.
-func checkChunk(b []byte, first, last int64) error {
-	next := first
-	for n := 0; len(b) > 0; n++ {
-		batch, rest, err := record.Next(b)
-		switch {
-		case err != nil:
-		case n == 0 && batch.BaseOffset() != first, batch.BaseOffset() < next, batch.LastOffset() > last:
-			err = fmt.Errorf("batch of offsets %d to %d, want %d up to %d", batch.BaseOffset(), batch.LastOffset(), next, last)
-		default:
-			err = batch.Verify()
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)
-		}
-		next, b = batch.LastOffset()+1, rest
-	}
-	return nil
 }
 
 // section reads one part of an index object. It is small or rarely wanted, so it is not kept.
-func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t Section) ([]byte, error) {
-	p, ok := s.head.sections[t]
-	if !ok || p.len == 0 {
+func (m *Manager) section(ctx context.Context, dir string, s *remoteSegment, t index.Section) ([]byte, error) {
+	pos, size := s.head.Section(t)
+	if size == 0 {
 		return nil, nil
 	}
 	key := manifest.SegmentKey(dir, s.entry.Object, manifest.IndexSuffix)
-	b := make([]byte, p.len)
+	b := make([]byte, size)
 	err := m.retry(ctx, func(ctx context.Context) error {
-		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, p.pos, b)
+		_, err := object.ReadFull(ctx, m.o.Store, m.prefix+key, pos, b)
 		return err
 	})
 	if err != nil {
 		return nil, named("read index", key, err)
 	}
-	if err := s.head.check(t, b); err != nil {
+	if err := s.head.Check(t, b); err != nil {
 		return nil, &ObjectError{Op: "read index", Object: key, Err: err}
 	}
 	return b, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -228,53 +228,38 @@ func lineageOf(epochs []segment.EpochEntry) manifest.Lineage {
 
 // describe builds what is stored of a sealed segment from offset from on: its entry, its index object, its bytes.
 func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (manifest.Entry, []byte, object.Body, error) {
-	sc := &scan{from: from, last: s.LastOffset, interval: cutInterval(s.Size), start: -1}
-	if err := seg.Scan(sc.batch); err != nil {
+	sc := index.NewScan(from, s.LastOffset, s.Size)
+	if err := seg.Scan(sc.Batch); err != nil {
 		return manifest.Entry{}, nil, nil, err
 	}
-	if err := sc.finish(); err != nil {
+	if err := sc.Finish(); err != nil {
 		return manifest.Entry{}, nil, nil, err
 	}
-	top := make([]byte, sc.maxAt[1])
-	if _, err := seg.LogFile().ReadAt(top, sc.maxAt[0]); err != nil && err != io.EOF {
+	at, size := sc.Newest()
+	top := make([]byte, size)
+	if _, err := seg.LogFile().ReadAt(top, at); err != nil && err != io.EOF {
 		return manifest.Entry{}, nil, nil, fmt.Errorf("read the batch with the highest timestamp: %w", err)
 	}
-	index := &Index{
-		BaseOffset: from, LastOffset: s.LastOffset, LogBytes: sc.end - sc.start, LogCRC32C: manifest.CRC(sc.crc),
-		MaxTimestamp: sc.maxTS, Cuts: sc.cuts, Epochs: lineageOf(seg.Epochs()),
-	}
+	x := &index.Index{Epochs: lineageOf(seg.Epochs())}
 	for _, part := range []struct {
 		name string
 		into *[]byte
 		read func() ([]byte, error)
 	}{
-		{"producer snapshot", &index.Snapshot, seg.ProducerSnapshot}, {"offset index", &index.Offset, seg.OffsetIndex},
-		{"time index", &index.Time, seg.TimeIndex}, {"transaction index", &index.Txn, seg.TxnIndex},
+		{"producer snapshot", &x.Snapshot, seg.ProducerSnapshot}, {"offset index", &x.Offset, seg.OffsetIndex},
+		{"time index", &x.Time, seg.TimeIndex}, {"transaction index", &x.Txn, seg.TxnIndex},
 	} {
 		var err error
 		if *part.into, err = part.read(); err != nil {
 			return manifest.Entry{}, nil, nil, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	index.Txn = sliceTxnIndex(index.Txn, from)
-	if from != s.BaseOffset {
-		index.Offset = sliceOffsetIndex(index.Offset, s.BaseOffset, from, sc.start)
-		index.Time = sliceTimeIndex(index.Time, s.BaseOffset, from)
-	}
-	if len(index.Epochs) == 0 {
-		index.Epochs = sc.epochs
-	}
-	encoded, head, err := index.encode()
+	entry, encoded, err := sc.Build(s.BaseOffset, x, top)
 	if err != nil {
 		return manifest.Entry{}, nil, nil, err
 	}
-	abortedFrom, abortedStable := abortedSpan(index.Txn)
-	return manifest.Entry{
-		AbortedFrom: abortedFrom, AbortedStable: abortedStable,
-		BaseOffset: from, LastOffset: s.LastOffset, MaxTimestamp: sc.maxTS, MaxTimestampOffset: timestampOffset(top, sc.maxTS),
-		Bytes: sc.end - sc.start, CRC32C: manifest.CRC(sc.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
-		IndexCRC32C: manifest.CRC(crc32.Checksum(encoded, castagnoli)), Epochs: sc.epochs, Aborted: len(index.Txn) > 0,
-	}, encoded, io.NewSectionReader(seg.LogFile(), sc.start, sc.end-sc.start), nil
+	at, size = sc.Extent()
+	return entry, encoded, io.NewSectionReader(seg.LogFile(), at, size), nil
 }
 
 // putVerified stores an object and believes it only when the store's answer, or a HEAD, has its size and, where

@@ -3,6 +3,7 @@ package tiering
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
@@ -52,3 +53,5 @@ func forLog(err error) error {
 		return err
 	}
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

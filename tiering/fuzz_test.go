@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"runtime"
@@ -62,56 +61,4 @@ func FuzzDecodeTopicFile(f *testing.F) {
 			_, _ = DecodeTopicFile(resealed(topicFormat, b))
 		})
 	})
-}
-
-func FuzzDecodeIndex(f *testing.F) {
-	b, _, err := testIndex().encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add(b[:indexFixed])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		bounded(t, len(b), func() { _, _ = DecodeIndex(b) })
-		b = resealIndex(b)
-		var x *Index
-		var err error
-		bounded(t, len(b), func() { x, err = DecodeIndex(b) })
-		if err != nil {
-			return
-		}
-		again, _, err := x.encode()
-		if err != nil {
-			t.Fatalf("decoded but not encoded: %v", err)
-		}
-		x2, err := DecodeIndex(again)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(x, x2, equateEmpty); diff != "" {
-			t.Fatal(diff)
-		}
-	})
-}
-
-// resealIndex gives the table and the sections it names the right checksums.
-func resealIndex(b []byte) []byte {
-	b = bytes.Clone(b)
-	if len(b) < indexFixed {
-		return b
-	}
-	n := int(binary.BigEndian.Uint16(b[10:]))
-	table := indexFixed + indexTableItem*n
-	if n > maxSections || len(b) < table+4 {
-		return b
-	}
-	for i := range n {
-		item := b[indexFixed+indexTableItem*i:]
-		pos, size := binary.BigEndian.Uint64(item[8:]), binary.BigEndian.Uint64(item[16:])
-		if pos <= uint64(len(b)) && size <= uint64(len(b))-pos {
-			binary.BigEndian.PutUint32(item[4:], crc32.Checksum(b[pos:pos+size], castagnoli))
-		}
-	}
-	binary.BigEndian.PutUint32(b[table:], crc32.Checksum(b[:table], castagnoli))
-	return b
 }

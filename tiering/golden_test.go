@@ -49,17 +49,6 @@ func readGolden(t *testing.T, name string) []byte {
 	return b
 }
 
-// TestIndexOfVersion1IsReadForEver: the file is never rewritten.
-func TestIndexOfVersion1IsReadForEver(t *testing.T) {
-	index, err := DecodeIndex(readGolden(t, "segment.idx"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(testIndex(), index); diff != "" {
-		t.Errorf("index (-want +got):\n%s", diff)
-	}
-}
-
 // TestTopicFileOfVersion1IsReadForEver: the file is never rewritten.
 func TestTopicFileOfVersion1IsReadForEver(t *testing.T) {
 	topic, err := DecodeTopicFile(readGolden(t, "topic.json"))

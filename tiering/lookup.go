@@ -5,6 +5,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -91,12 +92,12 @@ func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
-	snapshot, err := m.section(ctx, man.dir, seg, SectionSnapshot)
+	snapshot, err := m.section(ctx, man.dir, seg, index.SectionSnapshot)
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
 	return segment.AuxState{
 		LogStart: max(man.Root.StartOffset, man.Root.LogStartOffset), EndOffset: man.Root.EndOffset,
-		Epochs: logEpochs(seg.head.epochs), ProducerSnapshot: snapshot,
+		Epochs: logEpochs(seg.head.Epochs), ProducerSnapshot: snapshot,
 	}, true, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -46,7 +47,7 @@ func (m *Manager) timeInSegment(ctx context.Context, man opened, entry *manifest
 	if err != nil {
 		return found, false, err
 	}
-	cuts := seg.head.cuts
+	cuts := seg.head.Cuts
 	i := sort.Search(len(cuts), func(i int) bool { return cuts[i].MaxTimestamp >= ts })
 	i = max(i, sort.Search(len(cuts), func(i int) bool { return cuts[i].Offset > floor })-1)
 	if i == len(cuts) {
@@ -81,7 +82,7 @@ func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.E
 		}
 		if !m.memo.has(key) { // who asks for a time reads from there next
 			plain, head := *s, *s.head
-			head.cuts, plain.head = nil, &head
+			head.Cuts, plain.head = nil, &head
 			m.memo.put(key, &plain, plain.weight())
 		}
 		return s, s.weight(), nil
@@ -90,19 +91,19 @@ func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.E
 
 // timeInPiece looks into the piece between cut i and the next one.
 func (m *Manager) timeInPiece(ctx context.Context, seg *remoteSegment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
-	cut, end := seg.head.cuts[i], seg.head.logBytes
-	if i+1 < len(seg.head.cuts) {
-		end = seg.head.cuts[i+1].Position
+	cut, end := seg.head.Cuts[i], seg.head.LogBytes
+	if i+1 < len(seg.head.Cuts) {
+		end = seg.head.Cuts[i+1].Position
 	}
 	n := seg.chunkOf(cut.Offset)
 	whole := seg.chunks[n]
 	if pin, there := m.o.Cache.Lookup(seg.key(n)); there {
 		defer pin.Release()
-		return want.in(pin.Bytes()[cut.Position-whole.pos:], seg.object)
+		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.object)
 	}
-	part := chunk{pos: cut.Position, size: end - cut.Position, offset: cut.Offset}
+	part := index.Chunk{Position: cut.Position, Size: end - cut.Position, Offset: cut.Offset}
 	key := cache.Key{Object: seg.object, Chunk: ^cut.Position} // chunks have positions, parts of them the complement
-	if part.size == whole.size {
+	if part.Size == whole.Size {
 		key = seg.key(n)
 	}
 	pin, err := m.piece(ctx, seg, key, part)
@@ -115,6 +116,9 @@ func (m *Manager) timeInPiece(ctx context.Context, seg *remoteSegment, i int, wa
 
 // timeQuery asks for the first record, from offset floor on, with a timestamp of at least ts.
 type timeQuery struct{ ts, floor int64 }
+
+// decompressLimit bounds what looking for a record may decompress.
+const decompressLimit = 256 << 20
 
 // errFound ends a walk over records.
 var errFound = errors.New("found")

@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -85,28 +86,16 @@ func (m *Manager) txnIndex(ctx context.Context, man opened, entry *manifest.Entr
 		if err != nil {
 			return nil, 0, err
 		}
-		b, err := m.section(ctx, man.dir, seg, SectionTxn)
+		b, err := m.section(ctx, man.dir, seg, index.SectionTxn)
 		if err != nil {
 			return nil, 0, err
 		}
-		txns := make([]segment.AbortedTxn, 0, len(b)/txnEntryBytes)
-		for ; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
-			txns = append(txns, txnEntry(b))
+		txns := []segment.AbortedTxn{}
+		for t := range index.AbortedTxns(b) {
+			txns = append(txns, segment.AbortedTxn(t))
 		}
 		return txns, int64(len(txns))*32 + 128, nil
 	})
-}
-
-// abortedSpan is what an entry says of a transaction index: the lowest first offset in it, and its last stable offset.
-func abortedSpan(index []byte) (from, stable int64) {
-	for b := index; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
-		t := txnEntry(b)
-		if len(b) == len(index) || t.FirstOffset < from {
-			from = t.FirstOffset
-		}
-		stable = max(stable, t.LastStableOffset)
-	}
-	return from, stable
 }
 
 // LastStableOffset is up to where the tier alone says how transactions ended: the first offset of the oldest one still
@@ -137,7 +126,7 @@ func (m *Manager) openAtEnd(ctx context.Context, man opened, entry *manifest.Ent
 		if err != nil {
 			return 0, 0, err
 		}
-		b, err := m.section(ctx, man.dir, seg, SectionSnapshot)
+		b, err := m.section(ctx, man.dir, seg, index.SectionSnapshot)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -121,13 +122,13 @@ func (m *Manager) readEntry(ctx context.Context, man opened, at int64, o segment
 }
 
 // largestRun is how large a chunk of several batches may be.
-func (m *Manager) largestRun() int64 { return max(m.o.ChunkBytes, maxCutInterval) }
+func (m *Manager) largestRun() int64 { return max(m.o.ChunkBytes, index.MaxCutInterval) }
 
 // readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
 func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
 	for i := s.chunkOf(offset); i < len(s.chunks); i++ {
 		var pin piece
-		switch size := s.chunks[i].size; {
+		switch size := s.chunks[i].Size; {
 		case size > m.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
 			return true, nil // one batch, which would be read in vain
 		case len(d.pins) == 0:

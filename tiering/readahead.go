@@ -201,10 +201,10 @@ func (m *Manager) prefetch(ctx context.Context, man opened, offset, window int64
 			if calm {
 				fetch = m.calmly(fetch)
 			}
-			if window <= 0 || !m.outsized(c.size) && !m.o.Cache.Prefetch(seg.key(i), int(c.size), fetch, displace) {
+			if window <= 0 || !m.outsized(c.Size) && !m.o.Cache.Prefetch(seg.key(i), int(c.Size), fetch, displace) {
 				return
 			}
-			window -= c.size
+			window -= c.Size
 		}
 	}
 }

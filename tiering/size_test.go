@@ -17,6 +17,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/producer"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -48,12 +49,12 @@ func vastLog(base int64) []byte {
 }
 
 func vastIndex(base int64) (b []byte, head int64, err error) {
-	x := &Index{
+	x := &index.Index{
 		BaseOffset: base, LastOffset: base + vastRecords - 1, LogBytes: int64(len(vastLog(base))), LogCRC32C: manifest.CRC(base),
-		MaxTimestamp: testTime(base + vastRecords - 1), Cuts: []Cut{{Offset: base, MaxTimestamp: testTime(base + vastRecords - 1)}},
+		MaxTimestamp: testTime(base + vastRecords - 1), Cuts: []index.Cut{{Offset: base, MaxTimestamp: testTime(base + vastRecords - 1)}},
 		Epochs: manifest.Lineage{{}}, Snapshot: producer.NewManager(time.Hour, time.Hour).Snapshot(),
 	}
-	return x.encode()
+	return x.Encode()
 }
 
 func (v *vastTier) entry(n int64) manifest.Entry {

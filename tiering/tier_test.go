@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/index"
 )
 
 // TestReadsAreTheSameWithTieringOnOrOff is invariant 7.
@@ -95,7 +97,7 @@ func TestSealedSegmentsReachTheBucketUnderTheirNames(t *testing.T) {
 		if got := objects[dir+"0/segments/"+e.Object+".log"]; got != e.Bytes {
 			t.Errorf("%s.log has %d bytes, want %d", e.Object, got, e.Bytes)
 		}
-		x, err := DecodeIndex(body(t, w.store, dir+"0/segments/"+e.Object+".idx"))
+		x, err := index.Decode(body(t, w.store, dir+"0/segments/"+e.Object+".idx"))
 		if err != nil || x.BaseOffset != e.BaseOffset || x.LastOffset != e.LastOffset || len(x.Snapshot) == 0 || len(x.Offset) == 0 || len(x.Time) == 0 {
 			t.Errorf("%s.idx: %+v, %v", e.Object, x, err)
 		}

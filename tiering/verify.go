@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -152,7 +153,7 @@ type damage struct{ log, index bool }
 
 // entry reads and checks both objects of a segment. What is bad is read once more: it may have happened on the way.
 func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d damage, err error) {
-	var x *Index
+	var x *index.Index
 	ixerr := again(func() (err error) { x, err = v.index(ctx, dir, e); return err })
 	if ixerr != nil && !isDamage(ixerr) {
 		return d, ixerr
@@ -192,7 +193,7 @@ func (v *verifier) space(n int64) []byte {
 	return v.buf[:n]
 }
 
-func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*Index, error) {
+func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*index.Index, error) {
 	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
 	b := make([]byte, e.IndexBytes)
 	if err := v.fill(ctx, key, 0, b); err != nil {
@@ -201,9 +202,9 @@ func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*I
 	if sum := crc32.Checksum(b, castagnoli); sum != uint32(e.IndexCRC32C) {
 		return nil, &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), manifest.ErrCorrupt)}
 	}
-	x, err := DecodeIndex(b)
-	if err == nil && (x.BaseOffset != e.BaseOffset || x.LastOffset != e.LastOffset || x.LogBytes != e.Bytes || x.LogCRC32C != e.CRC32C) {
-		err = fmt.Errorf("it describes offsets %d to %d: %w", x.BaseOffset, x.LastOffset, manifest.ErrCorrupt)
+	x, err := index.Decode(b)
+	if err == nil {
+		err = x.IsOf(e)
 	}
 	if err != nil {
 		return nil, &ObjectError{Op: "verify", Object: key, Err: err}
@@ -212,27 +213,27 @@ func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*I
 }
 
 // log checks the object's checksum, and, where the index says at which positions batches begin, each batch.
-func (v *verifier) log(ctx context.Context, dir string, e *manifest.Entry, x *Index) error {
+func (v *verifier) log(ctx context.Context, dir string, e *manifest.Entry, x *index.Index) error {
 	key := manifest.SegmentKey(dir, e.Object, manifest.LogSuffix)
-	cuts := []Cut{}
+	cuts := []index.Cut{}
 	for pos := int64(0); x == nil && pos < e.Bytes; pos += verifyBytes {
-		cuts = append(cuts, Cut{Offset: -1, Position: pos})
+		cuts = append(cuts, index.Cut{Offset: -1, Position: pos})
 	}
 	if x != nil {
 		cuts = x.Cuts
 	}
 	sum := uint32(0)
-	for _, c := range chunksOf(cuts, e.Bytes, verifyBytes) {
-		b := v.space(c.size)
-		if err := v.fill(ctx, key, c.pos, b); err != nil {
+	for _, c := range index.Chunks(cuts, e.Bytes, verifyBytes) {
+		b := v.space(c.Size)
+		if err := v.fill(ctx, key, c.Position, b); err != nil {
 			return err
 		}
 		sum = crc32.Update(sum, castagnoli, b)
 		if x == nil {
 			continue
 		}
-		if err := checkChunk(b, c.offset, e.LastOffset); err != nil {
-			return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("at position %d: %w", c.pos, err)}
+		if err := index.CheckBatches(b, c.Offset, e.LastOffset); err != nil {
+			return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("at position %d: %w", c.Position, err)}
 		}
 	}
 	if sum != uint32(e.CRC32C) {

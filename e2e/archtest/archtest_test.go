@@ -36,6 +36,8 @@ var imports = map[string][]string{
 
 	// Pure; topics and partitions have metadata's ids.
 	"tiering/manifest": {"metadata"},
+	// Pure; the index and the manifest's entry of a segment come from one scan.
+	"tiering/index": {"segment/record", "tiering/manifest"},
 
 	"segment": {"segment/vfs", "segment/record", "segment/producer", "metadata"},
 	// The second level of the cache is a directory.
@@ -43,7 +45,7 @@ var imports = map[string][]string{
 
 	// What the producer snapshot of an index object says of open transactions.
 	"tiering": {"segment", "segment/producer", "segment/record", "metadata",
-		"tiering/cache", "tiering/manifest", "tiering/object"},
+		"tiering/cache", "tiering/index", "tiering/manifest", "tiering/object"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// Decoders may allocate this much whatever the input, and this often its size.
 const (
 	fuzzFixed  = 4 << 20
 	fuzzFactor = 16

@@ -1,4 +1,4 @@
-package tiering
+package index
 
 import (
 	"errors"
@@ -20,41 +20,41 @@ func testIndex() *Index {
 
 func TestIndexObjectKeepsAllOfASegmentsIndexes(t *testing.T) {
 	want := testIndex()
-	b, head, err := want.encode()
+	b, head, err := want.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := DecodeIndex(b)
+	got, err := Decode(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
 	}
-	h, err := decodeIndexHead(b[:head], int64(len(b)))
+	h, err := DecodeHead(b[:head], int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want.Cuts, h.cuts); diff != "" {
+	if diff := cmp.Diff(want.Cuts, h.Cuts); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
 	}
 }
 
 func TestIndexObjectDetectsEveryChangedByte(t *testing.T) {
-	b, head, err := testIndex().encode()
+	b, head, err := testIndex().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range b {
 		c := []byte(string(b))
 		c[i] ^= 0x40
-		if _, err := DecodeIndex(c); err == nil {
+		if _, err := Decode(c); err == nil {
 			t.Fatalf("byte %d changed: no error", i)
 		}
-		if _, err := DecodeIndex(b[:i]); err == nil {
+		if _, err := Decode(b[:i]); err == nil {
 			t.Fatalf("cut to %d bytes: no error", i)
 		}
-		if _, err := decodeIndexHead(c[:head], int64(len(c))); err == nil && int64(i) < head {
+		if _, err := DecodeHead(c[:head], int64(len(c))); err == nil && int64(i) < head {
 			t.Fatalf("byte %d of the head changed: no error", i)
 		}
 	}
@@ -74,7 +74,7 @@ func TestIndexObjectRefusesCutsThatAreNotInOrder(t *testing.T) {
 	} {
 		x := testIndex()
 		damage(x)
-		if _, _, err := x.encode(); !errors.Is(err, manifest.ErrCorrupt) {
+		if _, _, err := x.Encode(); !errors.Is(err, manifest.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -84,15 +84,15 @@ func TestChunksHoldWholePiecesAndCoverTheSegment(t *testing.T) {
 	cuts := testIndex().Cuts
 	for _, c := range []struct {
 		limit int64
-		want  []chunk
+		want  []Chunk
 	}{
-		{1, []chunk{{0, 2000, 100, 50}, {2000, 2000, 150, 50}, {4000, 1000, 180, 77}}},
-		{3000, []chunk{{0, 2000, 100, 50}, {2000, 3000, 150, 77}}},
-		{4000, []chunk{{0, 4000, 100, 50}, {4000, 1000, 180, 77}}},
-		{1 << 20, []chunk{{0, 5000, 100, 77}}},
+		{1, []Chunk{{0, 2000, 100, 50}, {2000, 2000, 150, 50}, {4000, 1000, 180, 77}}},
+		{3000, []Chunk{{0, 2000, 100, 50}, {2000, 3000, 150, 77}}},
+		{4000, []Chunk{{0, 4000, 100, 50}, {4000, 1000, 180, 77}}},
+		{1 << 20, []Chunk{{0, 5000, 100, 77}}},
 	} {
-		got := chunksOf(cuts, 5000, c.limit)
-		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(chunk{})); diff != "" {
+		got := Chunks(cuts, 5000, c.limit)
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(Chunk{})); diff != "" {
 			t.Errorf("limit %d: -want +got:\n%s", c.limit, diff)
 		}
 	}

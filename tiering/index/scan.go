@@ -1,11 +1,10 @@
-package tiering
+package index
 
 import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 
-	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -13,9 +12,9 @@ import (
 // decompressLimit bounds what finding the record with the highest timestamp may decompress.
 const decompressLimit = 256 << 20
 
-// scan is told of each batch of a sealed segment, its checksum verified, by SealedSegment.Scan. It checks their
+// Scan is told of each batch of a sealed segment, its checksum verified, in the order of the file. It checks their
 // order, sums the bytes and notes what the entry and the index need. Batches before offset from are left out.
-type scan struct {
+type Scan struct {
 	from, last int64 // offsets of the slice
 	interval   int64 // bytes between cuts
 
@@ -31,13 +30,19 @@ type scan struct {
 	anything bool
 }
 
+// NewScan begins the scan of offsets from to last of a segment of size bytes.
+func NewScan(from, last, size int64) *Scan {
+	return &Scan{from: from, last: last, interval: cutInterval(size), start: -1}
+}
+
 // cutInterval keeps the table of cuts around a thousand entries, and no chunk smaller than worth a request.
-func cutInterval(size int64) int64 { return min(max(size/1024, 1<<10), maxCutInterval) }
+func cutInterval(size int64) int64 { return min(max(size/1024, 1<<10), MaxCutInterval) }
 
-// maxCutInterval is the most bytes of several batches between two cuts.
-const maxCutInterval = 256 << 10
+// MaxCutInterval is the most bytes of several batches between two cuts.
+const MaxCutInterval = 256 << 10
 
-func (s *scan) batch(b record.Batch, pos int64) error {
+// Batch takes the batch at position pos of the segment's file.
+func (s *Scan) Batch(b record.Batch, pos int64) error {
 	if b.LastOffset() < s.from {
 		return nil
 	}
@@ -74,12 +79,45 @@ func (s *scan) batch(b record.Batch, pos int64) error {
 	return nil
 }
 
-func (s *scan) finish() error {
+// Finish ends the scan; one that saw no batch is an error.
+func (s *Scan) Finish() error {
 	if !s.anything {
 		return fmt.Errorf("no batch from offset %d to %d: %w", s.from, s.last, manifest.ErrCorrupt)
 	}
 	s.cuts[len(s.cuts)-1].MaxTimestamp = s.maxTS
 	return nil
+}
+
+// Newest is the position in the segment's file and the size of the first batch that has the highest timestamp.
+func (s *Scan) Newest() (at, size int64) { return s.maxAt[0], s.maxAt[1] }
+
+// Extent is where the slice lies in the segment's file.
+func (s *Scan) Extent() (at, size int64) { return s.start, s.end - s.start }
+
+// Build makes the index object of what was scanned and the manifest's entry for it, which has no name yet. x has what
+// the log's own files say of the segment that starts at offset base; top is the batch that newest found.
+func (s *Scan) Build(base int64, x *Index, top record.Batch) (manifest.Entry, []byte, error) {
+	x.BaseOffset, x.LastOffset, x.LogBytes, x.LogCRC32C = s.from, s.last, s.end-s.start, manifest.CRC(s.crc)
+	x.MaxTimestamp, x.Cuts = s.maxTS, s.cuts
+	x.Txn = sliceTxnIndex(x.Txn, s.from)
+	if s.from != base {
+		x.Offset = sliceOffsetIndex(x.Offset, base, s.from, s.start)
+		x.Time = sliceTimeIndex(x.Time, base, s.from)
+	}
+	if len(x.Epochs) == 0 {
+		x.Epochs = s.epochs
+	}
+	encoded, head, err := x.Encode()
+	if err != nil {
+		return manifest.Entry{}, nil, err
+	}
+	abortedFrom, abortedStable := abortedSpan(x.Txn)
+	return manifest.Entry{
+		AbortedFrom: abortedFrom, AbortedStable: abortedStable,
+		BaseOffset: s.from, LastOffset: s.last, MaxTimestamp: s.maxTS, MaxTimestampOffset: timestampOffset(top, s.maxTS),
+		Bytes: s.end - s.start, CRC32C: manifest.CRC(s.crc), IndexBytes: int64(len(encoded)), IndexHead: head,
+		IndexCRC32C: manifest.CRC(crc32.Checksum(encoded, castagnoli)), Epochs: s.epochs, Aborted: len(x.Txn) > 0,
+	}, encoded, nil
 }
 
 // timestampOffset finds the first record with the highest timestamp in the batch b. A batch that does not
@@ -98,7 +136,7 @@ func timestampOffset(b record.Batch, ts int64) int64 {
 	return found
 }
 
-// sliceIndex re-bases Kafka's offset index from a segment to the slice of it that starts at base, position start.
+// sliceOffsetIndex re-bases Kafka's offset index from a segment to the slice of it that starts at base, position start.
 func sliceOffsetIndex(b []byte, old, base, start int64) []byte {
 	out := make([]byte, 0, len(b))
 	for ; len(b) >= offsetEntryBytes; b = b[offsetEntryBytes:] {
@@ -113,31 +151,13 @@ func sliceOffsetIndex(b []byte, old, base, start int64) []byte {
 	return out
 }
 
+// sliceTimeIndex does the same for the time index.
 func sliceTimeIndex(b []byte, old, base int64) []byte {
 	out := make([]byte, 0, len(b))
 	for ; len(b) >= timeEntryBytes; b = b[timeEntryBytes:] {
 		if offset := old + int64(binary.BigEndian.Uint32(b[8:])); offset >= base {
 			out = append(out, b[:8]...)
 			out = binary.BigEndian.AppendUint32(out, uint32(offset-base))
-		}
-	}
-	return out
-}
-
-// txnEntry is one entry of Kafka's transaction index: version 2, producer id 8, first, last, last stable offset 8.
-func txnEntry(b []byte) segment.AbortedTxn {
-	be := binary.BigEndian
-	return segment.AbortedTxn{
-		ProducerID: int64(be.Uint64(b[2:])), FirstOffset: int64(be.Uint64(b[10:])),
-		LastOffset: int64(be.Uint64(b[18:])), LastStableOffset: int64(be.Uint64(b[26:])),
-	}
-}
-
-func sliceTxnIndex(b []byte, base int64) []byte {
-	out := make([]byte, 0, len(b))
-	for ; len(b) >= txnEntryBytes; b = b[txnEntryBytes:] {
-		if txnEntry(b).LastOffset >= base {
-			out = append(out, b[:txnEntryBytes]...)
 		}
 	}
 	return out

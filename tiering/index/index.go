@@ -1,4 +1,4 @@
-package tiering
+package index
 
 import (
 	"encoding/binary"
@@ -9,30 +9,14 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
-// The .idx object, big-endian:
-//
-//	 0  8  magic "CBRKIDX\n"
-//	 8  2  version, 1
-//	10  2  number of sections
-//	12  4  head: bytes from the start that a cold read needs (this, the table, chunks and epochs)
-//	16  8  base offset            24  8  last offset, inclusive
-//	32  8  bytes of the .log      40  8  highest timestamp
-//	48  4  CRC32C of the .log     52  4  zero
-//	56  24 per section: type 2, zero 2, CRC32C 4, position 8, length 8
-//	 …  4  CRC32C of all bytes before it
-//	 …     the sections, in the order of the table, without gaps
-//
-// Sections: 1 chunks (16 bytes: relative offset 4, position 4, highest timestamp of all batches before the next
-// cut 8) · 2 leader epochs (12 bytes: epoch 4, start offset 8; the whole lineage up to the segment's end) · 3
-// Kafka's .txnindex · 4 Kafka's .snapshot at the segment's end · 5 Kafka's .index · 6 Kafka's .timeindex. A reader
-// skips types it does not know.
+// Bounds and sizes of the format.
 const (
-	indexMagic     = "CBRKIDX\n"
-	indexVersion   = 1
-	indexFixed     = 56
-	indexTableItem = 24
-	maxSections    = 16
-	maxHeadBytes   = 2 << 20
+	magic        = "CBRKIDX\n"
+	version      = 1
+	fixedBytes   = 56
+	tableItem    = 24
+	maxSections  = 16
+	maxHeadBytes = 2 << 20
 
 	cutBytes         = 16
 	epochBytes       = 12
@@ -73,24 +57,22 @@ type Index struct {
 	Offset, Time           []byte
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 type place struct {
-	crc      uint32
-	pos, len int64
+	crc            uint32
+	Position, Size int64
 }
 
-// indexHead is what a cold read keeps of an .idx object.
-type indexHead struct {
-	base, last, logBytes, maxTimestamp int64
-	logCRC                             manifest.CRC
-	cuts                               []Cut
-	epochs                             manifest.Lineage
-	sections                           map[Section]place
+// Head is what a cold read keeps of an .idx object.
+type Head struct {
+	BaseOffset, LastOffset, LogBytes, maxTimestamp int64
+	LogCRC32C                                      manifest.CRC
+	Cuts                                           []Cut
+	Epochs                                         manifest.Lineage
+	Sections                                       map[Section]place
 }
 
-// encode returns the object and the length of its head.
-func (x *Index) encode() (b []byte, head int64, err error) {
+// Encode returns the object and the length of its head.
+func (x *Index) Encode() (b []byte, head int64, err error) {
 	if err := x.validate(); err != nil {
 		return nil, 0, err
 	}
@@ -101,7 +83,7 @@ func (x *Index) encode() (b []byte, head int64, err error) {
 		{SectionChunks, x.encodeCuts()}, {SectionEpochs, encodeEpochs(x.Epochs)}, {SectionTxn, x.Txn},
 		{SectionSnapshot, x.Snapshot}, {SectionOffset, x.Offset}, {SectionTime, x.Time},
 	}
-	table := indexFixed + indexTableItem*len(parts) + 4
+	table := fixedBytes + tableItem*len(parts) + 4
 	total := table
 	for _, p := range parts {
 		total += len(p.b)
@@ -112,8 +94,8 @@ func (x *Index) encode() (b []byte, head int64, err error) {
 	}
 	be := binary.BigEndian
 	b = make([]byte, 0, total)
-	b = append(b, indexMagic...)
-	b = be.AppendUint16(b, indexVersion)
+	b = append(b, magic...)
+	b = be.AppendUint16(b, version)
 	b = be.AppendUint16(b, uint16(len(parts)))
 	b = be.AppendUint32(b, uint32(head))
 	b = be.AppendUint64(b, uint64(x.BaseOffset))
@@ -198,17 +180,17 @@ func encodeEpochs(l manifest.Lineage) []byte {
 	return b
 }
 
-// decodeIndexHead reads the head of an .idx object of size bytes in all. b is not kept.
-func decodeIndexHead(b []byte, size int64) (*indexHead, error) {
+// DecodeHead reads the head of an .idx object of size bytes in all. b is not kept.
+func DecodeHead(b []byte, size int64) (*Head, error) {
 	be := binary.BigEndian
 	switch {
-	case len(b) < indexFixed || string(b[:8]) != indexMagic:
+	case len(b) < fixedBytes || string(b[:8]) != magic:
 		return nil, fmt.Errorf("index of %d bytes: no magic: %w", len(b), manifest.ErrCorrupt)
-	case be.Uint16(b[8:]) != indexVersion:
+	case be.Uint16(b[8:]) != version:
 		return nil, fmt.Errorf("index version %d: %w", be.Uint16(b[8:]), manifest.ErrVersion)
 	}
 	n := int(be.Uint16(b[10:]))
-	table := indexFixed + indexTableItem*n
+	table := fixedBytes + tableItem*n
 	if n > maxSections || len(b) < table+4 || be.Uint32(b[52:]) != 0 {
 		return nil, fmt.Errorf("index of %d sections in %d bytes: %w", n, len(b), manifest.ErrCorrupt)
 	}
@@ -219,20 +201,20 @@ func decodeIndexHead(b []byte, size int64) (*indexHead, error) {
 	if head != int64(len(b)) || head > maxHeadBytes {
 		return nil, fmt.Errorf("index head of %d bytes, have %d: %w", head, len(b), manifest.ErrCorrupt)
 	}
-	h := &indexHead{
-		base: int64(be.Uint64(b[16:])), last: int64(be.Uint64(b[24:])), logBytes: int64(be.Uint64(b[32:])),
-		maxTimestamp: int64(be.Uint64(b[40:])), logCRC: manifest.CRC(be.Uint32(b[48:])), sections: make(map[Section]place, n),
+	h := &Head{
+		BaseOffset: int64(be.Uint64(b[16:])), LastOffset: int64(be.Uint64(b[24:])), LogBytes: int64(be.Uint64(b[32:])),
+		maxTimestamp: int64(be.Uint64(b[40:])), LogCRC32C: manifest.CRC(be.Uint32(b[48:])), Sections: make(map[Section]place, n),
 	}
 	next := int64(table + 4)
 	for i := range n {
-		item := b[indexFixed+indexTableItem*i:]
+		item := b[fixedBytes+tableItem*i:]
 		t := Section(be.Uint16(item))
-		p := place{crc: be.Uint32(item[4:]), pos: int64(be.Uint64(item[8:])), len: int64(be.Uint64(item[16:]))}
-		if _, twice := h.sections[t]; twice || be.Uint16(item[2:]) != 0 || p.pos != next || p.len < 0 || p.len > size-next {
-			return nil, fmt.Errorf("index section %d at %d of %d bytes: %w", t, p.pos, p.len, manifest.ErrCorrupt)
+		p := place{crc: be.Uint32(item[4:]), Position: int64(be.Uint64(item[8:])), Size: int64(be.Uint64(item[16:]))}
+		if _, twice := h.Sections[t]; twice || be.Uint16(item[2:]) != 0 || p.Position != next || p.Size < 0 || p.Size > size-next {
+			return nil, fmt.Errorf("index section %d at %d of %d bytes: %w", t, p.Position, p.Size, manifest.ErrCorrupt)
 		}
-		next += p.len
-		h.sections[t] = p
+		next += p.Size
+		h.Sections[t] = p
 	}
 	if next != size {
 		return nil, fmt.Errorf("index of %d bytes, want %d: %w", size, next, manifest.ErrCorrupt)
@@ -240,77 +222,101 @@ func decodeIndexHead(b []byte, size int64) (*indexHead, error) {
 	return h, h.decodeParts(b)
 }
 
-func (h *indexHead) decodeParts(b []byte) error {
+func (h *Head) decodeParts(b []byte) error {
 	cuts, err := h.part(b, SectionChunks, cutBytes)
 	if err != nil {
 		return err
 	}
-	h.cuts = make([]Cut, len(cuts)/cutBytes)
-	for i := range h.cuts {
+	h.Cuts = make([]Cut, len(cuts)/cutBytes)
+	for i := range h.Cuts {
 		c := cuts[i*cutBytes:]
-		h.cuts[i] = Cut{
-			Offset:       h.base + int64(binary.BigEndian.Uint32(c)),
+		h.Cuts[i] = Cut{
+			Offset:       h.BaseOffset + int64(binary.BigEndian.Uint32(c)),
 			Position:     int64(binary.BigEndian.Uint32(c[4:])),
 			MaxTimestamp: int64(binary.BigEndian.Uint64(c[8:])),
 		}
 	}
-	if err := validCuts(h.cuts, h.base, h.last, h.logBytes, h.maxTimestamp); err != nil {
+	if err := validCuts(h.Cuts, h.BaseOffset, h.LastOffset, h.LogBytes, h.maxTimestamp); err != nil {
 		return err
 	}
 	epochs, err := h.part(b, SectionEpochs, epochBytes)
 	if err != nil {
 		return err
 	}
-	h.epochs = make(manifest.Lineage, len(epochs)/epochBytes)
-	for i := range h.epochs {
+	h.Epochs = make(manifest.Lineage, len(epochs)/epochBytes)
+	for i := range h.Epochs {
 		e := epochs[i*epochBytes:]
-		h.epochs[i] = manifest.EpochEntry{Epoch: int32(binary.BigEndian.Uint32(e)), StartOffset: int64(binary.BigEndian.Uint64(e[4:]))}
+		h.Epochs[i] = manifest.EpochEntry{Epoch: int32(binary.BigEndian.Uint32(e)), StartOffset: int64(binary.BigEndian.Uint64(e[4:]))}
 	}
-	return manifest.ValidEpochs(h.epochs, h.last+1)
+	return manifest.ValidEpochs(h.Epochs, h.LastOffset+1)
 }
 
 // part returns a section that lies in the head, checked.
-func (h *indexHead) part(b []byte, t Section, unit int64) ([]byte, error) {
-	p, ok := h.sections[t]
-	if !ok || p.pos+p.len > int64(len(b)) || p.len%unit != 0 {
-		return nil, fmt.Errorf("index section %d of %d bytes: %w", t, p.len, manifest.ErrCorrupt)
+func (h *Head) part(b []byte, t Section, unit int64) ([]byte, error) {
+	p, ok := h.Sections[t]
+	if !ok || p.Position+p.Size > int64(len(b)) || p.Size%unit != 0 {
+		return nil, fmt.Errorf("index section %d of %d bytes: %w", t, p.Size, manifest.ErrCorrupt)
 	}
-	part := b[p.pos : p.pos+p.len]
-	return part, h.check(t, part)
+	part := b[p.Position : p.Position+p.Size]
+	return part, h.Check(t, part)
 }
 
-// check verifies the bytes of a section.
-func (h *indexHead) check(t Section, b []byte) error {
-	if got, want := crc32.Checksum(b, castagnoli), h.sections[t].crc; got != want {
+// Section says where a section of the object lies; size is 0 where there is none.
+func (h *Head) Section(t Section) (pos, size int64) {
+	return h.Sections[t].Position, h.Sections[t].Size
+}
+
+// IsOf refuses the index of another segment than the entry's.
+func (h *Head) IsOf(e *manifest.Entry) error {
+	return isOf(e, h.BaseOffset, h.LastOffset, h.LogBytes, h.LogCRC32C)
+}
+
+// IsOf refuses the index of another segment than the entry's.
+func (x *Index) IsOf(e *manifest.Entry) error {
+	return isOf(e, x.BaseOffset, x.LastOffset, x.LogBytes, x.LogCRC32C)
+}
+
+func isOf(e *manifest.Entry, base, last, logBytes int64, logCRC manifest.CRC) error {
+	if base != e.BaseOffset || last != e.LastOffset || logBytes != e.Bytes || logCRC != e.CRC32C {
+		return fmt.Errorf("it describes offsets %d to %d: %w", base, last, manifest.ErrCorrupt)
+	}
+	return nil
+}
+
+// Check verifies the bytes of a section.
+func (h *Head) Check(t Section, b []byte) error {
+	if got, want := crc32.Checksum(b, castagnoli), h.Sections[t].crc; got != want {
 		return fmt.Errorf("index section %d: checksum %08x, want %08x: %w", t, got, want, manifest.ErrCorrupt)
 	}
 	return nil
 }
 
-// DecodeIndex reads a whole .idx object. The sections are views of b.
-func DecodeIndex(b []byte) (*Index, error) {
-	if len(b) > manifest.MaxIndexBytes || len(b) < indexFixed {
+// Decode reads a whole .idx object. The sections are views of b.
+func Decode(b []byte) (*Index, error) {
+	if len(b) > manifest.MaxIndexBytes || len(b) < fixedBytes {
 		return nil, fmt.Errorf("index of %d bytes: %w", len(b), manifest.ErrCorrupt)
 	}
 	head := int64(binary.BigEndian.Uint32(b[12:]))
 	if head > int64(len(b)) {
 		return nil, fmt.Errorf("index of %d bytes with a head of %d: %w", len(b), head, manifest.ErrCorrupt)
 	}
-	h, err := decodeIndexHead(b[:head], int64(len(b)))
+	h, err := DecodeHead(b[:head], int64(len(b)))
 	if err != nil {
 		return nil, err
 	}
 	x := &Index{
-		BaseOffset: h.base, LastOffset: h.last, LogBytes: h.logBytes, LogCRC32C: h.logCRC,
-		MaxTimestamp: h.maxTimestamp, Cuts: h.cuts, Epochs: h.epochs,
+		BaseOffset: h.BaseOffset, LastOffset: h.LastOffset, LogBytes: h.LogBytes, LogCRC32C: h.LogCRC32C,
+		MaxTimestamp: h.maxTimestamp, Cuts: h.Cuts, Epochs: h.Epochs,
 	}
 	for t, into := range map[Section]*[]byte{SectionTxn: &x.Txn, SectionSnapshot: &x.Snapshot, SectionOffset: &x.Offset, SectionTime: &x.Time} {
-		p := h.sections[t]
-		if *into = b[p.pos : p.pos+p.len]; p.len > 0 {
-			if err := h.check(t, *into); err != nil {
+		p := h.Sections[t]
+		if *into = b[p.Position : p.Position+p.Size]; p.Size > 0 {
+			if err := h.Check(t, *into); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return x, x.validate()
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
