@@ -188,6 +188,7 @@ func (s *Store) putBroker(ctx context.Context, b Broker, lease kv.LeaseID) (int6
 			if err != nil {
 				return 0, fmt.Errorf("key %q: %w", node, err)
 			}
+			next.Kept = last.Kept
 			if last.DirectoryID == b.DirectoryID {
 				next.Since = last.Since
 			} else if err := s.loseReplicas(ctx, b.ID, held); errors.Is(err, ErrFenced) {

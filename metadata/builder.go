@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +29,7 @@ type builder struct {
 
 func newBuilder(keys keyspace, from *Image) *builder {
 	im := &Image{
-		revision: from.revision, clusterID: from.clusterID, controller: from.controller, controllerEpoch: from.controllerEpoch,
+		revision: from.revision, last: from.last, clusterID: from.clusterID, controller: from.controller, controllerEpoch: from.controllerEpoch,
 		brokers: from.brokers, nodes: from.nodes, names: from.names, brokerConfigs: from.brokerConfigs, tombstones: from.tombstones,
 		restore: from.restore, quotas: from.quotas, quotaChanges: from.quotaChanges,
 	}
@@ -46,8 +45,14 @@ func (b *builder) apply(e kv.Event) error {
 	if !ok {
 		return fmt.Errorf("key %q is not of this cluster", e.KV.Key)
 	}
+	if !e.Deleted && e.KV.ModRevision >= b.im.last.revision {
+		b.im.last = change{key: e.KV.Key, revision: e.KV.ModRevision}
+	}
 	kind, name, _ := strings.Cut(rest, "/")
 	err := b.applyTo(kind, name, e)
+	if err != nil && (kind == "cluster" || kind == "restore") {
+		err = fmt.Errorf("%w: %w", errNeeded, err)
+	}
 	if err != nil {
 		return fmt.Errorf("key %q: %w", e.KV.Key, err)
 	}
@@ -80,20 +85,6 @@ func (b *builder) applyTo(kind, name string, e kv.Event) error {
 		return b.applyQuota(name, e)
 	}
 	return nil // of no interest to readers, or of a later version
-}
-
-// checked is a value that can refuse itself.
-type checked interface{ check() error }
-
-func decode[T any](e kv.Event) (T, error) {
-	var v T
-	if err := json.Unmarshal(e.KV.Value, &v); err != nil {
-		return v, err
-	}
-	if c, ok := any(v).(checked); ok {
-		return v, c.check()
-	}
-	return v, nil
 }
 
 func (b *builder) applyCluster(e kv.Event) error {
@@ -293,7 +284,7 @@ func (b *builder) build(revision int64) *Image {
 		}
 		s.topic = nil
 		if s.name != "" {
-			s.topic = &Topic{Name: s.name, ID: id, Created: s.value.Created, ModRevision: s.mod, Partitions: s.visible(s.value.Partitions)}
+			s.topic = &Topic{Name: s.name, ID: id, Created: s.value.Created, ModRevision: s.mod, Partitions: s.visible(s.value.Partitions), Kept: s.value.Kept}
 		}
 		b.topics.set(id, s)
 	}
@@ -308,6 +299,12 @@ func (b *builder) build(revision int64) *Image {
 // what is gone, so that unchanged topics stay the same pointers.
 func (b *builder) sync(snapshot []kv.KeyValue) []error {
 	revisions := b.revisions()
+	b.im.last = change{} // what was last may never have been
+	for _, have := range snapshot {
+		if have.ModRevision >= b.im.last.revision {
+			b.im.last = change{key: have.Key, revision: have.ModRevision}
+		}
+	}
 	var errs []error
 	for _, have := range snapshot {
 		if revisions[have.Key] != have.ModRevision {

@@ -36,6 +36,34 @@
 // partitions' and pointers' keys to the tombstone, so all of the topic's state is
 // there until FinishTombstone.
 //
+// # Formats
+//
+// A value is a JSON object. What a release does not know of one is kept when it
+// writes the object again, so brokers of two releases share them: a release adds
+// members which those before may keep and ignore. One that means by a value what
+// those before must not act on raises the number in its member "format", 1 where
+// there is none. Who meets a higher number than it reads does not start, or stops,
+// and names the key: that is no damage. A value that is damaged is left out, with a
+// complaint, and nobody writes over it.
+//
+//	value           format  members that were added, and what a release does that has not got them
+//	all             1       "format", and the keeping of others: it reads on, and drops what it does not know
+//	brokers/<id>    1       "role", "http": takes the broker for one that holds partitions, or has no HTTP
+//	nodes/<id>      1       the whole key: does not notice a lost disk
+//	partitions/…    1       "recovering": leads before it has what the tier has
+//	                        "offline": may elect such a replica, whose broker then hands over
+//	                        "found": elects the first live replica of a restored partition
+//	others          1       none
+//
+// # Fresh and late images
+//
+// An image is what its watch has brought, and a watch that is late does not say so.
+// [Store.Confirm] is for who must not act on a late one: it asks the store where it
+// is and waits until the image has come there. The same question finds a store that
+// was set back to an earlier state, which has nothing to tell its watches: the
+// revision that wrote the image's last change did not write it there. Then
+// everything is read anew.
+//
 // # Lost disks
 //
 // The in-sync replicas of a partition are those brokers on whose disks all is that

@@ -12,6 +12,7 @@ import (
 // what it returns: slices and maps are shared by all readers and by later images.
 type Image struct {
 	revision        int64
+	last            change // the last that put a key
 	clusterID       string
 	controller      BrokerID
 	controllerEpoch int64
@@ -38,6 +39,12 @@ type topicState struct {
 	parts   []Partition // may be longer than value.Partitions; absent ones have ModRevision 0
 	present int         // of parts
 	topic   *Topic      // what readers see, nil without a topics/ key
+}
+
+// change is a key and the revision that wrote it.
+type change struct {
+	key      string
+	revision int64
 }
 
 type configState struct {
@@ -214,7 +221,7 @@ func (im *Image) Tombstones() []Tombstone {
 func (im *Image) tombstone(id TopicID, t *tombstone) Tombstone {
 	v := t.value
 	out := Tombstone{
-		Topic:   Topic{Name: v.Name, ID: id, Created: v.Created},
+		Topic:   Topic{Name: v.Name, ID: id, Created: v.Created, Kept: v.Kept},
 		Configs: v.Configs, Deleted: v.Deleted, Creating: v.Creating, Purging: v.Purging, ModRevision: t.mod,
 	}
 	if s, ok := im.topics.get(id); ok {

@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -83,11 +82,13 @@ type (
 	}
 	producerIDsValue struct {
 		Next int64 `json:"next"`
+		Kept
 	}
 	topicValue struct {
 		ID         TopicID   `json:"id"`
 		Partitions int32     `json:"partitions"`
 		Created    time.Time `json:"created"`
+		Kept
 	}
 	tombstoneValue struct {
 		Name       string            `json:"name"`
@@ -97,17 +98,9 @@ type (
 		Deleted    time.Time         `json:"deleted"`
 		Creating   bool              `json:"creating,omitempty"`
 		Purging    bool              `json:"purging,omitempty"`
+		Kept
 	}
 )
-
-// encode is for our own values, which always have a JSON form.
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("metadata: %T has no JSON: %v", v, err))
-	}
-	return b
-}
 
 // check refuses what an image cannot show.
 func (p Partition) check() error {

@@ -173,14 +173,15 @@ func (a *alteration) outdated(have []kv.KeyValue, lostJoin bool) bool {
 // next is the value to be written.
 func (c PartitionChange) next() Partition {
 	p := c.To
-	p.Epoch, p.ModRevision = c.From.Epoch+1, 0
+	p.Epoch, p.ModRevision, p.Kept = c.From.Epoch+1, 0, c.From.Kept
 	return p
 }
 
-// Equal compares all but ModRevision.
+// Equal compares all that this release knows, but for ModRevision.
 func (p Partition) Equal(q Partition) bool {
 	return p.Leader == q.Leader && p.LeaderEpoch == q.LeaderEpoch && p.Epoch == q.Epoch && p.LeaderBrokerEpoch == q.LeaderBrokerEpoch &&
 		p.Recovering == q.Recovering &&
 		slices.Equal(p.Replicas, q.Replicas) && slices.Equal(p.ISR, q.ISR) &&
-		slices.Equal(p.Adding, q.Adding) && slices.Equal(p.Removing, q.Removing)
+		slices.Equal(p.Adding, q.Adding) && slices.Equal(p.Removing, q.Removing) &&
+		slices.Equal(p.Offline, q.Offline) && slices.Equal(p.Found, q.Found)
 }

@@ -42,7 +42,7 @@ func (s *Store) allocateProducerIDs(ctx context.Context, n int64) (int64, error)
 		}
 		resp, err = s.txn(ctx, "allocate-producer-ids", kv.Txn{
 			If:   []kv.Cmp{held},
-			Then: []kv.Op{kv.Put(key, encode(producerIDsValue{Next: v.Next + n}), 0)},
+			Then: []kv.Op{kv.Put(key, encode(producerIDsValue{Next: v.Next + n, Kept: v.Kept}), 0)},
 			Else: []kv.Op{kv.Get(key, "")},
 		})
 		if err == nil && resp.Succeeded {

@@ -76,6 +76,7 @@ func (s *Store) swapPointer(ctx context.Context, tip TopicIDPartition, old Remot
 	if known.LeaderEpoch != leaderEpoch {
 		known.ModRevision = 0 // equals no partition's that exists
 	}
+	next.Kept = old.Kept
 	for {
 		resp, err := s.txn(ctx, "swap-remote-pointer", kv.Txn{
 			If:   []kv.Cmp{kv.Unchanged(pointer, old.ModRevision), kv.Unchanged(partition, known.ModRevision), kv.Exists(partition), kv.Absent(grave)},

@@ -67,6 +67,7 @@ type Restored struct {
 type restoreValue struct {
 	Writing bool `json:"writing,omitempty"`
 	PendingGroups
+	Kept
 }
 
 func (k keyspace) restore() string { return string(k) + "restore" }

@@ -53,6 +53,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	grew       chan struct{} // closed and replaced with each image
+	doubts     doubts
 	subs       map[chan struct{}]struct{}
 	registered map[BrokerID]string // incarnations that this Store registered
 }
@@ -75,15 +76,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		kv: o.KV, keys: keyspaceOf(o.Cluster), log: o.Logger,
 		turn: make(chan struct{}, 1), ended: make(chan struct{}),
-		grew: make(chan struct{}), subs: map[chan struct{}]struct{}{}, registered: map[BrokerID]string{},
+		grew: make(chan struct{}), doubts: doubts{wake: make(chan struct{}, 1), unwatch: func(error) {}}, subs: map[chan struct{}]struct{}{}, registered: map[BrokerID]string{},
 	}
 	s.image.Store(newImage())
 	var err error
 	if s.metrics, err = newMetrics(o.Meter, s.Image); err != nil {
 		return nil, err
 	}
-	if errs, err := s.load(ctx); err != nil || len(errs) > 0 {
-		return nil, fmt.Errorf("load metadata of cluster %s: %w", o.Cluster, errors.Join(append(errs, err)...))
+	if err := s.reload(ctx, s.Image()); err != nil {
+		return nil, fmt.Errorf("load metadata of cluster %s: %w", o.Cluster, err)
 	}
 	if s.Image().ClusterID() == "" {
 		if err := s.makeClusterID(ctx); err != nil {
@@ -106,8 +107,7 @@ func (s *Store) makeClusterID(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs, err := s.load(ctx)
-	return errors.Join(append(errs, err)...)
+	return s.reload(ctx, s.Image())
 }
 
 // Image returns the latest image. It never waits.
@@ -124,17 +124,27 @@ func (s *Store) txn(ctx context.Context, op string, t kv.Txn) (kv.TxnResponse, e
 	return resp, err
 }
 
-// load replaces the image by what the store has now.
+// load brings the image to what the store has now.
 func (s *Store) load(ctx context.Context) (invalid []error, err error) {
+	return s.loadOver(ctx, s.Image())
+}
+
+// loadOver replaces the image by what the store has now. What has the revision
+// that it has in the image from is taken from there.
+func (s *Store) loadOver(ctx context.Context, from *Image) (invalid []error, err error) {
 	start := time.Now()
 	resp, err := s.kv.Range(ctx, kv.RangeRequest{Key: string(s.keys), End: kv.PrefixEnd(string(s.keys))})
 	s.metrics.observe(ctx, "load", start, err)
 	if err != nil {
 		return nil, err
 	}
-	b := newBuilder(s.keys, s.Image())
+	b := newBuilder(s.keys, from)
 	invalid = b.sync(resp.KVs)
+	s.mu.Lock()
+	s.doubts.seen = resp.Revision
+	s.mu.Unlock()
 	s.publish(b.build(resp.Revision))
+	s.doubts.fresh.Store(&start)
 	s.log.Debug("metadata loaded", "keys", len(resp.KVs), "revision", resp.Revision, "took", time.Since(start))
 	return invalid, nil
 }
@@ -248,18 +258,23 @@ func (s *Store) Run(ctx context.Context) error {
 		close(s.ended)
 		return nil
 	}
+	var confirming sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	confirming.Go(func() { s.keepConfirmed(ctx) })
 	defer func() {
+		stop()
+		confirming.Wait()
 		close(s.ended) // lets go of those who wait to see their own writes
 		<-s.turn
 	}()
 	backoff := minBackoff
 	for {
 		before := s.Image().Revision()
-		err := s.follow(ctx, func() bool { return false })
+		err := s.watch(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, kv.ErrClosed) {
+		if errors.Is(err, kv.ErrClosed) || errors.Is(err, ErrNewerFormat) || errors.Is(err, errNeeded) {
 			return fmt.Errorf("watch metadata: %w", err)
 		}
 		if s.Image().Revision() != before {
@@ -267,9 +282,18 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		s.metrics.restarts.Add(ctx, 1)
 		s.log.Warn("metadata watch ended", "revision", s.Image().Revision(), "retry", backoff, "err", err)
-		if errors.Is(err, kv.ErrCompacted) {
-			if err = s.reload(ctx); err == nil {
+		if errors.Is(err, kv.ErrCompacted) || errors.Is(err, errSetBack) || errors.Is(err, errLate) {
+			from := s.Image()
+			if errors.Is(err, errSetBack) {
+				s.log.Error("etcd was set back to an earlier state, which is taken for what is decided now", "revision", from.Revision(), "err", err)
+				from = newImage() // what has the same revision may be another value
+				from.clusterID = s.Image().ClusterID()
+			}
+			if err = s.reload(ctx, from); err == nil {
 				continue
+			}
+			if errors.Is(err, ErrNewerFormat) || errors.Is(err, errNeeded) {
+				return fmt.Errorf("load metadata: %w", err)
 			}
 			s.log.Warn("metadata not loaded", "err", err)
 		}
@@ -282,6 +306,24 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
+// watch follows the store until the watch ends, or until somebody finds that it
+// is not to be believed.
+func (s *Store) watch(ctx context.Context) error {
+	if _, err := s.whereabouts(ctx); err != nil {
+		return err // a watch of a store that was set back has nothing to tell
+	}
+	ctx, unwatch := context.WithCancelCause(ctx)
+	defer unwatch(nil)
+	s.mu.Lock()
+	s.doubts.unwatch = unwatch
+	s.mu.Unlock()
+	err := s.follow(ctx, func() bool { return false })
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
 // follow applies what one watch yields until it ends, and says why it did, or
 // until done. It needs the turn.
 func (s *Store) follow(ctx context.Context, done func() bool) error {
@@ -290,12 +332,15 @@ func (s *Store) follow(ctx context.Context, done func() bool) error {
 		if err != nil {
 			return err
 		}
-		if resp.Revision < s.Image().Revision() {
-			return fmt.Errorf("%w: the store went back to revision %d from %d", kv.ErrCompacted, resp.Revision, s.Image().Revision())
+		if len(resp.Events) > 0 && resp.Revision < s.Image().Revision() {
+			return fmt.Errorf("%w: to revision %d from %d", errSetBack, resp.Revision, s.Image().Revision())
 		}
 		if len(resp.Events) > 0 {
-			s.applyEvents(ctx, resp)
+			if err := s.applyEvents(ctx, resp); err != nil {
+				return err
+			}
 		}
+		s.sawUpTo(resp.Revision)
 		if done() {
 			return nil
 		}
@@ -303,30 +348,44 @@ func (s *Store) follow(ctx context.Context, done func() bool) error {
 	return ctx.Err()
 }
 
-func (s *Store) applyEvents(ctx context.Context, resp kv.WatchResponse) {
+func (s *Store) applyEvents(ctx context.Context, resp kv.WatchResponse) error {
 	b := newBuilder(s.keys, s.Image())
 	for _, e := range resp.Events {
 		if err := b.apply(e); err != nil {
-			s.reject(ctx, err)
+			if err = s.reject(ctx, err); err != nil {
+				return err
+			}
 		}
 	}
 	s.metrics.events.Add(ctx, int64(len(resp.Events)))
 	s.publish(b.build(resp.Revision))
+	return nil
 }
 
-// reject keeps the broker running on the last good value after somebody wrote
-// nonsense by hand.
-func (s *Store) reject(ctx context.Context, err error) {
+// errNeeded marks values without which nothing else can be understood.
+var errNeeded = errors.New("a value that is needed")
+
+// reject keeps the broker running on the last good value, or without one, after
+// somebody wrote nonsense by hand. It returns the errors with which nobody may go
+// on: a later release means something by its value, and without the cluster's id
+// or the mark of a restore it is not known what all the others belong to.
+func (s *Store) reject(ctx context.Context, err error) error {
+	if errors.Is(err, ErrNewerFormat) || errors.Is(err, errNeeded) {
+		return err
+	}
 	s.metrics.rejected.Add(ctx, 1)
 	s.log.Error("metadata value ignored", "err", err)
+	return nil
 }
 
-func (s *Store) reload(ctx context.Context) error {
+// reload reads everything anew.
+func (s *Store) reload(ctx context.Context, from *Image) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	invalid, err := s.load(ctx)
+	invalid, err := s.loadOver(ctx, from)
+	errs := []error{err}
 	for _, e := range invalid {
-		s.reject(ctx, e)
+		errs = append(errs, s.reject(ctx, e))
 	}
-	return err
+	return errors.Join(errs...)
 }

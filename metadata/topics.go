@@ -207,7 +207,7 @@ func (s *Store) addPartitions(ctx context.Context, name string, assignments [][]
 		tip := TopicIDPartition{Topic: t.ID, Partition: int32(from + i)}
 		puts = append(puts, kv.Put(s.keys.partition(tip), encode(initial(im, replicas)), 0))
 	}
-	puts = append(puts, kv.Put(s.keys.topic(name), encode(topicValue{ID: t.ID, Partitions: int32(total), Created: t.Created}), 0))
+	puts = append(puts, kv.Put(s.keys.topic(name), encode(topicValue{ID: t.ID, Partitions: int32(total), Created: t.Created, Kept: t.Kept}), 0))
 	var rev int64
 	for part := range slices.Chunk(puts, s.chunk(len(puts), 0)) {
 		resp, err := s.txn(ctx, "add-partitions", kv.Txn{If: []kv.Cmp{held}, Then: part})
@@ -265,7 +265,7 @@ func (s *Store) deleteTopic(ctx context.Context, name string, id TopicID) error 
 		if !id.IsZero() && v.ID != id {
 			return ErrUnknownTopic
 		}
-		grave := tombstoneValue{Name: name, Partitions: v.Partitions, Created: v.Created, Deleted: time.Now().UTC()}
+		grave := tombstoneValue{Name: name, Partitions: v.Partitions, Created: v.Created, Deleted: time.Now().UTC(), Kept: v.Kept}
 		if len(resp.Gets[1]) > 0 {
 			config := resp.Gets[1][0]
 			ifs[0] = kv.Unchanged(configKey, config.ModRevision)

@@ -157,6 +157,7 @@ type Broker struct {
 	Role        string     `json:"role,omitempty"`     // "" holds partitions, or RoleReplay
 	HTTP        string     `json:"http,omitempty"`     // HOST:PORT for other brokers; it may be an address that only its machine has
 	Epoch       int64      `json:"-"`                  // Kafka's broker epoch: the revision that made this registration
+	Kept
 }
 
 // RoleReplay is the role of a broker that holds no partitions and is no
@@ -180,6 +181,7 @@ type Node struct {
 	// before that, if it was here before, is gone.
 	Since time.Time `json:"since"`
 	Epoch int64     `json:"-"` // of its last registration
+	Kept
 }
 
 // Topic is one topic as all brokers see it. It is immutable.
@@ -190,6 +192,7 @@ type Topic struct {
 	Created    time.Time
 	// ModRevision is the last change of the topic itself, not of its partitions.
 	ModRevision int64
+	Kept
 }
 
 // Partition is the decided state of one partition. Its slices must not be changed.
@@ -205,12 +208,27 @@ type Partition struct {
 	// A broker leads only under the registration that was: after a restart it
 	// waits for the controller to bump LeaderEpoch.
 	LeaderBrokerEpoch int64 `json:"leader_broker_epoch"`
+	// Offline are the replicas whose brokers cannot use their logs: a disk
+	// failed, or a log does not open. They are not elected.
+	Offline []BrokerID `json:"offline,omitempty"`
+	// Found is what the replicas' logs hold, of a partition that a restore made:
+	// it has no in-sync replicas, and its leader is chosen by that.
+	Found []FoundLog `json:"found,omitempty"`
 	// Recovering marks a leader that was elected though it was not in sync
 	// (KIP-704): it takes what the tier has before it serves, and then clears this.
 	Recovering bool `json:"recovering,omitempty"`
 	// ModRevision is the revision of the last change, compared by
 	// [Store.AlterPartitions].
 	ModRevision int64 `json:"-"`
+	Kept
+}
+
+// FoundLog is what a broker found on its disk of a partition.
+type FoundLog struct {
+	Broker      BrokerID `json:"broker"`
+	BrokerEpoch int64    `json:"broker_epoch"` // its registration when it looked
+	LeaderEpoch int32    `json:"leader_epoch"` // the last one in the log, -1 if it is empty
+	End         int64    `json:"end"`          // where the log ends
 }
 
 // Reassigning says whether replicas are being added or removed (KIP-455).
@@ -225,4 +243,5 @@ type RemotePointer struct {
 	StartOffset int64  `json:"start_offset"`
 	EndOffset   int64  `json:"end_offset"` // exclusive
 	ModRevision int64  `json:"-"`          // compared when it is swapped; 0 = there is none
+	Kept
 }

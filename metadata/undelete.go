@@ -58,7 +58,7 @@ func (s *Store) undeleteTopic(ctx context.Context, id TopicID) (*Topic, error) {
 	last := kv.Txn{
 		If: []kv.Cmp{held, kv.Absent(topicKey)},
 		Then: []kv.Op{
-			kv.Put(topicKey, encode(topicValue{ID: id, Partitions: v.Partitions, Created: v.Created}), 0), kv.Delete(grave.Key, ""),
+			kv.Put(topicKey, encode(topicValue{ID: id, Partitions: v.Partitions, Created: v.Created, Kept: v.Kept}), 0), kv.Delete(grave.Key, ""),
 		},
 		Else: []kv.Op{kv.Get(topicKey, "")},
 	}
@@ -118,6 +118,7 @@ func (s *Store) revive(id TopicID, n int32, have []kv.KeyValue) ([]Partition, []
 		p.Adding, p.Removing = nil, nil
 		p.LeaderEpoch, p.Epoch = p.LeaderEpoch+1, p.Epoch+1
 		p.Leader, p.LeaderBrokerEpoch, p.Recovering = NoBroker, 0, true
+		p.Offline, p.Found = nil, nil
 		if len(p.Replicas) > 0 {
 			p.ISR = p.Replicas[:1:1]
 		}
@@ -145,7 +146,7 @@ func (s *Store) BeginPurge(ctx context.Context, grave Tombstone) error {
 	key := s.keys.tombstone(grave.Topic.ID)
 	v := tombstoneValue{
 		Name: grave.Topic.Name, Partitions: int32(len(grave.Topic.Partitions)), Created: grave.Topic.Created,
-		Configs: grave.Configs, Deleted: grave.Deleted, Creating: grave.Creating, Purging: true,
+		Configs: grave.Configs, Deleted: grave.Deleted, Creating: grave.Creating, Purging: true, Kept: grave.Topic.Kept,
 	}
 	resp, err := s.txn(ctx, "begin-purge", kv.Txn{
 		If:   []kv.Cmp{kv.Unchanged(key, grave.ModRevision), kv.Exists(key)},

@@ -230,6 +230,12 @@ func etcdOps(ops []Op) []clientv3.Op {
 	return out
 }
 
+// RequestProgress implements KV. The client finds the stream of Watch by what
+// its context asks of the server.
+func (e *etcd) RequestProgress(ctx context.Context) error {
+	return mapError(e.client.RequestProgress(clientv3.WithRequireLeader(ctx)))
+}
+
 func (e *etcd) Watch(ctx context.Context, w WatchRequest) iter.Seq2[WatchResponse, error] {
 	return func(yield func(WatchResponse, error) bool) {
 		// Progress notices let an idle watch resume after a compaction.
@@ -308,6 +314,8 @@ func sentinel(err error) error {
 		return nil // the caller's own
 	case errors.Is(err, rpctypes.ErrCompacted):
 		return ErrCompacted
+	case errors.Is(err, rpctypes.ErrFutureRev):
+		return ErrFutureRevision
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return ErrLeaseNotFound
 	case errors.Is(err, rpctypes.ErrTooManyOps):

@@ -23,6 +23,8 @@ import (
 var (
 	// ErrCompacted means that the revision asked for is no longer kept: read anew.
 	ErrCompacted = errors.New("revision compacted")
+	// ErrFutureRevision means that the store has not come to the revision asked for.
+	ErrFutureRevision = errors.New("revision is in the future")
 	// ErrLeaseNotFound means that the lease expired or was revoked.
 	ErrLeaseNotFound = errors.New("lease not found")
 	// ErrTooManyOps means that a transaction is larger than [KV.MaxTxnOps].
@@ -53,6 +55,10 @@ type KV interface {
 	// ErrUnavailable, after which the caller watches again from the revision
 	// after the last it saw.
 	Watch(ctx context.Context, w WatchRequest) iter.Seq2[WatchResponse, error]
+	// RequestProgress has the watches of this KV that are not behind say how far
+	// they are, as other keys' changes move on: each yields a response without
+	// events.
+	RequestProgress(ctx context.Context) error
 	// Grant makes a lease and returns the time to live the store gave it, which
 	// may be longer than asked for. [StartLease] is the way to keep one.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Duration, error)

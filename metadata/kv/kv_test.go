@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -304,6 +305,47 @@ func TestWatchEndsQuietlyWithItsContext(t *testing.T) {
 		cancel()
 		if resp, err, ok := w.next(); ok {
 			t.Errorf("got %+v, %v, want the end", resp, err)
+		}
+	})
+}
+
+func TestWatchSaysHowFarItIsWhereOthersKeysChange(t *testing.T) {
+	eachKV(t, func(t *testing.T, kv KV) {
+		base := put(t, kv, "mine/a", "1")
+		w := watch(t, kv, t.Context(), WatchRequest{Key: "mine/", End: PrefixEnd("mine/"), Revision: base})
+		defer w.stop()
+		w.events(1, base)
+		want := put(t, kv, "theirs", "1")
+		ctx, cancel := context.WithCancel(t.Context())
+		var asking sync.WaitGroup
+		asking.Go(func() { // a member may be a little behind
+			for ctx.Err() == nil {
+				if err := kv.RequestProgress(ctx); err != nil && ctx.Err() == nil {
+					t.Errorf("request progress: %v", err)
+				}
+				select {
+				case <-time.After(10 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+		})
+		for at := base; at < want; {
+			resp, err, ok := w.next()
+			if !ok || err != nil || len(resp.Events) > 0 {
+				t.Fatalf("got %+v, %v, want no events", resp, err)
+			}
+			at = resp.Revision
+		}
+		cancel()
+		asking.Wait()
+	})
+}
+
+func TestRevisionsToComeAreAnError(t *testing.T) {
+	eachKV(t, func(t *testing.T, kv KV) {
+		at := put(t, kv, "a", "1")
+		if _, err := kv.Range(t.Context(), RangeRequest{Key: "a", Revision: at + 1}); !errors.Is(err, ErrFutureRevision) {
+			t.Errorf("got %v, want ErrFutureRevision", err)
 		}
 	})
 }

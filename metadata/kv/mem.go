@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type Mem struct {
 	before Hook
 	closed chan struct{}
 	once   sync.Once
+	asked  atomic.Int64 // how often for progress
 }
 
 // Call says what a Hook is asked about.
@@ -35,6 +37,7 @@ const (
 	CallTxn       CallKind = "txn"
 	CallWatch     CallKind = "watch" // opening one
 	CallEvents    CallKind = "events"
+	CallProgress  CallKind = "progress"
 	CallGrant     CallKind = "grant"
 	CallKeepAlive CallKind = "keep-alive"
 	CallRevoke    CallKind = "revoke"
@@ -154,6 +157,15 @@ func (m *Mem) Revoke(ctx context.Context, id LeaseID) error {
 	return m.call(ctx, Call{Kind: CallRevoke}, func() error { return m.srv.revoke(id) })
 }
 
+// RequestProgress implements KV.
+func (m *Mem) RequestProgress(ctx context.Context) error {
+	return m.call(ctx, Call{Kind: CallProgress}, func() error {
+		m.asked.Add(1)
+		m.srv.wake()
+		return nil
+	})
+}
+
 // Watch implements KV.
 func (m *Mem) Watch(ctx context.Context, w WatchRequest) iter.Seq2[WatchResponse, error] {
 	return func(yield func(WatchResponse, error) bool) {
@@ -162,7 +174,9 @@ func (m *Mem) Watch(ctx context.Context, w WatchRequest) iter.Seq2[WatchResponse
 		if next == 0 {
 			next = m.srv.revision() + 1
 		}
+		told := m.asked.Load()
 		for err == nil {
+			asked := m.asked.Load()
 			events, upTo, grew, readErr := m.srv.eventsFrom(w, next)
 			switch {
 			case readErr != nil:
@@ -173,6 +187,11 @@ func (m *Mem) Watch(ctx context.Context, w WatchRequest) iter.Seq2[WatchResponse
 					if !yield(WatchResponse{Events: events, Revision: upTo}, nil) {
 						return
 					}
+				}
+			case asked != told:
+				told, next = asked, max(next, upTo+1)
+				if err = m.ask(ctx, Call{Kind: CallEvents, Key: w.Key}); err == nil && !yield(WatchResponse{Revision: upTo}, nil) {
+					return
 				}
 			default:
 				next = max(next, upTo+1)
@@ -217,6 +236,14 @@ type memLease struct {
 	expires time.Time
 	timer   *time.Timer
 	keys    map[string]bool
+}
+
+// wake has all watches look again.
+func (s *memServer) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.grew)
+	s.grew = make(chan struct{})
 }
 
 func (s *memServer) revision() int64 {
@@ -302,7 +329,7 @@ func (s *memServer) rangeKeys(r RangeRequest) (RangeResponse, error) {
 	at := cmp.Or(r.Revision, s.rev)
 	switch {
 	case at > s.rev:
-		return RangeResponse{}, fmt.Errorf("revision %d is in the future, the store is at %d", at, s.rev)
+		return RangeResponse{}, fmt.Errorf("%w: %d, the store is at %d", ErrFutureRevision, at, s.rev)
 	case at < s.compacted:
 		return RangeResponse{}, fmt.Errorf("%w: %d, kept from %d", ErrCompacted, at, s.compacted)
 	}
