@@ -11,7 +11,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment/record"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 // importBatchBytes bounds a batch of imported offsets, below any
@@ -35,17 +35,17 @@ type importingLog struct {
 
 // restoredSnapshot reads a snapshot once for all partitions.
 type restoredSnapshot struct {
-	bucket func() *tiering.Bucket
+	bucket func() *bucket.Bucket
 	turn   chan struct{} // of capacity 1
 	key    string        // needs the turn
-	read   atomic.Pointer[tiering.ClusterSnapshot]
+	read   atomic.Pointer[bucket.Snapshot]
 }
 
-func newRestoredSnapshot(bucket func() *tiering.Bucket) *restoredSnapshot {
+func newRestoredSnapshot(bucket func() *bucket.Bucket) *restoredSnapshot {
 	return &restoredSnapshot{bucket: bucket, turn: make(chan struct{}, 1)}
 }
 
-func (r *restoredSnapshot) get(ctx context.Context, cluster, key string) (*tiering.ClusterSnapshot, error) {
+func (r *restoredSnapshot) get(ctx context.Context, cluster, key string) (*bucket.Snapshot, error) {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -107,7 +107,7 @@ func (l importingLog) importGroups(ctx context.Context, t coordinator.Term) erro
 }
 
 // importedOffsets are those of the groups of one partition, always in the same order.
-func importedOffsets(snap *tiering.ClusterSnapshot, partition, partitions int32) []group.Imported {
+func importedOffsets(snap *bucket.Snapshot, partition, partitions int32) []group.Imported {
 	var out []group.Imported
 	for _, g := range snap.Groups {
 		if group.PartitionIn(g.Group, partitions) != partition {

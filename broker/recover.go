@@ -11,12 +11,13 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/controller"
 	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 // recoverTopic is `topic recover`: a topic whose objects are in the store, of this
 // cluster or another one, becomes one of this cluster.
 func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line func(console.TierLine)) error {
-	own, bucket := b.addresses.ClusterID, b.bucket()
+	own, objects := b.addresses.ClusterID, b.bucket()
 	r := tiering.Recovery{From: q.ClusterID, To: own}
 	if r.From == "" {
 		r.From = own
@@ -24,15 +25,15 @@ func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line 
 	if _, exists := b.metadata.Image().Topic(q.Topic); exists {
 		return fmt.Errorf("%w: there is a topic %s", console.ErrRefused, q.Topic)
 	}
-	found, err := bucket.TopicsNamed(ctx, r.From, q.Topic)
+	found, err := objects.TopicsNamed(ctx, r.From, q.Topic)
 	if err != nil {
 		return err
 	}
-	found = slices.DeleteFunc(found, func(t tiering.BucketTopic) bool { return t.Partitions == 0 })
+	found = slices.DeleteFunc(found, func(t bucket.Topic) bool { return t.Partitions == 0 })
 	if len(found) == 0 {
 		return fmt.Errorf("topic %s of cluster %s in the object store: %w", q.Topic, r.From, console.ErrNotFound)
 	}
-	r.Topic = slices.MaxFunc(found, func(x, y tiering.BucketTopic) int { return x.Created.Compare(y.Created) })
+	r.Topic = slices.MaxFunc(found, func(x, y bucket.Topic) int { return x.Created.Compare(y.Created) })
 	if r.ID, err = b.freeID(r); err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line 
 		r.Progress = func(n int64) {
 			line(console.TierLine{Progress: console.CopyProgress{Bytes: done.Add(n), Total: total}})
 		}
-		if roots, err = bucket.CopyTopic(ctx, r); err != nil {
+		if roots, err = tiering.CopyTopic(ctx, objects, r); err != nil {
 			return err
 		}
 		out.Copied = done.Load()
@@ -94,7 +95,7 @@ func (b *Broker) freeID(r tiering.Recovery) (metadata.TopicID, error) {
 }
 
 // placed gives the partitions their replicas.
-func (b *Broker) placed(r tiering.Recovery, roots map[int32]tiering.BucketRoot) (metadata.RestoredTopic, error) {
+func (b *Broker) placed(r tiering.Recovery, roots map[int32]bucket.Root) (metadata.RestoredTopic, error) {
 	im := b.metadata.Image()
 	brokers := slices.DeleteFunc(slices.Clone(im.Brokers()), func(b metadata.Broker) bool { return !b.Holds() })
 	replicas := min(max(1, r.Topic.Replicas), len(brokers))
@@ -105,7 +106,7 @@ func (b *Broker) placed(r tiering.Recovery, roots map[int32]tiering.BucketRoot) 
 	out := metadata.RestoredTopic{Name: r.Topic.Topic, ID: r.ID, Created: r.Topic.Created, Configs: r.Topic.Configs}
 	for n, ids := range places {
 		root := roots[int32(n)]
-		p := metadata.RestoredPartition{Replicas: ids, LeaderEpoch: root.Epoch()}
+		p := metadata.RestoredPartition{Replicas: ids, LeaderEpoch: tiering.EpochAbove(root)}
 		if root.Root != nil {
 			p.Remote = root.Pointer()
 		}

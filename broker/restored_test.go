@@ -13,15 +13,15 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/record"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
-func manyGroups(n int) *tiering.ClusterSnapshot {
-	s := &tiering.ClusterSnapshot{}
+func manyGroups(n int) *bucket.Snapshot {
+	s := &bucket.Snapshot{}
 	for i := range n {
-		g := tiering.SnapshotGroup{Group: fmt.Sprintf("group-%02d", i)}
+		g := bucket.SnapshotGroup{Group: fmt.Sprintf("group-%02d", i)}
 		for p := range int32(300) {
-			g.Topics = append(g.Topics, tiering.SnapshotGroupTopic{Topic: fmt.Sprint("topic-", p), Partitions: []tiering.SnapshotOffset{{Partition: p, Offset: int64(i), LeaderEpoch: 4, Metadata: "m"}}})
+			g.Topics = append(g.Topics, bucket.SnapshotGroupTopic{Topic: fmt.Sprint("topic-", p), Partitions: []bucket.SnapshotOffset{{Partition: p, Offset: int64(i), LeaderEpoch: 4, Metadata: "m"}}})
 		}
 		s.Groups = append(s.Groups, g)
 	}
@@ -98,14 +98,14 @@ func TestSnapshotKeepsGroupsWhoseCoordinatorDidNotAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last, answered := manyGroups(12), map[string]tiering.SnapshotGroup{}
+	last, answered := manyGroups(12), map[string]bucket.SnapshotGroup{}
 	for _, g := range last.Groups {
-		answered[g.Group] = tiering.SnapshotGroup{Group: g.Group} // all have given their offsets up since
+		answered[g.Group] = bucket.SnapshotGroup{Group: g.Group} // all have given their offsets up since
 	}
 	s := &snapshots{b: &Broker{metadata: store}, last: last}
 	kept := func(c *collection, im *metadata.Image) (old []int32, whole bool) {
 		groups, whole := s.groups(im, c)
-		if len(groups) != len(last.Groups) || !slices.IsSortedFunc(groups, func(a, b tiering.SnapshotGroup) int {
+		if len(groups) != len(last.Groups) || !slices.IsSortedFunc(groups, func(a, b bucket.SnapshotGroup) int {
 			if a.Group < b.Group {
 				return -1
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/broker/wire"
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 const (
@@ -38,10 +38,10 @@ const (
 // snapshots writes cluster/<sequence>.json while this broker is the controller.
 type snapshots struct {
 	b      *Broker
-	bucket *tiering.Bucket
-	last   *tiering.ClusterSnapshot // the newest there is, nil before it was read
-	at     time.Time                // of the last full round
-	image  *metadata.Image          // looked at last
+	bucket *bucket.Bucket
+	last   *bucket.Snapshot // the newest there is, nil before it was read
+	at     time.Time        // of the last full round
+	image  *metadata.Image  // looked at last
 }
 
 // snapshotCluster keeps snapshots of the cluster in the bucket until ctx ends.
@@ -71,7 +71,7 @@ func (b *Broker) snapshotCluster(ctx context.Context) error {
 }
 
 // bucket reads and writes what does not belong to a partition.
-func (b *Broker) bucket() *tiering.Bucket { return tiering.NewBucket(b.objects, b.log) }
+func (b *Broker) bucket() *bucket.Bucket { return bucket.New(b.objects, b.log) }
 
 // round writes a snapshot if it is time and something is different from the last.
 func (s *snapshots) round(ctx context.Context, interval time.Duration) error {
@@ -89,7 +89,7 @@ func (s *snapshots) round(ctx context.Context, interval time.Duration) error {
 		for _, err := range bad {
 			s.b.log.Error("cluster snapshot unreadable", "err", err)
 		}
-		s.last = cmp.Or(last, &tiering.ClusterSnapshot{ClusterID: im.ClusterID()})
+		s.last = cmp.Or(last, &bucket.Snapshot{ClusterID: im.ClusterID()})
 	}
 	next, whole, err := s.collect(ctx, im)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *snapshots) round(ctx context.Context, interval time.Duration) error {
 		return err
 	}
 	s.last = next
-	s.b.log.Debug("cluster snapshot written", "object", tiering.SnapshotKey(next.Sequence), "took", time.Since(now))
+	s.b.log.Debug("cluster snapshot written", "object", bucket.SnapshotKey(next.Sequence), "took", time.Since(now))
 	pending, _ := im.PendingGroups()
 	return s.bucket.PruneSnapshots(ctx, im.ClusterID(), snapshotsKept, snapshotGrace, now, pending.Snapshot)
 }
@@ -132,11 +132,11 @@ func (s *snapshots) reshaped(im *metadata.Image) bool {
 }
 
 // shapeOf is what the image says.
-func shapeOf(im *metadata.Image) *tiering.ClusterSnapshot {
-	out := &tiering.ClusterSnapshot{ClusterID: im.ClusterID()}
+func shapeOf(im *metadata.Image) *bucket.Snapshot {
+	out := &bucket.Snapshot{ClusterID: im.ClusterID()}
 	for _, n := range im.Nodes() {
 		if n.Role != metadata.RoleReplay {
-			out.Brokers = append(out.Brokers, tiering.SnapshotBroker{ID: n.ID, Rack: n.Rack})
+			out.Brokers = append(out.Brokers, bucket.SnapshotBroker{ID: n.ID, Rack: n.Rack})
 			out.SetBrokerConfig(strconv.Itoa(int(n.ID)), im.BrokerConfig(n.ID))
 		}
 	}
@@ -154,19 +154,19 @@ func shapeOf(im *metadata.Image) *tiering.ClusterSnapshot {
 	return out
 }
 
-func snapshotTopic(t *metadata.Topic, configs map[string]string) tiering.SnapshotTopic {
-	out := tiering.SnapshotTopic{Topic: t.Name, TopicID: t.ID, Created: t.Created.UTC(), Configs: configs, Partitions: make([]tiering.SnapshotPartition, len(t.Partitions))}
+func snapshotTopic(t *metadata.Topic, configs map[string]string) bucket.SnapshotTopic {
+	out := bucket.SnapshotTopic{Topic: t.Name, TopicID: t.ID, Created: t.Created.UTC(), Configs: configs, Partitions: make([]bucket.SnapshotPartition, len(t.Partitions))}
 	for n, p := range t.Partitions {
 		replicas := slices.DeleteFunc(slices.Clone(p.Replicas), func(id metadata.BrokerID) bool { return slices.Contains(p.Removing, id) })
-		out.Partitions[n] = tiering.SnapshotPartition{Replicas: replicas, LeaderEpoch: p.LeaderEpoch, End: -1}
+		out.Partitions[n] = bucket.SnapshotPartition{Replicas: replicas, LeaderEpoch: p.LeaderEpoch, End: -1}
 	}
 	return out
 }
 
 // ends are log ends by topic id and partition.
-type ends map[metadata.TopicID][]tiering.SnapshotPartition
+type ends map[metadata.TopicID][]bucket.SnapshotPartition
 
-func endsOf(s *tiering.ClusterSnapshot) ends {
+func endsOf(s *bucket.Snapshot) ends {
 	out := ends{}
 	for i := range s.Topics {
 		out[s.Topics[i].TopicID] = s.Topics[i].Partitions
@@ -183,12 +183,12 @@ func (e ends) of(id metadata.TopicID, n int) int64 {
 
 // collect asks all brokers. What one does not answer is taken from the last
 // snapshot; whole says that all groups' coordinators have answered.
-func (s *snapshots) collect(ctx context.Context, im *metadata.Image) (next *tiering.ClusterSnapshot, whole bool, err error) {
+func (s *snapshots) collect(ctx context.Context, im *metadata.Image) (next *bucket.Snapshot, whole bool, err error) {
 	next = shapeOf(im)
 	if next.Keys, next.NextProducerID, err = s.b.metadata.Verbatim(ctx); err != nil {
 		return nil, false, err
 	}
-	c := &collection{ends: map[metadata.TopicPartition]int64{}, groups: map[string]tiering.SnapshotGroup{}, asked: map[metadata.BrokerID]bool{}}
+	c := &collection{ends: map[metadata.TopicPartition]int64{}, groups: map[string]bucket.SnapshotGroup{}, asked: map[metadata.BrokerID]bool{}}
 	for _, broker := range im.Brokers() {
 		if err := s.ask(ctx, im, broker, c); err != nil {
 			if ctx.Err() != nil {
@@ -214,7 +214,7 @@ func (s *snapshots) collect(ctx context.Context, im *metadata.Image) (next *tier
 
 // groups joins what coordinators answered with what the last snapshot has of the
 // partitions whose coordinators did not, or changed meanwhile.
-func (s *snapshots) groups(im *metadata.Image, c *collection) (out []tiering.SnapshotGroup, whole bool) {
+func (s *snapshots) groups(im *metadata.Image, c *collection) (out []bucket.SnapshotGroup, whole bool) {
 	before, ok := im.Topic(group.Topic)
 	if !ok {
 		return nil, true
@@ -240,14 +240,14 @@ func (s *snapshots) groups(im *metadata.Image, c *collection) (out []tiering.Sna
 			out = append(out, g)
 		}
 	}
-	slices.SortFunc(out, func(a, b tiering.SnapshotGroup) int { return strings.Compare(a.Group, b.Group) })
+	slices.SortFunc(out, func(a, b bucket.SnapshotGroup) int { return strings.Compare(a.Group, b.Group) })
 	return out, whole
 }
 
 // collection is what brokers answered.
 type collection struct {
 	ends   map[metadata.TopicPartition]int64
-	groups map[string]tiering.SnapshotGroup
+	groups map[string]bucket.SnapshotGroup
 	asked  map[metadata.BrokerID]bool // coordinators that told all
 }
 
@@ -289,13 +289,13 @@ func (s *snapshots) ask(ctx context.Context, im *metadata.Image, broker metadata
 	// A broker lists the groups of the partitions it coordinates by now. That those
 	// are all that it should, before and after, is what it is asked beside.
 	probes := probesOf(coordinated, groupPartitions)
-	if err := askOffsets(ctx, peer, probes, &collection{groups: map[string]tiering.SnapshotGroup{}}); err != nil {
+	if err := askOffsets(ctx, peer, probes, &collection{groups: map[string]bucket.SnapshotGroup{}}); err != nil {
 		return err
 	}
 	if err := askGroups(ctx, peer, c); err != nil {
 		return err
 	}
-	if err := askOffsets(ctx, peer, probes, &collection{groups: map[string]tiering.SnapshotGroup{}}); err != nil {
+	if err := askOffsets(ctx, peer, probes, &collection{groups: map[string]bucket.SnapshotGroup{}}); err != nil {
 		return err
 	}
 	c.asked[broker.ID] = true
@@ -399,23 +399,23 @@ func askOffsets(ctx context.Context, peer *wire.Peer, names []string, c *collect
 		if g.ErrorCode != 0 {
 			return fmt.Errorf("offsets of group %q: %w: error code %d", g.Group, errAnswer, g.ErrorCode)
 		}
-		out := tiering.SnapshotGroup{Group: strings.Clone(g.Group)}
+		out := bucket.SnapshotGroup{Group: strings.Clone(g.Group)}
 		for _, t := range g.Topics {
-			topic := tiering.SnapshotGroupTopic{Topic: strings.Clone(t.Topic)}
+			topic := bucket.SnapshotGroupTopic{Topic: strings.Clone(t.Topic)}
 			for _, p := range t.Partitions {
 				if p.ErrorCode != 0 || p.Offset < 0 {
 					continue
 				}
-				o := tiering.SnapshotOffset{Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch + 1}
+				o := bucket.SnapshotOffset{Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch + 1}
 				if p.Metadata != nil {
 					o.Metadata = strings.Clone(*p.Metadata)
 				}
 				topic.Partitions = append(topic.Partitions, o)
 			}
-			slices.SortFunc(topic.Partitions, func(a, b tiering.SnapshotOffset) int { return cmp.Compare(a.Partition, b.Partition) })
+			slices.SortFunc(topic.Partitions, func(a, b bucket.SnapshotOffset) int { return cmp.Compare(a.Partition, b.Partition) })
 			out.Topics = append(out.Topics, topic)
 		}
-		slices.SortFunc(out.Topics, func(a, b tiering.SnapshotGroupTopic) int { return strings.Compare(a.Topic, b.Topic) })
+		slices.SortFunc(out.Topics, func(a, b bucket.SnapshotGroupTopic) int { return strings.Compare(a.Topic, b.Topic) })
 		c.groups[out.Group] = out
 	}
 	return nil

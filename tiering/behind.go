@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 // Behind returns how many bytes of segments lie in the tier from offset on, and when the record at offset was made, in
@@ -12,7 +13,7 @@ import (
 // timestamp up to the end of each (see Options.ChunkBytes), and what lies within one is told in proportion of offsets.
 func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
 	timestamp = -1
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		bytes, timestamp = 0, -1
 		at := max(offset, man.Root.StartOffset)
 		if at >= man.Root.EndOffset {
@@ -22,11 +23,11 @@ func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, off
 		if err != nil {
 			return err
 		}
-		seg, err := m.segment(ctx, man.dir, entry)
+		seg, err := m.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return err
 		}
-		within, ts := seg.behind(at, before)
+		within, ts := behind(seg, at, before)
 		bytes, timestamp = after+within, ts
 		return nil
 	})
@@ -35,15 +36,15 @@ func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, off
 
 // behind returns the bytes of s from offset on and the time of the record at offset; before is the time of what
 // comes before s.
-func (s *remoteSegment) behind(offset, before int64) (bytes, timestamp int64) {
-	i := s.chunkOf(offset)
-	c := s.chunks[i]
-	next, size := s.entry.LastOffset+1, c.Size
-	if i+1 < len(s.chunks) {
-		next = s.chunks[i+1].Offset
+func behind(s *bucket.Segment, offset, before int64) (bytes, timestamp int64) {
+	i := s.ChunkOf(offset)
+	c := s.Chunks[i]
+	next, size := s.Entry.LastOffset+1, c.Size
+	if i+1 < len(s.Chunks) {
+		next = s.Chunks[i+1].Offset
 	}
 	if i > 0 {
-		before = s.chunks[i-1].MaxTimestamp
+		before = s.Chunks[i-1].MaxTimestamp
 	}
 	part := 0.0 // of the chunk that lies before offset
 	if offset > c.Offset && next > c.Offset {
@@ -53,5 +54,5 @@ func (s *remoteSegment) behind(offset, before int64) (bytes, timestamp int64) {
 	if before >= 0 && before < c.MaxTimestamp {
 		timestamp = before + int64(part*float64(c.MaxTimestamp-before))
 	}
-	return s.entry.Bytes - c.Position - int64(part*float64(size)), timestamp
+	return s.Entry.Bytes - c.Position - int64(part*float64(size)), timestamp
 }

@@ -39,7 +39,7 @@ func TestBehindIsExactAtSegmentsAndWithinAChunkElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		borders[e.BaseOffset] = true
-		bytes := body(t, w.store, b.m.prefix+manifest.PartitionDir("orders", w.tip())+manifest.SegmentsDir+e.Object+manifest.LogSuffix)
+		bytes := body(t, w.store, b.m.bucket.Prefix+manifest.PartitionDir("orders", w.tip())+manifest.SegmentsDir+e.Object+manifest.LogSuffix)
 		for len(bytes) > 0 {
 			batch, rest, err := record.Next(bytes)
 			if err != nil {

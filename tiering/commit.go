@@ -8,17 +8,15 @@ import (
 	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// maxRenames bounds the search for a root's free name. Only attempts of this leader epoch can be in the way.
-const maxRenames = 1000
-
 // commit makes an edit the partition's manifest: new nodes, then the new root under a name never used before,
 // then the swap of the pointer, which compares the old pointer and the leader epoch. On success the view is
 // published. When the outcome is unknown or somebody else won, the partition is loaded again before anything else.
-func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man opened, e *manifest.Edit) error {
+func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, e *manifest.Edit) error {
 	r := &e.Next
 	dir := manifest.PartitionDir(l.topic, p.tip)
 	for _, n := range e.Nodes {
@@ -28,7 +26,7 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man o
 		}
 	}
 	r.LeaderEpoch = l.epoch
-	r.Sequence = max(l.tried, man.pointer.Sequence)
+	r.Sequence = max(l.tried, man.Pointer.Sequence)
 	r.Previous = ""
 	if man.Root != nil {
 		r.Previous = manifest.RootName(man.Root.LeaderEpoch, man.Root.Sequence)
@@ -38,7 +36,7 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man o
 		return err
 	}
 	l.named = true
-	swapped, err := m.swap(ctx, p, man.pointer, l.epoch, next)
+	swapped, err := m.swap(ctx, p, man.Pointer, l.epoch, next)
 	if err != nil {
 		if swapped, err = m.outcome(ctx, p, l, next, err); err != nil {
 			return err
@@ -46,13 +44,13 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man o
 	}
 	m.metrics.commits.Add(ctx, 1)
 	committed := *r
-	m.memo.put(next.Manifest, &committed, rootWeight(body))
-	m.memo.drop(man.pointer.Manifest)
+	m.bucket.Memo.Put(next.Manifest, &committed, bucket.WeightOf(body))
+	m.bucket.Memo.Drop(man.Pointer.Manifest)
 	for _, n := range e.Nodes {
-		m.memo.put(manifest.NodeKey(dir, n.Name), n.Node, rootWeight(len(n.Body)))
+		m.bucket.Memo.Put(manifest.NodeKey(dir, n.Name), n.Node, bucket.WeightOf(len(n.Body)))
 	}
 	p.setPointer(swapped)
-	p.publish(l, opened{Tree: manifest.Tree{Root: &committed, Load: m.nodesOf(dir)}, pointer: swapped, dir: dir})
+	p.publish(l, bucket.Manifest{Tree: manifest.Tree{Root: &committed, Load: m.bucket.NodesOf(dir)}, Pointer: swapped, Dir: dir})
 	return nil
 }
 
@@ -63,20 +61,20 @@ func (m *Manager) swap(ctx context.Context, p *partition, old metadata.RemotePoi
 }
 
 // putRoot stores the root under the next free sequence and returns the pointer to it.
-func (m *Manager) putRoot(ctx context.Context, l *leadership, man opened, e *manifest.Edit, dir string) (metadata.RemotePointer, int, error) {
+func (m *Manager) putRoot(ctx context.Context, l *leadership, man bucket.Manifest, e *manifest.Edit, dir string) (metadata.RemotePointer, int, error) {
 	r, garbage := &e.Next, e.Next.Garbage
-	for range maxRenames {
+	for range bucket.MaxRenames {
 		r.Sequence++
 		r.Garbage = slices.Clone(garbage)
-		e.BuryFormer(man.pointer)
+		e.BuryFormer(man.Pointer)
 		b, err := r.Encode()
 		if err != nil {
 			return metadata.RemotePointer{}, 0, err
 		}
 		key := manifest.NodeKey(dir, manifest.RootName(r.LeaderEpoch, r.Sequence))
 		l.tried = r.Sequence
-		err = m.retry(ctx, func(ctx context.Context) error {
-			_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
+		err = m.bucket.Retry(ctx, func(ctx context.Context) error {
+			_, err := m.bucket.Store.Put(ctx, m.bucket.Prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
 			return err
 		})
 		if errors.Is(err, object.ErrExists) {
@@ -84,7 +82,7 @@ func (m *Manager) putRoot(ctx context.Context, l *leadership, man opened, e *man
 		}
 		return metadata.RemotePointer{
 			Manifest: key, Sequence: r.Sequence, LeaderEpoch: r.LeaderEpoch, StartOffset: r.StartOffset, EndOffset: r.EndOffset,
-		}, len(b), named("commit", key, err)
+		}, len(b), bucket.Failed("commit", key, err)
 	}
 	return metadata.RemotePointer{}, 0, fmt.Errorf("no free name for a root of epoch %d after sequence %d", r.LeaderEpoch, r.Sequence)
 }

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -112,8 +113,8 @@ func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) e
 
 // reuse keeps entries of an earlier pass whose commit failed when they still continue the manifest, so that their
 // bytes need not be copied again. It returns where the next copy starts.
-func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man opened) int64 {
-	end := man.end()
+func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man bucket.Manifest) int64 {
+	end := man.End()
 	if len(l.ready) > 0 {
 		gap := l.ready[0].BaseOffset - end
 		// A gap is allowed where commitReady starts the manifest again: everything before is expired.
@@ -128,7 +129,7 @@ func (m *Manager) reuse(ctx context.Context, p *partition, l *leadership, man op
 }
 
 // commitReady appends what was copied to the manifest.
-func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, man opened) error {
+func (m *Manager) commitReady(ctx context.Context, p *partition, l *leadership, man bucket.Manifest) error {
 	if err := m.topicFile(ctx, l.topic, p.tip); err != nil {
 		return err
 	}
@@ -268,22 +269,22 @@ func (m *Manager) putVerified(ctx context.Context, key string, body object.Body,
 	var info object.Info
 	err := m.putRetried(ctx, key, body, crc, &info)
 	if err != nil {
-		return named("copy", key, err)
+		return bucket.Failed("copy", key, err)
 	}
 	if !info.HasCRC || info.Size != body.Size() {
-		err = m.retry(ctx, func(ctx context.Context) (err error) {
-			info, err = m.o.Store.Head(ctx, m.prefix+key)
+		err = m.bucket.Retry(ctx, func(ctx context.Context) (err error) {
+			info, err = m.bucket.Store.Head(ctx, m.bucket.Prefix+key)
 			if errors.Is(err, object.ErrNotFound) { // some stores show an object a moment after they took it
 				err = fmt.Errorf("%w: %w", object.ErrUnavailable, err)
 			}
 			return err
 		})
 		if err != nil {
-			return named("verify", key, err)
+			return bucket.Failed("verify", key, err)
 		}
 	}
 	if info.Size != body.Size() || info.HasCRC && info.CRC32C != crc {
-		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("%d bytes with checksum %08x, want %d and %08x: %w",
+		return &bucket.ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("%d bytes with checksum %08x, want %d and %08x: %w",
 			info.Size, info.CRC32C, body.Size(), crc, manifest.ErrCorrupt)}
 	}
 	return nil
@@ -294,17 +295,17 @@ func (m *Manager) putRetried(ctx context.Context, key string, body object.Body, 
 	for n := 0; ; n++ {
 		attempt, progress, cancel := m.stallContext(ctx)
 		var err error
-		*info, err = m.o.Store.Put(attempt, m.prefix+key, &limitedBody{Body: body, m: m, ctx: attempt, progress: progress},
+		*info, err = m.bucket.Store.Put(attempt, m.bucket.Prefix+key, &limitedBody{Body: body, m: m, ctx: attempt, progress: progress},
 			object.PutOptions{CRC32C: crc, HasCRC: true, Progress: progress})
 		stalled := errors.Is(context.Cause(attempt), ErrStalled)
 		cancel()
 		if err != nil && stalled {
 			err = fmt.Errorf("%w for %v: %w", ErrStalled, m.o.Stall, err)
 		}
-		if err == nil || n == retries || ctx.Err() != nil || !stalled && !object.Retriable(err) {
+		if err == nil || n == bucket.Retries || ctx.Err() != nil || !stalled && !object.Retriable(err) {
 			return err
 		}
-		if !sleep(ctx, backoff(n, m.o.RetryMin/4, m.o.RetryMax)) {
+		if !bucket.Sleep(ctx, bucket.Backoff(n, m.o.RetryMin/4, m.o.RetryMax)) {
 			return err
 		}
 	}
@@ -337,7 +338,7 @@ func (b *limitedBody) ReadAt(p []byte, off int64) (n int, err error) {
 	run := min(uploadRun, max(int64(b.m.copyRate.Burst())/4, 1))
 	for len(p) > 0 {
 		k := min(int64(len(p)), run)
-		waited, err := throttle(b.ctx, b.m.copyRate, k)
+		waited, err := bucket.Take(b.ctx, b.m.copyRate, k)
 		if err != nil {
 			return n, err
 		}

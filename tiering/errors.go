@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"errors"
-	"fmt"
 	"hash/crc32"
 
 	"github.com/coldbrook/coldbrook/segment"
@@ -15,18 +14,6 @@ var (
 	// ErrStalled ends an upload that made no progress for too long.
 	ErrStalled = errors.New("no progress")
 )
-
-// ObjectError says which object an operation failed on.
-type ObjectError struct {
-	Op     string
-	Object string
-	Err    error
-}
-
-func (e *ObjectError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Object, e.Err) }
-
-// Unwrap returns the cause.
-func (e *ObjectError) Unwrap() error { return e.Err }
 
 // logError is an error of the tier under the kind by which those who read a log know it.
 type logError struct {

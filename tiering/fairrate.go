@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 // maxReaders is how many readers are remembered that may have taken more than others; beyond it those are forgotten
@@ -31,7 +33,7 @@ type waiter struct {
 }
 
 func newFairRate(perSecond int64) *fairRate {
-	return &fairRate{perSecond: perSecond, tokens: float64(burst(perSecond)), at: time.Now(), ends: map[string]float64{}}
+	return &fairRate{perSecond: perSecond, tokens: float64(bucket.Burst(perSecond)), at: time.Now(), ends: map[string]float64{}}
 }
 
 // set changes the rate, also for those that wait.
@@ -40,7 +42,7 @@ func (r *fairRate) set(perSecond int64) {
 	defer r.mu.Unlock()
 	r.advanceLocked(time.Now())
 	r.perSecond = max(perSecond, 0)
-	r.tokens = min(r.tokens, float64(burst(r.perSecond)))
+	r.tokens = min(r.tokens, float64(bucket.Burst(r.perSecond)))
 	r.wakeLocked()
 }
 
@@ -106,7 +108,7 @@ func (r *fairRate) serve(w *waiter) (wait time.Duration, served bool) {
 	}
 	r.advanceLocked(time.Now())
 	if !r.takeLocked(w.size) {
-		short := min(w.size, float64(burst(r.perSecond))) - r.tokens
+		short := min(w.size, float64(bucket.Burst(r.perSecond))) - r.tokens
 		return time.Duration(short/float64(r.perSecond)*float64(time.Second)) + time.Microsecond, false
 	}
 	heap.Pop(&r.queue)
@@ -127,7 +129,7 @@ func (r *fairRate) takeLocked(n float64) bool {
 	if r.perSecond == 0 {
 		return true
 	}
-	if r.tokens < min(n, float64(burst(r.perSecond))) {
+	if r.tokens < min(n, float64(bucket.Burst(r.perSecond))) {
 		return false
 	}
 	r.tokens -= n
@@ -135,7 +137,7 @@ func (r *fairRate) takeLocked(n float64) bool {
 }
 
 func (r *fairRate) advanceLocked(now time.Time) {
-	r.tokens = min(r.tokens+now.Sub(r.at).Seconds()*float64(r.perSecond), float64(burst(r.perSecond)))
+	r.tokens = min(r.tokens+now.Sub(r.at).Seconds()*float64(r.perSecond), float64(bucket.Burst(r.perSecond)))
 	r.at = now
 }
 

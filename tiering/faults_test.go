@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -269,7 +270,7 @@ func TestDamageOnTheWayIsFetchedAgainDamageInTheBucketIsNamed(t *testing.T) {
 				d.Release()
 				return
 			}
-			var oe *ObjectError
+			var oe *bucket.ObjectError
 			if !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".log") {
 				t.Fatalf("read of a damaged object: %v", err)
 			}
@@ -291,7 +292,7 @@ func TestDamagedIndexAndMissingObjectsAreNamed(t *testing.T) {
 	}
 	b.uploaded()
 	store.n.Store(-1)
-	var oe *ObjectError
+	var oe *bucket.ObjectError
 	if _, err := b.m.Read(t.Context(), w.tip(), 0, readAnything); !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &oe) || !strings.HasSuffix(oe.Object, ".idx") {
 		t.Fatalf("read with a damaged index: %v", err)
 	}

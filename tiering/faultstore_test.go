@@ -16,6 +16,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -233,7 +234,7 @@ func TestReadOfAnObjectThatIsLateIsAnErrorAndThenTheBytes(t *testing.T) {
 			late.born[key] = time.Now()
 		}
 		_, _, err := b.readAt(t.Context(), 0, 1<<20)
-		var where *ObjectError
+		var where *bucket.ObjectError
 		if !errors.Is(err, manifest.ErrMissing) || !errors.As(err, &where) || where.Object == "" || errors.Is(err, manifest.ErrOffsetOutOfRange) {
 			t.Fatalf("got %v, want %v with the object's name", err, manifest.ErrMissing)
 		}
@@ -270,13 +271,13 @@ func TestStoreErrorsOfAReadAreNamedAndNeverTheEndOfTheLog(t *testing.T) {
 				}
 				broken.Store(true)
 				_, _, err := b.readAt(t.Context(), 0, 1<<20)
-				var where *ObjectError
+				var where *bucket.ObjectError
 				if !errors.Is(err, kind) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, manifest.LogSuffix) || errors.Is(err, segment.ErrOffsetOutOfRange) {
 					t.Errorf("got %v", err)
 				}
 				most := int64(1)
 				if kind == object.ErrUnavailable {
-					most = retries + 1
+					most = bucket.Retries + 1
 				}
 				if n := asked.Load(); n < 1 || n > most {
 					t.Errorf("the store was asked %d times, want at most %d", n, most)
@@ -319,7 +320,7 @@ func TestWrongBytesOfARangeAreFetchedAgainAndThenNamed(t *testing.T) {
 				at = next
 			}
 		}
-		var where *ObjectError
+		var where *bucket.ObjectError
 		if !errors.Is(err, manifest.ErrCorrupt) || !errors.As(err, &where) || !strings.HasSuffix(where.Object, manifest.LogSuffix) {
 			t.Errorf("got %v, want %v with the object's name", err, manifest.ErrCorrupt)
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -127,7 +128,7 @@ func problemOf(topic string, tip metadata.TopicIDPartition, e *manifest.Entry, e
 	if errors.Is(err, manifest.ErrMissing) && !errors.Is(err, manifest.ErrCorrupt) {
 		p.Kind, p.Detail = ProblemMissing, ""
 	}
-	var oe *ObjectError
+	var oe *bucket.ObjectError
 	if errors.As(err, &oe) {
 		p.Object = oe.Object
 	}
@@ -136,12 +137,12 @@ func problemOf(topic string, tip metadata.TopicIDPartition, e *manifest.Entry, e
 
 // manifestProblem describes an error of reading a manifest, nil for one of reading at all.
 func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Problem {
-	if !isDamage(err) && !errors.Is(err, manifest.ErrVersion) {
+	if !bucket.IsDamage(err) && !errors.Is(err, manifest.ErrVersion) {
 		return nil
 	}
 	p := newProblem(ProblemManifest, topic, tip, "")
 	p.Detail = err.Error()
-	var oe *ObjectError
+	var oe *bucket.ObjectError
 	if errors.As(err, &oe) {
 		p.Object = oe.Object
 	}
@@ -149,29 +150,29 @@ func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Pr
 }
 
 // openFresh reads the root that etcd names now from the store; what is wrong with it is a problem, not an error.
-func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (opened, *Problem, error) {
+func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (bucket.Manifest, *Problem, error) {
 	for {
 		pointer, _, err := m.o.Metadata.RemotePointer(ctx, tip)
 		if err != nil || pointer.Manifest == "" {
-			return opened{}, nil, err
+			return bucket.Manifest{}, nil, err
 		}
-		m.memo.drop(pointer.Manifest)
-		man, err := m.open(ctx, tip, pointer)
+		m.bucket.Memo.Drop(pointer.Manifest)
+		man, err := m.bucket.Open(ctx, tip, pointer)
 		if err == nil {
-			return m.uncached(man), nil, nil
+			return m.bucket.Uncached(man), nil, nil
 		}
 		if now, _, perr := m.o.Metadata.RemotePointer(ctx, tip); perr == nil && now != pointer {
 			continue // it was replaced meanwhile
 		}
 		p := manifestProblem(topic, tip, err)
 		if p == nil {
-			return opened{}, nil, err
+			return bucket.Manifest{}, nil, err
 		}
 		if p.Object = pointer.Manifest; errors.Is(err, manifest.ErrMissing) {
 			p.Kind = ProblemPointer
 		}
 		p.BaseOffset, p.LastOffset = pointer.StartOffset, pointer.EndOffset-1
-		return opened{}, p, nil
+		return bucket.Manifest{}, p, nil
 	}
 }
 
@@ -216,7 +217,7 @@ func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicID
 }
 
 // heads asks for the checksum of each named object, and for those that lie in other topics' folders at all.
-func (f *fsck) heads(ctx context.Context, man opened) ([]difference, error) {
+func (f *fsck) heads(ctx context.Context, man bucket.Manifest) ([]difference, error) {
 	if f.o.Quick || man.Root == nil {
 		return nil, nil
 	}
@@ -232,13 +233,13 @@ func (f *fsck) heads(ctx context.Context, man opened) ([]difference, error) {
 		}
 	}()
 	var walked error
-	for e, err := range man.entries(gctx) {
+	for e, err := range man.Entries(gctx) {
 		if err != nil {
 			walked = err
 			break
 		}
 		own := *e
-		group.Go(func() error { return f.head(gctx, man.dir, &own, results) })
+		group.Go(func() error { return f.head(gctx, man.Dir, &own, results) })
 	}
 	err := group.Wait()
 	close(results)
@@ -254,8 +255,8 @@ func (f *fsck) head(ctx context.Context, dir string, e *manifest.Entry, results 
 	}{{manifest.LogSuffix, e.Bytes, e.CRC32C}, {manifest.IndexSuffix, e.IndexBytes, e.IndexCRC32C}} {
 		key := manifest.SegmentKey(dir, e.Object, o.suffix)
 		var info object.Info
-		err := f.m.retry(ctx, func(ctx context.Context) (err error) {
-			info, err = f.m.o.Store.Head(ctx, f.m.prefix+key)
+		err := f.m.bucket.Retry(ctx, func(ctx context.Context) (err error) {
+			info, err = f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+key)
 			return err
 		})
 		d := difference{key: key, entry: e, size: info.Size, want: o.size, name: manifest.ObjectName{Kind: manifest.KindSegment, Base: e.BaseOffset, Name: e.Object, Index: o.suffix == manifest.IndexSuffix}}
@@ -266,7 +267,7 @@ func (f *fsck) head(ctx context.Context, dir string, e *manifest.Entry, results 
 				results <- d
 			}
 		case err != nil:
-			return named("head", key, err)
+			return bucket.Failed("head", key, err)
 		case info.Size != o.size:
 			if d.kind = wrongSize; others {
 				results <- d
@@ -342,7 +343,7 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 
 // present asks once more for an object that a LIST did not show.
 func (f *fsck) present(ctx context.Context, d difference) bool {
-	info, err := f.m.o.Store.Head(ctx, f.m.prefix+d.key)
+	info, err := f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+d.key)
 	return err == nil && info.Size == d.want
 }
 

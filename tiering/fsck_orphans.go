@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -40,7 +41,7 @@ func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all [
 		case why != "":
 			p.Action = why
 		default:
-			_, err := f.m.o.Store.Head(ctx, f.m.prefix+p.Object)
+			_, err := f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+p.Object)
 			if p.Repaired = errors.Is(err, object.ErrNotFound); p.Repaired {
 				p.Action = "deleted"
 			} else {
@@ -82,7 +83,7 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 	if l == nil {
 		return fmt.Sprintf("left to broker %d, which leads the partition", state.Leader)
 	}
-	err = m.do(ctx, p, l, func(ctx context.Context, man opened) (opened, error) {
+	err = m.do(ctx, p, l, func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
 		return m.collectOrphans(ctx, p, l, man, handover{orphans: keys})
 	})
 	if err != nil {
@@ -114,7 +115,7 @@ func (f *fsck) strays(ctx context.Context) error {
 func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 	m := f.m
 	tip := metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
-	_, err := m.o.Store.Head(ctx, m.prefix+t.Dir+"topic.json")
+	_, err := m.bucket.Store.Head(ctx, m.bucket.Prefix+t.Dir+"topic.json")
 	if err == nil {
 		p := newProblem(ProblemUnknown, t.Name, tip, t.Dir)
 		p.Detail = "in the bucket and not in etcd; `coldbrook topic recover` brings it back"
@@ -122,16 +123,16 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 		return nil
 	}
 	if !errors.Is(err, object.ErrNotFound) {
-		return named("head", t.Dir+"topic.json", err)
+		return bucket.Failed("head", t.Dir+"topic.json", err)
 	}
 	var orphans []Problem
 	var due []string
 	taken := map[string]bool{}
-	for info, err := range m.o.Store.List(ctx, m.prefix+t.Dir, "") {
+	for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+t.Dir, "") {
 		if err != nil {
-			return named("list", t.Dir, err)
+			return bucket.Failed("list", t.Dir, err)
 		}
-		key := info.Key[len(m.prefix):]
+		key := info.Key[len(m.bucket.Prefix):]
 		_, part, n, ok := manifest.ParsePartitionKey(key)
 		p := newProblem(ProblemOrphan, t.Name, tip, key)
 		p.Size = info.Size
@@ -180,21 +181,21 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 // uploads reports multipart uploads that nobody has ended for the grace period. The collector aborts them.
 func (f *fsck) uploads(ctx context.Context) error {
 	m := f.m
-	for u, err := range m.o.Store.Uploads(ctx, m.prefix+manifest.TopicsDir) {
+	for u, err := range m.bucket.Store.Uploads(ctx, m.bucket.Prefix+manifest.TopicsDir) {
 		if err != nil {
-			return named("list uploads", manifest.TopicsDir, err)
+			return bucket.Failed("list uploads", manifest.TopicsDir, err)
 		}
-		t, _, ok := manifest.ParseTopicKey(u.Key[len(m.prefix):])
+		t, _, ok := manifest.ParseTopicKey(u.Key[len(m.bucket.Prefix):])
 		age := f.now.Sub(u.Initiated)
 		if !ok || age < m.o.Grace {
 			f.sum.Young++
 			continue
 		}
-		_, tip, _, ok := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
+		_, tip, _, ok := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
 		if !ok {
 			tip = metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
 		}
-		p := newProblem(ProblemUpload, t.Name, tip, u.Key[len(m.prefix):])
+		p := newProblem(ProblemUpload, t.Name, tip, u.Key[len(m.bucket.Prefix):])
 		p.AgeMs = age.Milliseconds()
 		if f.o.Repair {
 			p.Action = "left: the collector aborts it"

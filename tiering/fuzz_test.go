@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // Decoders may allocate this much whatever the input, and this often its size.
@@ -48,17 +46,3 @@ var equateEmpty = cmp.FilterPath(func(p cmp.Path) bool {
 	a, b := p.Last().Values()
 	return a.IsValid() && b.IsValid() && (a.Kind().String() == "slice" || a.Kind().String() == "map") && a.Len() == 0 && b.Len() == 0
 }, cmp.Ignore())
-
-func FuzzDecodeTopicFile(f *testing.F) {
-	b, _, err := manifest.SealJSON(topicFormat, TopicFile{Topic: "a", TopicID: testTip.Topic, Partitions: 3, Configs: map[string]string{"retention.ms": "1"}}, maxTopicBytes)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		bounded(t, len(b), func() {
-			_, _ = DecodeTopicFile(b)
-			_, _ = DecodeTopicFile(resealed(topicFormat, b))
-		})
-	})
-}

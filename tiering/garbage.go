@@ -5,11 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 const (
-	deleteBatch = 500 // keys of one Delete
 	removeLimit = 10 * time.Second
 	stopLimit   = time.Second // removeLimit while stopping
 )
@@ -17,7 +17,7 @@ const (
 // collect deletes the objects of the garbage items whose time has come. It returns the indexes of the items that
 // are wholly gone, and the errors of others, which stay on the list. Deleting twice is no error, so a crash
 // between a deletion and the commit that forgets it costs nothing.
-func (m *Manager) collect(ctx context.Context, l *leadership, man opened, now time.Time) (done []int, err error) {
+func (m *Manager) collect(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) (done []int, err error) {
 	swept := l.swept
 	for i := range man.Root.Garbage {
 		g := &man.Root.Garbage[i]
@@ -46,34 +46,34 @@ func (m *Manager) collect(ctx context.Context, l *leadership, man opened, now ti
 	return done, err
 }
 
-func (m *Manager) deleteItem(ctx context.Context, man opened, g *manifest.Garbage) error {
+func (m *Manager) deleteItem(ctx context.Context, man bucket.Manifest, g *manifest.Garbage) error {
 	switch {
 	case g.Leaf != nil:
 		return m.deleteRange(ctx, man, *g.Leaf)
 	case g.Roots != nil:
 		var keys []string
 		for s := g.Roots.From; s < g.Roots.To && len(keys) < manifest.MaxDeadNames; s++ {
-			keys = append(keys, manifest.NodeKey(man.dir, manifest.RootName(g.Roots.LeaderEpoch, s)))
+			keys = append(keys, manifest.NodeKey(man.Dir, manifest.RootName(g.Roots.LeaderEpoch, s)))
 		}
-		return m.remove(ctx, keys)
+		return m.bucket.Remove(ctx, keys)
 	case len(g.Nodes) > 0:
 		keys := make([]string, len(g.Nodes))
 		for i, n := range g.Nodes {
-			keys[i] = manifest.NodeKey(man.dir, n)
+			keys[i] = manifest.NodeKey(man.Dir, n)
 		}
-		return m.remove(ctx, keys)
+		return m.bucket.Remove(ctx, keys)
 	default:
 		keys := make([]string, 0, 2*len(g.Segments))
 		for _, s := range g.Segments {
-			keys = append(keys, owned(man.dir, s)...)
+			keys = append(keys, owned(man.Dir, s)...)
 		}
-		return m.remove(ctx, keys)
+		return m.bucket.Remove(ctx, keys)
 	}
 }
 
 // deleteRange deletes what left the manifest from one node: the segments first, the node last, so that what is
 // left after a crash can still be found.
-func (m *Manager) deleteRange(ctx context.Context, man opened, d manifest.DeadRange) error {
+func (m *Manager) deleteRange(ctx context.Context, man bucket.Manifest, d manifest.DeadRange) error {
 	node, err := man.Load(ctx, d.Ref)
 	if errors.Is(err, manifest.ErrMissing) {
 		return nil // deleted before, all that was below it first
@@ -89,18 +89,18 @@ func (m *Manager) deleteRange(ctx context.Context, man opened, d manifest.DeadRa
 	var keys []string
 	for i := range node.Entries {
 		if e := &node.Entries[i]; d.Whole || e.BaseOffset >= d.From && e.BaseOffset < d.To {
-			keys = append(keys, owned(man.dir, e.Object)...)
+			keys = append(keys, owned(man.Dir, e.Object)...)
 		}
 	}
-	if err := m.remove(ctx, keys); err != nil {
+	if err := m.bucket.Remove(ctx, keys); err != nil {
 		return err
 	}
 	if !d.Whole {
 		return nil
 	}
-	key := manifest.NodeKey(man.dir, d.Ref.Object)
-	m.memo.drop(key)
-	return m.remove(ctx, []string{key})
+	key := manifest.NodeKey(man.Dir, d.Ref.Object)
+	m.bucket.Memo.Drop(key)
+	return m.bucket.Remove(ctx, []string{key})
 }
 
 // owned returns the keys of an entry's two objects if they lie in the partition's own folder. Those of another
@@ -111,26 +111,6 @@ func owned(dir, stem string) []string {
 		return nil
 	}
 	return keys
-}
-
-// remove deletes keys below the cluster's prefix.
-func (m *Manager) remove(ctx context.Context, keys []string) error {
-	for len(keys) > 0 {
-		n := min(len(keys), deleteBatch)
-		full := make([]string, n)
-		for i, k := range keys[:n] {
-			full[i] = m.prefix + k
-			m.memo.drop(k)
-		}
-		m.metrics.deleteRequests.Add(ctx, 1)
-		if err := m.retry(ctx, func(ctx context.Context) error { return m.o.Store.Delete(ctx, full...) }); err != nil {
-			m.metrics.deleteErrors.Add(ctx, 1)
-			return named("delete", keys[0], err)
-		}
-		m.metrics.deletedObjs.Add(ctx, int64(n))
-		keys = keys[n:]
-	}
-	return nil
 }
 
 // removePairs deletes copies no manifest will ever name. It is best effort and bounded, also when ctx has ended:
@@ -146,7 +126,7 @@ func (m *Manager) removePairs(ctx context.Context, dir string, stems []string) {
 	for _, s := range stems {
 		keys = append(keys, owned(dir, s)...)
 	}
-	if err := m.remove(ctx, keys); err != nil {
+	if err := m.bucket.Remove(ctx, keys); err != nil {
 		m.log.Debug("aborted copy is left to the collector", "object", keys[0], "err", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -147,7 +148,7 @@ func (g *gcState) show(ctx context.Context) {
 func (m *Manager) sweepLoop(ctx context.Context) {
 	// The first one soon, since a mark takes a round: a broker that restarts daily collects, too.
 	pause := m.o.Sweep / 16
-	for sleep(ctx, time.Duration(float64(pause)*(0.8+0.4*rand.Float64()))) {
+	for bucket.Sleep(ctx, time.Duration(float64(pause)*(0.8+0.4*rand.Float64()))) {
 		left, err := m.sweep(ctx)
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("collection of orphans incomplete", "err", err)
@@ -193,11 +194,11 @@ func uploadMark(u object.Upload) string { return u.Key + "\x00" + u.ID }
 func (m *Manager) oldUploads(ctx context.Context) (map[string][]object.Upload, error) {
 	out := map[string][]object.Upload{}
 	now := time.Now()
-	for u, err := range m.o.Store.Uploads(ctx, m.prefix+manifest.TopicsDir) {
+	for u, err := range m.bucket.Store.Uploads(ctx, m.bucket.Prefix+manifest.TopicsDir) {
 		if err != nil {
-			return nil, named("list uploads", manifest.TopicsDir, err)
+			return nil, bucket.Failed("list uploads", manifest.TopicsDir, err)
 		}
-		key := u.Key[len(m.prefix):]
+		key := u.Key[len(m.bucket.Prefix):]
 		if dir, _, n, ok := manifest.ParsePartitionKey(key); ok && n.Kind != manifest.KindForeign && m.gc.due(uploadMark(u), u.Initiated, now, m.o.Grace) {
 			out[dir] = append(out[dir], u)
 		}
@@ -212,7 +213,7 @@ type handover struct {
 }
 
 // job is work on a partition's manifest that runs in a pass. It returns the manifest as it is afterwards.
-type job func(ctx context.Context, man opened) (opened, error)
+type job func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error)
 
 // ask has a job done in the partition's next pass, and never if the leadership ends first. It never blocks.
 func (m *Manager) ask(p *partition, l *leadership, j job) {
@@ -228,7 +229,7 @@ func (m *Manager) ask(p *partition, l *leadership, j job) {
 // do has a job done in the partition's next pass and waits for it.
 func (m *Manager) do(ctx context.Context, p *partition, l *leadership, j job) error {
 	done := make(chan error, 1)
-	m.ask(p, l, func(pass context.Context, man opened) (opened, error) {
+	m.ask(p, l, func(pass context.Context, man bucket.Manifest) (bucket.Manifest, error) {
 		next, err := j(pass, man)
 		done <- err
 		return next, err
@@ -253,7 +254,7 @@ func (m *Manager) do(ctx context.Context, p *partition, l *leadership, j job) er
 }
 
 // doJobs does what was asked for. A job that fails ends the pass; the others wait for the next.
-func (m *Manager) doJobs(ctx context.Context, p *partition, l *leadership, man opened) (opened, error) {
+func (m *Manager) doJobs(ctx context.Context, p *partition, l *leadership, man bucket.Manifest) (bucket.Manifest, error) {
 	for {
 		p.mu.Lock()
 		if len(l.jobs) == 0 {
@@ -288,7 +289,7 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 	h := handover{uploads: uploads[dir]}
 	var lost []difference
 	now := time.Now()
-	for d, err := range m.audit(ctx, dir, m.uncached(man)) {
+	for d, err := range m.audit(ctx, dir, m.bucket.Uncached(man)) {
 		if err != nil {
 			return err
 		}
@@ -306,7 +307,9 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 	if len(h.orphans)+len(h.uploads) == 0 {
 		return nil
 	}
-	m.ask(p, l, func(ctx context.Context, man opened) (opened, error) { return m.collectOrphans(ctx, p, l, man, h) })
+	m.ask(p, l, func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
+		return m.collectOrphans(ctx, p, l, man, h)
+	})
 	return nil
 }
 
@@ -314,7 +317,7 @@ func (m *Manager) sweepLed(ctx context.Context, p *partition, uploads map[string
 // the manifest still names them.
 func (m *Manager) confirmLost(ctx context.Context, p *partition, lost []difference) (n int64) {
 	for _, d := range lost {
-		info, err := m.o.Store.Head(ctx, m.prefix+d.key)
+		info, err := m.bucket.Store.Head(ctx, m.bucket.Prefix+d.key)
 		if err == nil && info.Size == d.want || err != nil && !errors.Is(err, object.ErrNotFound) {
 			continue
 		}

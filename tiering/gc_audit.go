@@ -3,11 +3,11 @@ package tiering
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"strings"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -36,7 +36,7 @@ type difference struct {
 
 // references is what a manifest names, other than segments: those are looked up.
 type references struct {
-	man   opened
+	man   bucket.Manifest
 	nodes map[string]manifest.Ref // named and not waiting for deletion
 
 	// Waiting for deletion: named by the garbage list.
@@ -47,7 +47,7 @@ type references struct {
 }
 
 // references reads the nodes above the leaves. man.root may be nil.
-func (m *Manager) references(ctx context.Context, man opened) (*references, error) {
+func (m *Manager) references(ctx context.Context, man bucket.Manifest) (*references, error) {
 	r := &references{man: man, nodes: map[string]manifest.Ref{}, deadSegments: map[string]bool{}, deadNodes: map[string]bool{}}
 	if man.Root == nil {
 		return r, nil
@@ -132,7 +132,7 @@ func (r *references) names(ctx context.Context, n manifest.ObjectName) (bool, er
 // audit compares a partition's folder with a manifest, in one LIST and one walk side by side: both are in the order
 // of offsets, so memory does not grow with the partition. Differences may be of the moment between the two; who acts
 // on one looks again. Objects of other topics that the manifest names are not looked at.
-func (m *Manager) audit(ctx context.Context, dir string, man opened) iter.Seq2[difference, error] {
+func (m *Manager) audit(ctx context.Context, dir string, man bucket.Manifest) iter.Seq2[difference, error] {
 	return func(yield func(difference, error) bool) {
 		refs, err := m.references(ctx, man)
 		if err != nil {
@@ -143,18 +143,18 @@ func (m *Manager) audit(ctx context.Context, dir string, man opened) iter.Seq2[d
 		for name := range refs.nodes {
 			a.unseen[name] = true
 		}
-		next, stop := iter.Pull2(man.entries(ctx))
+		next, stop := iter.Pull2(man.Entries(ctx))
 		defer stop()
 		a.next = next
 		if !a.advance() {
 			return
 		}
-		for info, err := range m.o.Store.List(ctx, m.prefix+dir, "") {
+		for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+dir, "") {
 			if err != nil {
-				yield(difference{}, named("list", dir, err))
+				yield(difference{}, bucket.Failed("list", dir, err))
 				return
 			}
-			if !a.object(info, info.Key[len(m.prefix):]) {
+			if !a.object(info, info.Key[len(m.bucket.Prefix):]) {
 				return
 			}
 		}
@@ -169,14 +169,6 @@ func (m *Manager) audit(ctx context.Context, dir string, man opened) iter.Seq2[d
 			}
 		}
 	}
-}
-
-// entries walks all live entries; none without a root.
-func (man opened) entries(ctx context.Context) iter.Seq2[*manifest.Entry, error] {
-	if man.Root == nil {
-		return func(func(*manifest.Entry, error) bool) {}
-	}
-	return man.Walk(ctx, 0, nil)
 }
 
 // auditor is the state of one audit.
@@ -272,24 +264,4 @@ func (a *auditor) sized(d difference, want int64, e *manifest.Entry) bool {
 	}
 	d.kind, d.want, d.entry = wrongSize, want, e
 	return a.yield(d, nil)
-}
-
-// uncached is a manifest as it is in the store now: no node comes from memory, and none stays there.
-func (m *Manager) uncached(man opened) opened {
-	man.Load = func(ctx context.Context, ref manifest.Ref) (*manifest.Node, error) {
-		key := manifest.NodeKey(man.dir, ref.Object)
-		b, err := m.getAll(ctx, key, ref.Size)
-		if err != nil {
-			return nil, err
-		}
-		n, err := manifest.DecodeNode(b, ref)
-		if err == nil && man.Root != nil && (n.TopicID != man.Root.TopicID || n.Partition != man.Root.Partition) {
-			err = fmt.Errorf("node of another partition: %w", manifest.ErrCorrupt)
-		}
-		if err != nil {
-			return nil, &ObjectError{Op: "read manifest", Object: key, Err: err}
-		}
-		return n, nil
-	}
-	return man
 }

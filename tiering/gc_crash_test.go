@@ -15,6 +15,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -342,7 +343,7 @@ func (c *chaos) topicOps() bool {
 
 // purger does the controller's work.
 func (c *chaos) purger(ctx context.Context) error {
-	for sleep(ctx, 50*time.Millisecond) {
+	for bucket.Sleep(ctx, 50*time.Millisecond) {
 		for _, g := range c.md.Image().Tombstones() {
 			if done, err := c.control.Purge(ctx, g); err == nil && done {
 				for _, now := range c.md.Image().Tombstones() {

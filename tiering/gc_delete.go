@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
 // collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
-func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man opened, h handover) (opened, error) {
+func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, h handover) (bucket.Manifest, error) {
 	held := map[string]bool{}
 	for i := range l.ready {
 		held[l.ready[i].Object] = true
@@ -23,9 +24,9 @@ func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadershi
 		switch {
 		case n.Kind == manifest.KindSegment && held[n.Name]:
 			return false
-		case n.Kind == manifest.KindRoot && n.Epoch == l.epoch && n.Sequence > man.pointer.Sequence:
+		case n.Kind == manifest.KindRoot && n.Epoch == l.epoch && n.Sequence > man.Pointer.Sequence:
 			return false // the next commit may try the name again, and buries it
-		case man.pointer.ModRevision == 0:
+		case man.Pointer.ModRevision == 0:
 			return n.Kind != manifest.KindNode && n.Epoch < l.epoch // there is no pointer to swap
 		}
 		return true
@@ -37,8 +38,8 @@ func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadershi
 		if err := ahead(keys, l.epoch); err != nil {
 			return man, err
 		}
-		if man.pointer.ModRevision != 0 {
-			swapped, err := m.swap(ctx, p, man.pointer, l.epoch, man.pointer)
+		if man.Pointer.ModRevision != 0 {
+			swapped, err := m.swap(ctx, p, man.Pointer, l.epoch, man.Pointer)
 			if errors.Is(err, metadata.ErrFenced) {
 				p.fence(l)
 				err = fmt.Errorf("%w: %w", ErrNotLeader, err)
@@ -48,14 +49,14 @@ func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadershi
 				return man, fmt.Errorf("swap the pointer for itself: %w", err)
 			}
 			p.setPointer(swapped)
-			man.pointer = swapped
+			man.Pointer = swapped
 		}
 		if err := m.deleteOrphans(ctx, keys); err != nil {
 			return man, err
 		}
 	}
 	uploads := slices.DeleteFunc(slices.Clone(h.uploads), func(u object.Upload) bool {
-		_, _, n, _ := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
+		_, _, n, _ := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
 		return n.Kind == manifest.KindNode || n.Epoch > l.epoch // another leader's
 	})
 	return man, m.abortUploads(ctx, uploads)
@@ -68,14 +69,14 @@ var errAhead = errors.New("the bucket has objects of a later leader epoch than e
 func ahead(keys []string, epoch int32) error {
 	for _, key := range keys {
 		if _, _, n, _ := manifest.ParsePartitionKey(key); n.Epoch > epoch {
-			return &ObjectError{Op: "collect", Object: key, Err: errAhead}
+			return &bucket.ObjectError{Op: "collect", Object: key, Err: errAhead}
 		}
 	}
 	return nil
 }
 
 // stillOrphans keeps the keys that the manifest does not name and that may accepts.
-func (m *Manager) stillOrphans(ctx context.Context, man opened, keys []string, may func(manifest.ObjectName) bool) ([]string, error) {
+func (m *Manager) stillOrphans(ctx context.Context, man bucket.Manifest, keys []string, may func(manifest.ObjectName) bool) ([]string, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -101,7 +102,7 @@ func (m *Manager) stillOrphans(ctx context.Context, man opened, keys []string, m
 }
 
 func (m *Manager) deleteOrphans(ctx context.Context, keys []string) error {
-	if err := m.remove(ctx, keys); err != nil {
+	if err := m.bucket.Remove(ctx, keys); err != nil {
 		return err
 	}
 	m.gc.deleted.Add(ctx, int64(len(keys)))
@@ -113,8 +114,8 @@ func (m *Manager) deleteOrphans(ctx context.Context, keys []string) error {
 func (m *Manager) abortUploads(ctx context.Context, uploads []object.Upload) error {
 	var errs []error
 	for _, u := range uploads {
-		if err := m.retry(ctx, func(ctx context.Context) error { return m.o.Store.Abort(ctx, u) }); err != nil {
-			errs = append(errs, named("abort", u.Key, err))
+		if err := m.bucket.Retry(ctx, func(ctx context.Context) error { return m.bucket.Store.Abort(ctx, u) }); err != nil {
+			errs = append(errs, bucket.Failed("abort", u.Key, err))
 			continue
 		}
 		m.gc.aborted.Add(ctx, 1)
@@ -203,17 +204,17 @@ func exists(im *metadata.Image, id metadata.TopicID) bool {
 func (m *Manager) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFolder)) error {
 	for after := ""; ; {
 		found := false
-		for info, err := range m.o.Store.List(ctx, m.prefix+manifest.TopicsDir, after) {
+		for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+manifest.TopicsDir, after) {
 			if err != nil {
-				return named("list", manifest.TopicsDir, err)
+				return bucket.Failed("list", manifest.TopicsDir, err)
 			}
 			found = true
-			folder, _, _ := strings.Cut(info.Key[len(m.prefix)+len(manifest.TopicsDir):], "/")
-			if f, _, ok := manifest.ParseTopicKey(info.Key[len(m.prefix):]); ok && m.prefix+f.Dir > after {
+			folder, _, _ := strings.Cut(info.Key[len(m.bucket.Prefix)+len(manifest.TopicsDir):], "/")
+			if f, _, ok := manifest.ParseTopicKey(info.Key[len(m.bucket.Prefix):]); ok && m.bucket.Prefix+f.Dir > after {
 				fn(f)
 			}
 			// Behind all names that we give; names of others may come after it.
-			after = max(info.Key, m.prefix+manifest.TopicsDir+folder+"/~")
+			after = max(info.Key, m.bucket.Prefix+manifest.TopicsDir+folder+"/~")
 			break
 		}
 		if !found {
@@ -224,11 +225,11 @@ func (m *Manager) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFol
 
 // listLeaderless finds what is due in the folder of a partition that nobody leads.
 func (m *Manager) listLeaderless(ctx context.Context, p *leaderless, now time.Time) error {
-	man, err := m.open(ctx, p.tip, p.pointer)
+	man, err := m.bucket.Open(ctx, p.tip, p.pointer)
 	if err != nil {
 		return err
 	}
-	for d, err := range m.audit(ctx, p.dir, m.uncached(man)) {
+	for d, err := range m.audit(ctx, p.dir, m.bucket.Uncached(man)) {
 		if err != nil {
 			return err
 		}
@@ -246,7 +247,7 @@ func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p
 	if !ok || now.Leader != metadata.NoBroker || pointer.ModRevision != p.pointer.ModRevision {
 		return nil // another round
 	}
-	man, err := m.open(ctx, p.tip, pointer)
+	man, err := m.bucket.Open(ctx, p.tip, pointer)
 	if err != nil {
 		return err
 	}
@@ -272,20 +273,20 @@ func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p
 
 // listGone finds what is due in the folder of a topic that is not in etcd.
 func (m *Manager) listGone(ctx context.Context, f manifest.TopicFolder, now time.Time) ([]string, error) {
-	_, err := m.o.Store.Head(ctx, m.prefix+f.Dir+"topic.json")
+	_, err := m.bucket.Store.Head(ctx, m.bucket.Prefix+f.Dir+"topic.json")
 	switch {
 	case err == nil:
 		m.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.Name, "topic_id", f.ID)
 		return nil, nil
 	case !errors.Is(err, object.ErrNotFound):
-		return nil, named("head", f.Dir+"topic.json", err)
+		return nil, bucket.Failed("head", f.Dir+"topic.json", err)
 	}
 	var keys []string
-	for info, err := range m.o.Store.List(ctx, m.prefix+f.Dir, "") {
+	for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+f.Dir, "") {
 		if err != nil {
-			return nil, named("list", f.Dir, err)
+			return nil, bucket.Failed("list", f.Dir, err)
 		}
-		key := info.Key[len(m.prefix):]
+		key := info.Key[len(m.bucket.Prefix):]
 		_, _, n, ok := manifest.ParsePartitionKey(key)
 		if ok && n.Kind != manifest.KindForeign && m.gc.due(key, info.Modified, now, m.o.Grace) && len(keys) < maxHandover {
 			keys = append(keys, key)
@@ -299,7 +300,7 @@ func (m *Manager) abortRest(ctx context.Context, fresh *metadata.Image, uploads 
 	var dead []object.Upload
 	for _, list := range uploads {
 		for _, u := range list {
-			_, tip, n, _ := manifest.ParsePartitionKey(u.Key[len(m.prefix):])
+			_, tip, n, _ := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
 			p, ok := fresh.PartitionByID(tip)
 			if !ok && !exists(fresh, tip.Topic) || ok && n.Kind == manifest.KindSegment && n.Epoch < p.LeaderEpoch {
 				dead = append(dead, u)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -447,8 +448,8 @@ func TestPurgeAndUndeleteNeverBothHappen(t *testing.T) {
 				w.nothingMissing()
 				continue
 			}
-			store := b.m.o.Store
-			b.m.o.Store = object.WithFaults(store, func(_ context.Context, op object.Op) error {
+			store := b.m.bucket.Store
+			b.m.bucket.Store = object.WithFaults(store, func(_ context.Context, op object.Op) error {
 				if op.Kind == object.OpDelete && !strings.HasSuffix(op.Key, "topic.json") {
 					return object.ErrAccess
 				}
@@ -457,7 +458,7 @@ func TestPurgeAndUndeleteNeverBothHappen(t *testing.T) {
 			if done, err := b.m.Purge(t.Context(), grave); done || err == nil {
 				t.Fatalf("purge: %v, %v", done, err)
 			}
-			b.m.o.Store = store
+			b.m.bucket.Store = store
 			if w.has(manifest.TopicDir("orders", w.topic.ID) + "topic.json") {
 				t.Error("topic.json did not go first")
 			}
@@ -483,7 +484,7 @@ func TestHandedOverObjectsAreLookedAtAgain(t *testing.T) {
 			h.orphans = append(h.orphans, strings.TrimPrefix(key, "c1/"))
 		}
 		p := b.m.partition(w.tip())
-		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man opened) (opened, error) {
+		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
 			return b.m.collectOrphans(ctx, p, p.leader, man, h)
 		})
 		if err != nil || w.has(orphan) || !w.has(next) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -53,7 +54,7 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 }
 
 // shrink takes out of the manifest what lies below the log start, or, when the tier is given up, all of it.
-func (m *Manager) shrink(ctx context.Context, l *leadership, man opened, done []int, now time.Time, gives bool) (*manifest.Edit, bool, error) {
+func (m *Manager) shrink(ctx context.Context, l *leadership, man bucket.Manifest, done []int, now time.Time, gives bool) (*manifest.Edit, bool, error) {
 	begin := func() *manifest.Edit {
 		e := manifest.NewEdit(man.Root, man.Load, now, m.o.Grace)
 		e.Forget(done)
@@ -66,13 +67,13 @@ func (m *Manager) shrink(ctx context.Context, l *leadership, man opened, done []
 		}
 	}
 	e := begin()
-	dropped, err := e.DropBefore(ctx, min(l.log.LogStart(), man.end()))
+	dropped, err := e.DropBefore(ctx, min(l.log.LogStart(), man.End()))
 	return e, dropped, err
 }
 
 // advanceLogStart is total retention, by time and by size, over the tier and what is only local. It moves the log
 // start; segments go later, and only because of that.
-func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man opened, now time.Time) error {
+func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) error {
 	cfg := l.log.Config()
 	start := l.log.LogStart()
 	if man.Root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
@@ -82,7 +83,7 @@ func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man opened
 	if cfg.Delete && cfg.RetentionAge >= 0 {
 		x.cutoff = now.Add(-cfg.RetentionAge).UnixMilli()
 	}
-	sealed := l.log.Sealed(max(man.end(), start))
+	sealed := l.log.Sealed(max(man.End(), start))
 	if cfg.Delete && cfg.RetentionBytes >= 0 {
 		x.free = -cfg.RetentionBytes
 		if man.Root != nil {
@@ -113,10 +114,10 @@ func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man opened
 }
 
 // localOnly is the size of what the tier does not hold, the active segment included.
-func (m *Manager) localOnly(l *leadership, man opened) int64 {
+func (m *Manager) localOnly(l *leadership, man bucket.Manifest) int64 {
 	bytes := l.log.LocalBytes()
 	for _, s := range l.log.Sealed(0) {
-		if s.LastOffset < man.end() {
+		if s.LastOffset < man.End() {
 			bytes -= s.Size
 		}
 	}

@@ -5,13 +5,14 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
 // lookup runs fn with the manifest, unless nothing was ever copied. When fn misses an object it is run again with a
 // newer manifest: this one may have been replaced longer than the grace period ago without us knowing.
-func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man opened) error) error {
+func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man bucket.Manifest) error) error {
 	p := m.partition(tip)
 	man, err := m.current(ctx, p, false)
 	if err == nil && man.Root != nil {
@@ -22,7 +23,7 @@ func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn 
 	}
 	again, ferr := m.current(ctx, p, true)
 	switch {
-	case ferr != nil || again.pointer.Manifest == man.pointer.Manifest:
+	case ferr != nil || again.Pointer.Manifest == man.Pointer.Manifest:
 		return forLog(err)
 	case again.Root == nil:
 		return nil
@@ -33,7 +34,7 @@ func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn 
 // EpochForOffset returns the leader epoch that wrote an offset of the tier.
 func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (epoch int32, ok bool, err error) {
 	epoch = -1
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		if offset >= man.Root.StartOffset && offset < man.Root.EndOffset {
 			epoch, ok = man.Root.Epochs.At(offset)
 		}
@@ -46,7 +47,7 @@ func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartit
 // it ended there; -1, -1 when it is older than the tier.
 func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (found int32, end int64, err error) {
 	found, end = -1, -1
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, end = man.Root.Epochs.EndOf(epoch, man.Root.EndOffset)
 		return nil
 	})
@@ -88,16 +89,16 @@ func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
-	seg, err := m.segment(ctx, man.dir, entry)
+	seg, err := m.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
-	snapshot, err := m.section(ctx, man.dir, seg, index.SectionSnapshot)
+	snapshot, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
 	return segment.AuxState{
 		LogStart: max(man.Root.StartOffset, man.Root.LogStartOffset), EndOffset: man.Root.EndOffset,
-		Epochs: logEpochs(seg.head.Epochs), ProducerSnapshot: snapshot,
+		Epochs: logEpochs(seg.Head.Epochs), ProducerSnapshot: snapshot,
 	}, true, nil
 }

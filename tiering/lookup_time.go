@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
@@ -22,7 +23,7 @@ import (
 // exact answer: the timestamps of records are known only inside their batch, compressed, and an index of batches
 // would be an object to read as well, as far away as the piece.
 func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, ok = segment.TimestampOffset{}, false
 		floor := max(from, man.Root.LogStartOffset)
 		for at := max(floor, man.Root.StartOffset); at < man.Root.EndOffset; {
@@ -42,12 +43,12 @@ func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPa
 
 // timeInSegment looks into the first piece that can hold the record, and should it hold none, as when only a marker
 // of a transaction is that new, into what follows, chunk by chunk.
-func (m *Manager) timeInSegment(ctx context.Context, man opened, entry *manifest.Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
-	seg, err := m.segmentWithCuts(ctx, man.dir, entry)
+func (m *Manager) timeInSegment(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+	seg, err := m.segmentWithCuts(ctx, man.Dir, entry)
 	if err != nil {
 		return found, false, err
 	}
-	cuts := seg.head.Cuts
+	cuts := seg.Head.Cuts
 	i := sort.Search(len(cuts), func(i int) bool { return cuts[i].MaxTimestamp >= ts })
 	i = max(i, sort.Search(len(cuts), func(i int) bool { return cuts[i].Offset > floor })-1)
 	if i == len(cuts) {
@@ -57,12 +58,12 @@ func (m *Manager) timeInSegment(ctx context.Context, man opened, entry *manifest
 	if found, ok, err = m.timeInPiece(ctx, seg, i, want); ok || err != nil {
 		return found, ok, err
 	}
-	for c := seg.chunkOf(cuts[i].Offset); c < len(seg.chunks); c++ {
+	for c := seg.ChunkOf(cuts[i].Offset); c < len(seg.Chunks); c++ {
 		pin, err := m.chunk(ctx, seg, c)
 		if err != nil {
 			return found, false, err
 		}
-		found, ok, err = want.in(pin.Bytes(), seg.object)
+		found, ok, err = want.in(pin.Bytes(), seg.Object)
 		pin.Release()
 		if ok || err != nil {
 			return found, ok, err
@@ -73,45 +74,45 @@ func (m *Manager) timeInSegment(ctx context.Context, man opened, entry *manifest
 
 // segmentWithCuts is segment with the whole table of cuts, which readers do not need: some 100 KiB of a segment of
 // a gigabyte.
-func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.Entry) (*remoteSegment, error) {
+func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.Entry) (*bucket.Segment, error) {
 	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
-	return memoGet(ctx, m.memo, key+"#cuts", func(ctx context.Context) (*remoteSegment, int64, error) {
-		s, err := m.loadSegment(ctx, dir, e)
+	return bucket.Load(ctx, m.bucket.Memo, key+"#cuts", func(ctx context.Context) (*bucket.Segment, int64, error) {
+		s, err := m.bucket.Segment(ctx, dir, e, m.o.ChunkBytes)
 		if err != nil {
 			return nil, 0, err
 		}
-		if !m.memo.has(key) { // who asks for a time reads from there next
-			plain, head := *s, *s.head
-			head.Cuts, plain.head = nil, &head
-			m.memo.put(key, &plain, plain.weight())
+		if !m.bucket.Memo.Has(key) { // who asks for a time reads from there next
+			plain, head := *s, *s.Head
+			head.Cuts, plain.Head = nil, &head
+			m.bucket.Memo.Put(key, &plain, plain.Weight())
 		}
-		return s, s.weight(), nil
+		return s, s.Weight(), nil
 	})
 }
 
 // timeInPiece looks into the piece between cut i and the next one.
-func (m *Manager) timeInPiece(ctx context.Context, seg *remoteSegment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
-	cut, end := seg.head.Cuts[i], seg.head.LogBytes
-	if i+1 < len(seg.head.Cuts) {
-		end = seg.head.Cuts[i+1].Position
+func (m *Manager) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
+	cut, end := seg.Head.Cuts[i], seg.Head.LogBytes
+	if i+1 < len(seg.Head.Cuts) {
+		end = seg.Head.Cuts[i+1].Position
 	}
-	n := seg.chunkOf(cut.Offset)
-	whole := seg.chunks[n]
-	if pin, there := m.o.Cache.Lookup(seg.key(n)); there {
+	n := seg.ChunkOf(cut.Offset)
+	whole := seg.Chunks[n]
+	if pin, there := m.o.Cache.Lookup(chunkKey(seg, n)); there {
 		defer pin.Release()
-		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.object)
+		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.Object)
 	}
 	part := index.Chunk{Position: cut.Position, Size: end - cut.Position, Offset: cut.Offset}
-	key := cache.Key{Object: seg.object, Chunk: ^cut.Position} // chunks have positions, parts of them the complement
+	key := cache.Key{Object: seg.Object, Chunk: ^cut.Position} // chunks have positions, parts of them the complement
 	if part.Size == whole.Size {
-		key = seg.key(n)
+		key = chunkKey(seg, n)
 	}
 	pin, err := m.piece(ctx, seg, key, part)
 	if err != nil {
 		return segment.TimestampOffset{}, false, err
 	}
 	defer pin.Release()
-	return want.in(pin.Bytes(), seg.object)
+	return want.in(pin.Bytes(), seg.Object)
 }
 
 // timeQuery asks for the first record, from offset floor on, with a timestamp of at least ts.
@@ -142,7 +143,7 @@ func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(
 	for len(b) > 0 {
 		batch, rest, err := record.Next(b)
 		if err != nil {
-			return &ObjectError{Op: "read", Object: object, Err: err}
+			return &bucket.ObjectError{Op: "read", Object: object, Err: err}
 		}
 		b = rest
 		if batch.IsControl() || !might(batch) {
@@ -153,7 +154,7 @@ func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(
 		case errors.Is(err, errFound):
 			return nil
 		case err != nil:
-			return &ObjectError{Op: "read", Object: object, Err: fmt.Errorf("batch at offset %d: %w", batch.BaseOffset(), err)}
+			return &bucket.ObjectError{Op: "read", Object: object, Err: fmt.Errorf("batch at offset %d: %w", batch.BaseOffset(), err)}
 		}
 	}
 	return nil
@@ -163,7 +164,7 @@ func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(
 // alone. Only where from, the log's start, lies inside a segment whose highest timestamp was below it must the rest
 // of that segment be read; that takes timestamps that fall.
 func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, ok = segment.TimestampOffset{}, false
 		floor := max(from, man.Root.LogStartOffset, man.Root.StartOffset)
 		if floor >= man.Root.EndOffset {
@@ -198,17 +199,17 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 }
 
 // newestInRest reads a segment from offset floor on.
-func (m *Manager) newestInRest(ctx context.Context, man opened, entry *manifest.Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
-	seg, err := m.segment(ctx, man.dir, entry)
+func (m *Manager) newestInRest(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
+	seg, err := m.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return best, false, err
 	}
-	for c := seg.chunkOf(floor); c < len(seg.chunks); c++ {
+	for c := seg.ChunkOf(floor); c < len(seg.Chunks); c++ {
 		pin, err := m.chunk(ctx, seg, c)
 		if err != nil {
 			return best, false, err
 		}
-		err = eachRecord(pin.Bytes(), seg.object, func(batch record.Batch) bool {
+		err = eachRecord(pin.Bytes(), seg.Object, func(batch record.Batch) bool {
 			return batch.LastOffset() >= floor && (!ok || batch.MaxTimestamp() > best.Timestamp)
 		}, func(batch record.Batch, r record.Record) error {
 			if r.Offset >= floor && (!ok || r.Timestamp > best.Timestamp) {

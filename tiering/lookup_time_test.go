@@ -105,13 +105,13 @@ func TestLookupsSurviveAManifestThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.uploaded()
-	if err := w.store.Delete(t.Context(), "c1/"+old.pointer.Manifest); err != nil {
+	if err := w.store.Delete(t.Context(), "c1/"+old.Pointer.Manifest); err != nil {
 		t.Fatal(err)
 	}
 	other := w.mustStart(settings{config: smallLog(), noLead: true, fs: vfs.NewMem()})
 	q := other.m.partition(w.tip())
 	q.mu.Lock()
-	q.pointer = old.pointer
+	q.pointer = old.Pointer
 	q.pointer.ModRevision = math.MaxInt64 // no image is newer
 	q.mu.Unlock()
 	got, ok, err := other.m.OffsetForTimestamp(t.Context(), w.tip(), testTime(50), 0)

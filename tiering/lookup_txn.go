@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -22,14 +23,14 @@ const txnLoads = 8
 // those with a transaction that began before its end: at most one for each producer that had one open there. What is
 // local only may add more; callers join both.
 func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		out, err = m.aborted(ctx, man, from, to)
 		return err
 	})
 	return out, err
 }
 
-func (m *Manager) aborted(ctx context.Context, man opened, from, to int64) ([]segment.AbortedTxn, error) {
+func (m *Manager) aborted(ctx context.Context, man bucket.Manifest, from, to int64) ([]segment.AbortedTxn, error) {
 	var need []*manifest.Entry
 	for entry, err := range man.Walk(ctx, from, func(r manifest.Ref) bool { return !r.Aborted }) {
 		if err != nil {
@@ -79,14 +80,14 @@ func (m *Manager) aborted(ctx context.Context, man opened, from, to int64) ([]se
 }
 
 // txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
-func (m *Manager) txnIndex(ctx context.Context, man opened, entry *manifest.Entry) ([]segment.AbortedTxn, error) {
-	key := manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix) + "#txn"
-	return memoGet(ctx, m.memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
-		seg, err := m.segment(ctx, man.dir, entry)
+func (m *Manager) txnIndex(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) ([]segment.AbortedTxn, error) {
+	key := manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix) + "#txn"
+	return bucket.Load(ctx, m.bucket.Memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
+		seg, err := m.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return nil, 0, err
 		}
-		b, err := m.section(ctx, man.dir, seg, index.SectionTxn)
+		b, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionTxn)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -102,7 +103,7 @@ func (m *Manager) txnIndex(ctx context.Context, man opened, entry *manifest.Entr
 // open at its end, or its end. A segment is copied once what it holds is decided, but the marker that decides it may
 // lie behind it, in the local log.
 func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (stable int64, err error) {
-	err = m.lookup(ctx, tip, func(man opened) error {
+	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
 		stable = man.Root.EndOffset
 		if man.Root.Segments == 0 {
 			return nil
@@ -119,20 +120,20 @@ func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPart
 }
 
 // openAtEnd is the first offset of the oldest transaction that is open at a segment's end, behind it for none.
-func (m *Manager) openAtEnd(ctx context.Context, man opened, entry *manifest.Entry) (int64, error) {
-	key := manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix)
-	return memoGet(ctx, m.memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
-		seg, err := m.segment(ctx, man.dir, entry)
+func (m *Manager) openAtEnd(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) (int64, error) {
+	key := manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix)
+	return bucket.Load(ctx, m.bucket.Memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
+		seg, err := m.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return 0, 0, err
 		}
-		b, err := m.section(ctx, man.dir, seg, index.SectionSnapshot)
+		b, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
 		if err != nil {
 			return 0, 0, err
 		}
 		producers, err := producer.LoadSnapshot(b)
 		if err != nil {
-			return 0, 0, &ObjectError{Op: "read index", Object: key, Err: fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)}
+			return 0, 0, &bucket.ObjectError{Op: "read index", Object: key, Err: fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)}
 		}
 		first := entry.LastOffset + 1
 		for i := range producers {

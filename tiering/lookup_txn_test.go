@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -44,7 +45,7 @@ func TestLongTransactionCostsNoIndexesOfOthers(t *testing.T) {
 		if n := b.m.View(w.tip()).Segments; n < 40 {
 			t.Fatalf("%d segments", n)
 		}
-		b.m.memo = newMemo(1<<20, b.m.tasks)
+		b.m.bucket.Memo = bucket.NewMemo(1<<20, b.m.tasks)
 		indexes.Store(0)
 		got, err := b.m.AbortedTransactions(t.Context(), w.tip(), 0, to)
 		if err != nil || len(got) != 1 || got[0].ProducerID != 100 {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -128,11 +129,10 @@ func (o *Options) check() error {
 type Manager struct {
 	o          Options
 	log        *slog.Logger
-	prefix     string // "<cluster-id>/"
+	bucket     *bucket.Cluster
 	metrics    metrics
 	unregister func() error
-	tasks      *tasks
-	memo       *memo
+	tasks      *bucket.Tasks
 	reserve    *reserve
 	streams    *streams
 	pace       pace
@@ -155,12 +155,14 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		o: o, log: o.Logger, prefix: o.ClusterID + "/", tasks: &tasks{}, streams: newStreams(),
-		lane: semaphore.NewWeighted(calmWidth), copyRate: limiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
+		o: o, log: o.Logger, tasks: &bucket.Tasks{}, streams: newStreams(),
+		lane: semaphore.NewWeighted(calmWidth), copyRate: bucket.NewLimiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
 		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
 	m.again.New = func() any { return new([]byte) }
-	m.memo = newMemo(o.MetaBytes, m.tasks)
+	m.bucket = bucket.NewCluster(o.Store, o.ClusterID, bucket.Options{
+		Stall: o.Stall, RetryMin: o.RetryMin, RetryMax: o.RetryMax, Memo: bucket.NewMemo(o.MetaBytes, m.tasks), Deleted: m.countDeletions,
+	})
 	m.reserve = &reserve{tasks: m.tasks}
 	if err := errors.Join(m.newMetrics(o.Meter), m.gc.init(o.Meter)); err != nil {
 		return nil, err
@@ -170,48 +172,8 @@ func New(o Options) (*Manager, error) {
 
 // SetRates changes Options.CopyRate and FetchRate, also for what waits.
 func (m *Manager) SetRates(copyRate, fetchRate int64) {
-	m.copyRate.SetBurst(burst(copyRate))
-	m.copyRate.SetLimit(limit(copyRate))
+	bucket.SetRate(m.copyRate, copyRate)
 	m.fetchRate.set(fetchRate)
-}
-
-// limiter allows bursts of a second.
-func limiter(bytesPerSecond int64) *rate.Limiter {
-	return rate.NewLimiter(limit(bytesPerSecond), burst(bytesPerSecond))
-}
-
-func limit(bytesPerSecond int64) rate.Limit {
-	if bytesPerSecond <= 0 {
-		return rate.Inf
-	}
-	return rate.Limit(bytesPerSecond)
-}
-
-// burst is a second's worth, but never less than one read of a body.
-func burst(bytesPerSecond int64) int {
-	if bytesPerSecond <= 0 {
-		return 1 << 30
-	}
-	return int(min(max(bytesPerSecond, 64<<10), 1<<30))
-}
-
-// throttle takes n bytes out of the bucket before they are moved, and returns how long it waited.
-func throttle(ctx context.Context, l *rate.Limiter, n int64) (time.Duration, error) {
-	if l.Limit() == rate.Inf {
-		return 0, nil
-	}
-	start := time.Now()
-	for n > 0 {
-		step := min(n, int64(l.Burst()))
-		if err := l.WaitN(ctx, int(step)); err != nil {
-			if step > int64(l.Burst()) {
-				continue // the rate was lowered: WaitN refuses more than a burst
-			}
-			return time.Since(start), err
-		}
-		n -= step
-	}
-	return time.Since(start), nil
 }
 
 // partition returns the state of a partition, making it when need be.

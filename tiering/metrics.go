@@ -35,6 +35,16 @@ func (x *metrics) show(ctx context.Context) {
 	}
 }
 
+// countDeletions counts a request that deletes objects.
+func (m *Manager) countDeletions(ctx context.Context, objects int, err error) {
+	m.metrics.deleteRequests.Add(ctx, 1)
+	if err != nil {
+		m.metrics.deleteErrors.Add(ctx, 1)
+		return
+	}
+	m.metrics.deletedObjs.Add(ctx, int64(objects))
+}
+
 func (m *Manager) newMetrics(meter metric.Meter) error {
 	var err error
 	var counters []metric.Int64Counter

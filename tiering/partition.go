@@ -2,13 +2,13 @@ package tiering
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -109,17 +109,8 @@ func (p *partition) failed(l *leadership, now time.Time, lo, hi time.Duration) {
 	if p.leader != l {
 		return
 	}
-	p.notBefore = now.Add(backoff(p.failures, lo, hi))
+	p.notBefore = now.Add(bucket.Backoff(p.failures, lo, hi))
 	p.failures++
-}
-
-// backoff doubles from lo to hi with a fifth of jitter, as Kafka's remote log manager does.
-func backoff(failures int, lo, hi time.Duration) time.Duration {
-	d := hi
-	if failures < 16 {
-		d = min(lo<<failures, hi)
-	}
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
 // setPointer keeps a pointer that was read or written. A reader's late answer does not take a commit back.
@@ -132,40 +123,40 @@ func (p *partition) setPointer(pointer metadata.RemotePointer) {
 }
 
 // publish makes a committed or loaded root visible to retention and readers, unless the leadership ended.
-func (p *partition) publish(l *leadership, man opened) {
+func (p *partition) publish(l *leadership, man bucket.Manifest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leader != l {
 		return
 	}
-	l.loaded, l.end = true, man.end()
+	l.loaded, l.end = true, man.End()
 	v := *p.view.Load()
-	man.describe(&v)
+	describeTier(&v, man)
 	v.Loaded = true
-	p.garbage = man.pendingDeletions()
+	p.garbage = man.PendingDeletions()
 	p.view.Store(&v)
 }
 
 // catchUp publishes a manifest that another end than the known one shows: a commit whose answer was lost came to
 // count after the pointer had been read again. Without it the partition would look for work there is not for ever.
-func (p *partition) catchUp(l *leadership, man opened) {
+func (p *partition) catchUp(l *leadership, man bucket.Manifest) {
 	p.mu.Lock()
 	known := l.end
 	p.mu.Unlock()
-	if known != man.end() {
+	if known != man.End() {
 		p.publish(l, man)
 	}
 }
 
 // observe is publish for a partition this broker does not lead.
-func (p *partition) observe(man opened) {
+func (p *partition) observe(man bucket.Manifest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leader != nil {
 		return
 	}
 	v := noView
-	man.describe(&v)
+	describeTier(&v, man)
 	v.Loaded = true
 	p.view.Store(&v)
 }
@@ -200,4 +191,15 @@ func (p *partition) pending(l *leadership, segments, bytes int64, oldest time.Ti
 	}
 	v.PendingSegments, v.PendingBytes, v.OldestUnuploaded = segments, bytes, oldest
 	p.view.Store(&v)
+}
+
+// describeTier fills the parts of a view that the manifest knows.
+func describeTier(v *segment.RemoteView, man bucket.Manifest) {
+	if r := man.Root; r != nil {
+		v.HighestOffset, v.HighestEpoch = r.HighestOffset(), r.HighestEpoch()
+		v.StartOffset = max(r.StartOffset, r.LogStartOffset)
+		v.Bytes, v.Segments = r.Bytes, r.Segments
+	} else {
+		v.HighestOffset, v.HighestEpoch, v.StartOffset, v.Bytes, v.Segments = -1, -1, -1, 0, 0
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -22,7 +23,7 @@ func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, e
 		return false, err
 	}
 	dir := manifest.TopicDir(t.Topic.Name, t.Topic.ID)
-	if err := m.remove(ctx, []string{dir + "topic.json"}); err != nil {
+	if err := m.bucket.Remove(ctx, []string{dir + "topic.json"}); err != nil {
 		return false, err
 	}
 	n, err := m.removeBelow(ctx, dir)
@@ -54,19 +55,19 @@ func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, e
 func (m *Manager) removeBelow(ctx context.Context, dir string) (int, error) {
 	var keys []string
 	n := 0
-	for info, err := range m.o.Store.List(ctx, m.prefix+dir, "") {
+	for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+dir, "") {
 		if err != nil {
-			return n, named("list", dir, err)
+			return n, bucket.Failed("list", dir, err)
 		}
 		n++
-		if keys = append(keys, info.Key[len(m.prefix):]); len(keys) == deleteBatch {
-			if err := m.remove(ctx, keys); err != nil {
+		if keys = append(keys, info.Key[len(m.bucket.Prefix):]); len(keys) == bucket.DeleteBatch {
+			if err := m.bucket.Remove(ctx, keys); err != nil {
 				return n, err
 			}
 			keys = keys[:0]
 		}
 	}
-	return n, m.remove(ctx, keys)
+	return n, m.bucket.Remove(ctx, keys)
 }
 
 // forget drops what is kept of a partition that no longer exists.

@@ -13,6 +13,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -69,7 +70,7 @@ func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segmen
 	if err != nil && vanished(err) {
 		// The manifest may have been replaced long ago without us knowing.
 		again, ferr := m.current(ctx, p, true)
-		if ferr != nil || again.pointer.Manifest == man.pointer.Manifest {
+		if ferr != nil || again.Pointer.Manifest == man.Pointer.Manifest {
 			return nil, err
 		}
 		return m.readFrom(ctx, p, again, offset, o)
@@ -77,7 +78,7 @@ func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segmen
 	return d, err
 }
 
-func (m *Manager) readFrom(ctx context.Context, p *partition, man opened, offset int64, o segment.ReadOptions) (*data, error) {
+func (m *Manager) readFrom(ctx context.Context, p *partition, man bucket.Manifest, offset int64, o segment.ReadOptions) (*data, error) {
 	if man.Root == nil {
 		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, manifest.ErrOffsetOutOfRange)
 	}
@@ -105,15 +106,15 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man opened, offset
 }
 
 // readEntry fills d from the segment that holds at, and returns where the next one begins.
-func (m *Manager) readEntry(ctx context.Context, man opened, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
+func (m *Manager) readEntry(ctx context.Context, man bucket.Manifest, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
 	entry, err := man.Find(ctx, at)
 	if err != nil {
 		return at, false, err
 	}
-	if d.size > 0 && !m.memo.has(manifest.SegmentKey(man.dir, entry.Object, manifest.IndexSuffix)) {
+	if d.size > 0 && !m.bucket.Memo.Has(manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix)) {
 		return at, true, nil // an answer with something in it waits for nothing more
 	}
-	seg, err := m.segment(ctx, man.dir, entry)
+	seg, err := m.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return at, false, err
 	}
@@ -125,10 +126,10 @@ func (m *Manager) readEntry(ctx context.Context, man opened, at int64, o segment
 func (m *Manager) largestRun() int64 { return max(m.o.ChunkBytes, index.MaxCutInterval) }
 
 // readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
-func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
-	for i := s.chunkOf(offset); i < len(s.chunks); i++ {
+func (m *Manager) readSegment(ctx context.Context, s *bucket.Segment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
+	for i := s.ChunkOf(offset); i < len(s.Chunks); i++ {
 		var pin piece
-		switch size := s.chunks[i].Size; {
+		switch size := s.Chunks[i].Size; {
 		case size > m.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
 			return true, nil // one batch, which would be read in vain
 		case len(d.pins) == 0:
@@ -140,7 +141,7 @@ func (m *Manager) readSegment(ctx context.Context, s *remoteSegment, offset int6
 		default:
 			// Waiting for memory while holding some could last for ever: only what is there.
 			var there bool
-			if pin.pin, there = m.o.Cache.Lookup(s.key(i)); !there {
+			if pin.pin, there = m.o.Cache.Lookup(chunkKey(s, i)); !there {
 				return true, nil
 			}
 		}

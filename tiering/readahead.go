@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -158,7 +159,7 @@ func (s *streams) activeLocked(now time.Time) int64 {
 
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
 // reader at a time; it is cheap when all is there already.
-func (m *Manager) readAhead(ctx context.Context, man opened, a answer, maxBytes int) {
+func (m *Manager) readAhead(ctx context.Context, man bucket.Manifest, a answer, maxBytes int) {
 	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, slack: aheadSlack * m.o.ChunkBytes, distance: m.pace.shortest()}
 	st, window := m.streams.advance(a, lim, time.Now())
 	if window == 0 {
@@ -168,7 +169,7 @@ func (m *Manager) readAhead(ctx context.Context, man opened, a answer, maxBytes 
 	if !st.planning.CompareAndSwap(false, true) {
 		return
 	}
-	started := m.tasks.start(ctx, planLimit, func(ctx context.Context) {
+	started := m.tasks.Start(ctx, planLimit, func(ctx context.Context) {
 		defer st.planning.Store(false)
 		m.prefetch(ctx, man, a.next, window, st.calm.Load(), st.roomy.Load())
 	})
@@ -179,29 +180,29 @@ func (m *Manager) readAhead(ctx context.Context, man opened, a answer, maxBytes 
 
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
-func (m *Manager) prefetch(ctx context.Context, man opened, offset, window int64, calm, displace bool) {
+func (m *Manager) prefetch(ctx context.Context, man bucket.Manifest, offset, window int64, calm, displace bool) {
 	entries := m.upcoming(ctx, man, offset, 2*window)
 	for n, e := range entries {
-		if key := manifest.SegmentKey(man.dir, e.Object, manifest.IndexSuffix); n > 0 && !m.memo.has(key) {
+		if key := manifest.SegmentKey(man.Dir, e.Object, manifest.IndexSuffix); n > 0 && !m.bucket.Memo.Has(key) {
 			// All index heads at once, and a window before they are needed: a plan that waits for one fetches nothing.
-			m.tasks.start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.dir, e) }) // below, again
+			m.tasks.Start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.Dir, e) }) // below, again
 		}
 	}
 	for _, e := range entries {
 		if window <= 0 {
 			return
 		}
-		seg, err := m.segment(ctx, man.dir, e)
+		seg, err := m.segment(ctx, man.Dir, e)
 		if err != nil {
 			return
 		}
-		for i := seg.chunkOf(offset); i < len(seg.chunks); i++ {
-			c := seg.chunks[i]
+		for i := seg.ChunkOf(offset); i < len(seg.Chunks); i++ {
+			c := seg.Chunks[i]
 			fetch := m.fetcher(readerOf(ctx), seg, c)
 			if calm {
 				fetch = m.calmly(fetch)
 			}
-			if window <= 0 || !m.outsized(c.Size) && !m.o.Cache.Prefetch(seg.key(i), int(c.Size), fetch, displace) {
+			if window <= 0 || !m.outsized(c.Size) && !m.o.Cache.Prefetch(chunkKey(seg, i), int(c.Size), fetch, displace) {
 				return
 			}
 			window -= c.Size
@@ -210,7 +211,7 @@ func (m *Manager) prefetch(ctx context.Context, man opened, offset, window int64
 }
 
 // upcoming are the entries that hold so many bytes from offset on, and the next one, but not more than maxHeads.
-func (m *Manager) upcoming(ctx context.Context, man opened, offset, bytes int64) []*manifest.Entry {
+func (m *Manager) upcoming(ctx context.Context, man bucket.Manifest, offset, bytes int64) []*manifest.Entry {
 	var entries []*manifest.Entry
 	for e, err := range man.Walk(ctx, offset, nil) {
 		if err != nil || len(entries) == maxHeads {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -27,7 +28,7 @@ type farStore struct {
 }
 
 func (s *farStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	if !sleep(ctx, s.distance) {
+	if !bucket.Sleep(ctx, s.distance) {
 		return nil, ctx.Err()
 	}
 	if !strings.HasSuffix(key, manifest.LogSuffix) {
@@ -41,7 +42,7 @@ func (s *farStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCl
 	s.free = s.free.Add(time.Duration(float64(n) / s.bandwidth * float64(time.Second)))
 	wait := s.free.Sub(now)
 	s.mu.Unlock()
-	if !sleep(ctx, wait) {
+	if !bucket.Sleep(ctx, wait) {
 		return nil, ctx.Err()
 	}
 	return s.Store.Get(ctx, key, off, n)

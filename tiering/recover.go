@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -29,23 +29,15 @@ const (
 // Recovery is a topic that is being taken over from a bucket.
 type Recovery struct {
 	From, To string // cluster ids
-	Topic    BucketTopic
+	Topic    bucket.Topic
 	// ID is the topic's from now on: its own, unless that is taken.
 	ID metadata.TopicID
 	// Progress, when set, is told the size of each object that was copied.
 	Progress func(bytes int64)
 }
 
-// Bytes is how much a CopyTopic copies.
-func (t *BucketTopic) Bytes() (n int64) {
-	for _, r := range t.Roots {
-		n += r.Bytes
-	}
-	return n
-}
-
-// Epoch is above all leader epochs that the partition had, so that none comes again.
-func (r BucketRoot) Epoch() int32 {
+// EpochAbove is above all leader epochs that the partition had, so that none comes again.
+func EpochAbove(r bucket.Root) int32 {
 	if r.Root == nil {
 		return epochMargin
 	}
@@ -55,36 +47,31 @@ func (r BucketRoot) Epoch() int32 {
 // CopyTopic copies a topic's objects below another cluster's prefix, and makes manifests of them there, so that neither
 // cluster can delete what the other one needs. It returns the new roots. A copy that was broken off leaves objects that
 // no manifest names, for the collector of orphans; it is begun anew.
-func (b *Bucket) CopyTopic(ctx context.Context, r Recovery) (map[int32]BucketRoot, error) {
+func CopyTopic(ctx context.Context, b *bucket.Bucket, r Recovery) (map[int32]bucket.Root, error) {
 	file := r.Topic.TopicFile
 	file.TopicID = r.ID
-	text, _, err := manifest.SealJSON(topicFormat, file, maxTopicBytes)
+	text, err := file.Encode()
 	if err != nil {
 		return nil, err
 	}
 	key := r.To + "/" + manifest.TopicDir(file.Topic, r.ID) + "topic.json"
-	if err := b.put(ctx, key, text, false); err != nil {
+	if err := b.Put(ctx, key, text, false); err != nil {
 		return nil, err
 	}
-	out := map[int32]BucketRoot{}
+	out := map[int32]bucket.Root{}
 	for n, root := range r.Topic.Roots {
-		if out[n], err = b.copyPartition(ctx, &r, root); err != nil {
+		if out[n], err = copyPartition(ctx, b, &r, root); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func (b *Bucket) put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
-	_, err := b.store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
-	return named("write", key, err)
-}
-
-func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot) (BucketRoot, error) {
+func copyPartition(ctx context.Context, b *bucket.Bucket, r *Recovery, root bucket.Root) (bucket.Root, error) {
 	tip := metadata.TopicIDPartition{Topic: r.ID, Partition: root.Partition}
 	from, err := manifest.DirOf(root.Key)
 	if err != nil {
-		return BucketRoot{}, err
+		return bucket.Root{}, err
 	}
 	to := manifest.PartitionDir(r.Topic.Topic, tip)
 	e := manifest.NewEdit(manifest.NewRoot(r.Topic.Topic, tip, root.StartOffset), nil, time.Now(), 0)
@@ -94,7 +81,7 @@ func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(copiesAtOnce)
 	source := manifest.Tree{Root: root.Root, Load: func(ctx context.Context, ref manifest.Ref) (*manifest.Node, error) {
-		body, err := b.read(ctx, r.From+"/"+manifest.NodeKey(from, ref.Object), ref.Size)
+		body, err := b.Read(ctx, r.From+"/"+manifest.NodeKey(from, ref.Object), ref.Size)
 		if err != nil {
 			return nil, err
 		}
@@ -102,55 +89,55 @@ func (b *Bucket) copyPartition(ctx context.Context, r *Recovery, root BucketRoot
 	}}
 	for entry, err := range source.Walk(gctx, root.StartOffset, nil) {
 		if err != nil {
-			return BucketRoot{}, errors.Join(err, g.Wait())
+			return bucket.Root{}, errors.Join(err, g.Wait())
 		}
 		copied := *entry
 		copied.Object = path.Base(entry.Object)
 		if err := e.Add(gctx, copied); err != nil {
-			return BucketRoot{}, errors.Join(err, g.Wait())
+			return bucket.Root{}, errors.Join(err, g.Wait())
 		}
 		stem := entry.Object
-		g.Go(func() error { return b.copySegment(gctx, r, from, stem, to, copied) })
+		g.Go(func() error { return copySegment(gctx, b, r, from, stem, to, copied) })
 	}
 	if err := g.Wait(); err != nil {
-		return BucketRoot{}, err
+		return bucket.Root{}, err
 	}
 	for _, n := range e.Nodes {
-		if err := b.put(ctx, r.To+"/"+manifest.NodeKey(to, n.Name), n.Body, false); err != nil {
-			return BucketRoot{}, err
+		if err := b.Put(ctx, r.To+"/"+manifest.NodeKey(to, n.Name), n.Body, false); err != nil {
+			return bucket.Root{}, err
 		}
 	}
 	next := e.Next
 	next.LeaderEpoch, next.Sequence, next.Garbage = root.LeaderEpoch, root.Sequence, nil
 	next.LogStartOffset = root.LogStartOffset
-	for range maxRenames {
+	for range bucket.MaxRenames {
 		body, err := next.Encode()
 		if err != nil {
-			return BucketRoot{}, err
+			return bucket.Root{}, err
 		}
 		key := manifest.NodeKey(to, manifest.RootName(next.LeaderEpoch, next.Sequence))
-		if err = b.put(ctx, r.To+"/"+key, body, true); err == nil {
-			return BucketRoot{Root: &next, Key: key}, nil
+		if err = b.Put(ctx, r.To+"/"+key, body, true); err == nil {
+			return bucket.Root{Root: &next, Key: key}, nil
 		}
 		if !errors.Is(err, object.ErrExists) {
-			return BucketRoot{}, err
+			return bucket.Root{}, err
 		}
 		next.Sequence++ // of a copy that was broken off
 	}
-	return BucketRoot{}, fmt.Errorf("no free name for a root of %v", tip)
+	return bucket.Root{}, fmt.Errorf("no free name for a root of %v", tip)
 }
 
 // copySegment copies both objects of an entry. The store checks each against the manifest's checksum.
-func (b *Bucket) copySegment(ctx context.Context, r *Recovery, from, stem, to string, e manifest.Entry) error {
+func copySegment(ctx context.Context, b *bucket.Bucket, r *Recovery, from, stem, to string, e manifest.Entry) error {
 	for _, o := range []struct {
 		suffix string
 		size   int64
 		crc    manifest.CRC
 	}{{manifest.LogSuffix, e.Bytes, e.CRC32C}, {manifest.IndexSuffix, e.IndexBytes, e.IndexCRC32C}} {
 		src, dst := r.From+"/"+manifest.SegmentKey(from, stem, o.suffix), r.To+"/"+manifest.SegmentKey(to, e.Object, o.suffix)
-		body := &remoteBody{ctx: ctx, store: b.store, key: src, size: o.size, turn: make(chan struct{}, 1)}
-		if _, err := b.store.Put(ctx, dst, body, object.PutOptions{CRC32C: uint32(o.crc), HasCRC: true}); err != nil {
-			return fmt.Errorf("copy %s: %w", src, named("write", dst, err))
+		body := &remoteBody{ctx: ctx, store: b.Store, key: src, size: o.size, turn: make(chan struct{}, 1)}
+		if _, err := b.Store.Put(ctx, dst, body, object.PutOptions{CRC32C: uint32(o.crc), HasCRC: true}); err != nil {
+			return fmt.Errorf("copy %s: %w", src, bucket.Failed("write", dst, err))
 		}
 		if r.Progress != nil {
 			r.Progress(o.size)

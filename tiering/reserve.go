@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
 )
 
@@ -21,7 +22,7 @@ const (
 // with a cache of eight, for the memory of that one batch. Like the cache it fetches once for all who want the piece,
 // and goes on when they leave.
 type reserve struct {
-	tasks *tasks
+	tasks *bucket.Tasks
 
 	mu   sync.Mutex
 	held *outsized     // nil: free
@@ -54,7 +55,7 @@ func (r *reserve) get(ctx context.Context, key cache.Key, size int64, fetch cach
 			o.pins++
 		}
 		r.mu.Unlock()
-		if mine && !r.tasks.start(ctx, loadLimit+keepUnused, func(ctx context.Context) { r.run(ctx, o, size, fetch) }) {
+		if mine && !r.tasks.Start(ctx, bucket.LoadLimit+keepUnused, func(ctx context.Context) { r.run(ctx, o, size, fetch) }) {
 			r.finish(o, nil, fmt.Errorf("read %s: %w", key.Object, context.Canceled))
 		}
 		if o.key == key {
@@ -92,7 +93,7 @@ func (r *reserve) run(ctx context.Context, o *outsized, size int64, fetch cache.
 	if err != nil {
 		return
 	}
-	sleep(ctx, keepUnused)
+	bucket.Sleep(ctx, keepUnused)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o.expired = true

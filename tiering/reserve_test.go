@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -30,7 +31,7 @@ func countLogGets(s object.Store) *logGets {
 		}
 		c.gets.Add(1)
 		c.bytes.Add(op.Len)
-		if d := c.pause.Load(); d > 0 && !sleep(ctx, time.Duration(d)) {
+		if d := c.pause.Load(); d > 0 && !bucket.Sleep(ctx, time.Duration(d)) {
 			return ctx.Err()
 		}
 		return nil

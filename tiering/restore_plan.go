@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 )
 
 const (
@@ -38,20 +39,20 @@ type PlanOptions struct {
 
 // RestorePlan is what a restore brings back.
 type RestorePlan struct {
-	ClusterID string             `json:"cluster_id"`
-	Snapshot  int64              `json:"snapshot"`    // 0: none
-	SnapshotT int64              `json:"snapshot_ms"` // when it was made
-	LastSign  int64              `json:"last_sign_ms"`
-	Brokers   []SnapshotBroker   `json:"brokers"`
-	Topics    []PlannedTopic     `json:"topics"`
-	Partition []PlannedPartition `json:"partitions"`
-	Groups    int                `json:"groups"`
-	Offsets   int                `json:"offsets"`
+	ClusterID string                  `json:"cluster_id"`
+	Snapshot  int64                   `json:"snapshot"`    // 0: none
+	SnapshotT int64                   `json:"snapshot_ms"` // when it was made
+	LastSign  int64                   `json:"last_sign_ms"`
+	Brokers   []bucket.SnapshotBroker `json:"brokers"`
+	Topics    []PlannedTopic          `json:"topics"`
+	Partition []PlannedPartition      `json:"partitions"`
+	Groups    int                     `json:"groups"`
+	Offsets   int                     `json:"offsets"`
 	// Moved counts the committed offsets that lay in a lost tail: they come back as its beginning.
 	Moved    int      `json:"offsets_moved_back"`
 	Problems []string `json:"problems,omitempty"`
 
-	snapshot *ClusterSnapshot
+	snapshot *bucket.Snapshot
 }
 
 // PlannedTopic is a topic of a RestorePlan.
@@ -90,7 +91,7 @@ type planner struct {
 }
 
 // Plan reads a cluster's objects and decides what comes back. It changes nothing.
-func (b *Bucket) Plan(ctx context.Context, o PlanOptions) (*RestorePlan, error) {
+func Plan(ctx context.Context, b *bucket.Bucket, o PlanOptions) (*RestorePlan, error) {
 	snap, bad, err := b.NewestSnapshot(ctx, o.ClusterID)
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func (p *planner) problem(format string, args ...any) {
 }
 
 func (p *planner) brokers() error {
-	var known []SnapshotBroker
+	var known []bucket.SnapshotBroker
 	if p.plan.snapshot != nil {
 		known = p.plan.snapshot.Brokers
 	}
@@ -131,8 +132,8 @@ func (p *planner) brokers() error {
 		p.plan.Brokers = known
 	}
 	for _, id := range p.o.Brokers {
-		b := SnapshotBroker{ID: id}
-		if i := slices.IndexFunc(known, func(k SnapshotBroker) bool { return k.ID == id }); i >= 0 {
+		b := bucket.SnapshotBroker{ID: id}
+		if i := slices.IndexFunc(known, func(k bucket.SnapshotBroker) bool { return k.ID == id }); i >= 0 {
 			b = known[i]
 		}
 		p.plan.Brokers = append(p.plan.Brokers, b)
@@ -145,12 +146,12 @@ func (p *planner) brokers() error {
 
 // known is what the snapshot and the topic's own objects say of one topic.
 type known struct {
-	snap   *SnapshotTopic
-	bucket *BucketTopic
+	snap   *bucket.SnapshotTopic
+	bucket *bucket.Topic
 }
 
 // topics decides for each topic id. Of two under one name the younger one comes back.
-func (p *planner) topics(found []BucketTopic) error {
+func (p *planner) topics(found []bucket.Topic) error {
 	all := map[metadata.TopicID]*known{}
 	get := func(id metadata.TopicID) *known {
 		if all[id] == nil {
@@ -159,7 +160,7 @@ func (p *planner) topics(found []BucketTopic) error {
 		return all[id]
 	}
 	if s := p.plan.snapshot; s != nil {
-		for _, list := range [][]SnapshotTopic{s.Topics, s.Deleted} {
+		for _, list := range [][]bucket.SnapshotTopic{s.Topics, s.Deleted} {
 			for i := range list {
 				get(list[i].TopicID).snap = &list[i]
 			}
@@ -270,7 +271,7 @@ func (p *planner) place(t *PlannedTopic, k *known) error {
 }
 
 func (p *planner) gone(id metadata.BrokerID) bool {
-	return !slices.ContainsFunc(p.plan.Brokers, func(b SnapshotBroker) bool { return b.ID == id })
+	return !slices.ContainsFunc(p.plan.Brokers, func(b bucket.SnapshotBroker) bool { return b.ID == id })
 }
 
 // partitions reports what comes back of a topic. The groups' own has nothing in the tier; its state comes from the
@@ -343,7 +344,7 @@ func (p *RestorePlan) Metadata(groupsTopic string) metadata.Restored {
 			for n := range t.Partitions {
 				t.Partitions[n].LeaderEpoch = epoch
 			}
-			r.Groups = metadata.PendingGroups{Snapshot: SnapshotKey(p.snapshot.Sequence), Epoch: epoch}
+			r.Groups = metadata.PendingGroups{Snapshot: bucket.SnapshotKey(p.snapshot.Sequence), Epoch: epoch}
 		}
 		r.Topics = append(r.Topics, t)
 	}
@@ -360,7 +361,7 @@ func (t *PlannedTopic) restored() metadata.RestoredTopic {
 
 // Prepare writes the snapshot that the groups' offsets are imported from. Its log ends are those of the snapshot it was
 // made of, so that a restore that is begun anew reports the same.
-func (b *Bucket) Prepare(ctx context.Context, p *RestorePlan) error {
+func Prepare(ctx context.Context, b *bucket.Bucket, p *RestorePlan) error {
 	if p.snapshot == nil || p.Offsets == 0 {
 		return nil
 	}

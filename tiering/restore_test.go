@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -46,17 +45,17 @@ func TestBucketSaysWhatEtcdSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket := NewBucket(w.store, nil)
-	ids, err := bucket.Clusters(t.Context())
+	objects := bucket.New(w.store, nil)
+	ids, err := objects.Clusters(t.Context())
 	if err != nil || !slices.Equal(ids, []string{"c1"}) {
 		t.Errorf("clusters %v, %v", ids, err)
 	}
-	topics, err := bucket.Topics(t.Context(), "c1")
+	topics, err := objects.Topics(t.Context(), "c1")
 	if err != nil || len(topics) != 1 {
 		t.Fatalf("%d topics, %v", len(topics), err)
 	}
 	got := topics[0]
-	want := TopicFile{Topic: "orders", TopicID: w.topic.ID, Partitions: 1, Replicas: 1, Created: w.topic.Created}
+	want := bucket.TopicFile{Topic: "orders", TopicID: w.topic.ID, Partitions: 1, Replicas: 1, Created: w.topic.Created}
 	if diff := cmp.Diff(want, got.TopicFile); diff != "" {
 		t.Errorf("topic (-want +got):\n%s", diff)
 	}
@@ -88,13 +87,13 @@ func TestUnreadableManifestFallsBackToTheOneBefore(t *testing.T) {
 		}
 	}
 	slices.Sort(roots)
-	bucket := NewBucket(w.store, nil)
+	objects := bucket.New(w.store, nil)
 	for n, key := range slices.Backward(roots) {
 		text := bytes.Replace(body(t, w.store, key), []byte(`"segments":`), []byte(`"segmentz":`), 1)
 		if _, err := w.store.Put(t.Context(), key, object.Bytes(text), object.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		topics, err := bucket.Topics(t.Context(), "c1")
+		topics, err := objects.Topics(t.Context(), "c1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +118,7 @@ func TestStoreThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 	b.uploaded()
 	b.close()
 	snap := testSnapshot()
-	if err := NewBucket(w.store, nil).PutSnapshot(t.Context(), snap); err != nil {
+	if err := bucket.New(w.store, nil).PutSnapshot(t.Context(), snap); err != nil {
 		t.Fatal(err)
 	}
 	for n := int64(1); ; n++ {
@@ -131,7 +130,7 @@ func TestStoreThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := NewBucket(faulty, nil).Plan(t.Context(), PlanOptions{ClusterID: "c1", Place: roundRobin})
+		_, err := Plan(t.Context(), bucket.New(faulty, nil), PlanOptions{ClusterID: "c1", Place: roundRobin})
 		if !failed {
 			if n < 6 {
 				t.Errorf("a plan of %d operations", n)
@@ -160,101 +159,33 @@ func TestTopicFileFollowsTheTopic(t *testing.T) {
 	}
 	key := "c1/" + manifest.TopicDir("orders", w.topic.ID) + "topic.json"
 	settle(t, "topic.json has the new partitions and configuration", func() bool {
-		f, err := DecodeTopicFile(body(t, w.store, key))
+		f, err := bucket.DecodeTopicFile(body(t, w.store, key))
 		return err == nil && f.Partitions == 3 && f.Configs["retention.ms"] == "5"
 	})
 }
 
-func testSnapshot() *ClusterSnapshot {
+func testSnapshot() *bucket.Snapshot {
 	day := time.UnixMilli(1_700_000_000_000).UTC()
-	return &ClusterSnapshot{
-		ClusterID: "c1", Created: day.UnixMilli(), Brokers: []SnapshotBroker{{ID: 1, Rack: "a"}, {ID: 2}},
-		Topics: []SnapshotTopic{{
+	return &bucket.Snapshot{
+		ClusterID: "c1", Created: day.UnixMilli(), Brokers: []bucket.SnapshotBroker{{ID: 1, Rack: "a"}, {ID: 2}},
+		Topics: []bucket.SnapshotTopic{{
 			Topic: "orders", TopicID: metadata.TopicID{1, 2, 3}, Created: day, Configs: map[string]string{"retention.ms": "1"},
-			Partitions: []SnapshotPartition{{Replicas: []metadata.BrokerID{2, 1}, LeaderEpoch: 7, End: 100}, {Replicas: []metadata.BrokerID{1, 2}, LeaderEpoch: 8, End: -1}},
+			Partitions: []bucket.SnapshotPartition{{Replicas: []metadata.BrokerID{2, 1}, LeaderEpoch: 7, End: 100}, {Replicas: []metadata.BrokerID{1, 2}, LeaderEpoch: 8, End: -1}},
 		}},
-		Deleted:       []SnapshotTopic{{Topic: "old", TopicID: metadata.TopicID{4}, Created: day, Deleted: &day, Partitions: []SnapshotPartition{{Replicas: []metadata.BrokerID{1}, End: -1}}}},
+		Deleted:       []bucket.SnapshotTopic{{Topic: "old", TopicID: metadata.TopicID{4}, Created: day, Deleted: &day, Partitions: []bucket.SnapshotPartition{{Replicas: []metadata.BrokerID{1}, End: -1}}}},
 		BrokerConfigs: map[string]map[string]string{"": {"a": "b"}}, NextProducerID: 2000,
-		Groups: []SnapshotGroup{{Group: "g", Topics: []SnapshotGroupTopic{{Topic: "orders", Partitions: []SnapshotOffset{
+		Groups: []bucket.SnapshotGroup{{Group: "g", Topics: []bucket.SnapshotGroupTopic{{Topic: "orders", Partitions: []bucket.SnapshotOffset{
 			{Partition: 0, Offset: 50, LeaderEpoch: 8, Metadata: "m"}, {Partition: 1, Offset: 0},
 		}}}}},
 		Keys: map[string]json.RawMessage{"acls/x": json.RawMessage(`{"any":1}`)},
 	}
 }
 
-// TestSnapshotsAreImmutableNumberedAndPruned.
-func TestSnapshotsAreImmutableNumberedAndPruned(t *testing.T) {
-	store := object.NewMem()
-	b := NewBucket(store, nil)
-	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); s != nil || bad != nil || err != nil {
-		t.Errorf("of nothing: %v, %v, %v", s, bad, err)
-	}
-	for n := int64(1); n <= 5; n++ {
-		s := testSnapshot() // each thinks to be the first
-		s.NextProducerID = n
-		if err := b.PutSnapshot(t.Context(), s); err != nil || s.Sequence != n {
-			t.Fatalf("snapshot %d got sequence %d, %v", n, s.Sequence, err)
-		}
-	}
-	for n := int64(1); n <= 5; n++ {
-		if s, err := b.Snapshot(t.Context(), "c1", SnapshotKey(n)); err != nil || s.NextProducerID != n {
-			t.Errorf("snapshot %d was replaced: %+v, %v", n, s, err)
-		}
-	}
-	text := bytes.Replace(body(t, store, "c1/"+SnapshotKey(5)), []byte("orders"), []byte("borders"), 1)
-	if _, err := store.Put(t.Context(), "c1/"+SnapshotKey(5), object.Bytes(text), object.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if s, bad, err := b.NewestSnapshot(t.Context(), "c1"); err != nil || s == nil || s.Sequence != 4 || len(bad) != 1 || !errors.Is(bad[0], manifest.ErrCorrupt) {
-		t.Errorf("the newest one is corrupt: %+v, %v, %v", s, bad, err)
-	}
-	sequences := func() (out []int64) {
-		list, err := b.Snapshots(t.Context(), "c1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, info := range list {
-			out = append(out, info.Sequence)
-		}
-		return out
-	}
-	now := time.Now()
-	for _, step := range []struct {
-		now  time.Time
-		want []int64
-	}{{now, []int64{1, 2, 3, 4, 5}}, {now.Add(2 * time.Hour), []int64{1, 4, 5}}} {
-		if err := b.PruneSnapshots(t.Context(), "c1", 2, time.Hour, step.now, SnapshotKey(1)); err != nil {
-			t.Fatal(err)
-		}
-		if got := sequences(); !slices.Equal(got, step.want) {
-			t.Errorf("left are %v, want %v", got, step.want)
-		}
-	}
-}
-
-// TestClusterSnapshotOfVersion1IsReadForEver: the file is never rewritten.
-func TestClusterSnapshotOfVersion1IsReadForEver(t *testing.T) {
-	file := filepath.Join("testdata", "v1", "cluster.json")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := DecodeClusterSnapshot(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := testSnapshot()
-	want.Sequence = 3
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("snapshot (-want +got):\n%s", diff)
-	}
-}
-
 // planned puts a snapshot and one topic with a manifest that ends at 40 into a bucket.
-func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*RestorePlan, error) {
+func planned(t *testing.T, change func(*bucket.Snapshot), o PlanOptions) (*RestorePlan, error) {
 	t.Helper()
 	store := object.NewMem()
-	b := NewBucket(store, nil)
+	b := bucket.New(store, nil)
 	_, ref, err := goldenNode().Encode("leaf-golden")
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +201,7 @@ func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*Resto
 		}
 	}
 	put(manifest.NodeKey(manifest.PartitionDir("orders", testTip), manifest.RootName(root.LeaderEpoch, root.Sequence)), text)
-	text, _, err = manifest.SealJSON(topicFormat, TopicFile{Topic: "orders", TopicID: testTip.Topic, Partitions: 5, Replicas: 2, Created: time.UnixMilli(5).UTC(), Configs: map[string]string{"own": "1"}}, maxTopicBytes)
+	text, err = (&bucket.TopicFile{Topic: "orders", TopicID: testTip.Topic, Partitions: 5, Replicas: 2, Created: time.UnixMilli(5).UTC(), Configs: map[string]string{"own": "1"}}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,23 +214,23 @@ func planned(t *testing.T, change func(*ClusterSnapshot), o PlanOptions) (*Resto
 		}
 	}
 	o.ClusterID, o.GroupsTopic, o.Place = "c1", "__consumer_offsets", roundRobin
-	plan, err := b.Plan(t.Context(), o)
+	plan, err := Plan(t.Context(), b, o)
 	if err != nil {
 		return nil, err
 	}
-	return plan, b.Prepare(t.Context(), plan)
+	return plan, Prepare(t.Context(), b, plan)
 }
 
 // TestPlanJoinsSnapshotAndManifests: ends, lost tails, moved offsets, epochs and replicas.
 func TestPlanJoinsSnapshotAndManifests(t *testing.T) {
 	n := testTip.Partition
-	plan, err := planned(t, func(s *ClusterSnapshot) {
+	plan, err := planned(t, func(s *bucket.Snapshot) {
 		s.Topics[0].Partitions = slices.Repeat(s.Topics[0].Partitions[:1], 5)
-		s.Topics = append(s.Topics, SnapshotTopic{Topic: "__consumer_offsets", TopicID: metadata.TopicID{9}, Partitions: []SnapshotPartition{
+		s.Topics = append(s.Topics, bucket.SnapshotTopic{Topic: "__consumer_offsets", TopicID: metadata.TopicID{9}, Partitions: []bucket.SnapshotPartition{
 			{Replicas: []metadata.BrokerID{1, 2}, LeaderEpoch: 3}, {Replicas: []metadata.BrokerID{2, 1}, LeaderEpoch: 5},
 		}})
-		s.Groups[0].Topics[0].Partitions = []SnapshotOffset{{Partition: n, Offset: 39, LeaderEpoch: 1}}
-		s.Groups = append(s.Groups, SnapshotGroup{Group: "h", Topics: []SnapshotGroupTopic{{Topic: "orders", Partitions: []SnapshotOffset{{Partition: n, Offset: 99, LeaderEpoch: 1}}}}})
+		s.Groups[0].Topics[0].Partitions = []bucket.SnapshotOffset{{Partition: n, Offset: 39, LeaderEpoch: 1}}
+		s.Groups = append(s.Groups, bucket.SnapshotGroup{Group: "h", Topics: []bucket.SnapshotGroupTopic{{Topic: "orders", Partitions: []bucket.SnapshotOffset{{Partition: n, Offset: 99, LeaderEpoch: 1}}}}})
 	}, PlanOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +249,7 @@ func TestPlanJoinsSnapshotAndManifests(t *testing.T) {
 		t.Errorf("%d offsets of %d groups, %d moved", plan.Offsets, plan.Groups, plan.Moved)
 	}
 	r := plan.Metadata("__consumer_offsets")
-	if r.Groups.Snapshot != SnapshotKey(2) || r.Groups.Epoch != 5+epochMargin {
+	if r.Groups.Snapshot != bucket.SnapshotKey(2) || r.Groups.Epoch != 5+epochMargin {
 		t.Errorf("groups %+v", r.Groups)
 	}
 	if r.NextProducerID < 2000+1<<20 || string(r.Verbatim["acls/x"]) != `{"any":1}` || r.BrokerConfigs[""]["a"] != "b" {
@@ -368,7 +299,7 @@ func TestPlanWithoutASnapshotNeedsBrokersAndSaysWhatIsMissing(t *testing.T) {
 
 // TestDeletedTopicsDoNotComeBack, and of two topics under one name the younger one does.
 func TestDeletedTopicsDoNotComeBack(t *testing.T) {
-	plan, err := planned(t, func(s *ClusterSnapshot) {
+	plan, err := planned(t, func(s *bucket.Snapshot) {
 		s.Topics[0].Deleted = &s.Topics[0].Created
 		s.Topics, s.Deleted = nil, append(s.Deleted, s.Topics[0])
 	}, PlanOptions{})
@@ -383,7 +314,7 @@ func TestDeletedTopicsDoNotComeBack(t *testing.T) {
 	if len(plan.Partition) != 0 {
 		t.Errorf("partitions %+v", plan.Partition)
 	}
-	plan, err = planned(t, func(s *ClusterSnapshot) { s.Topics[0].TopicID = metadata.TopicID{77} }, PlanOptions{})
+	plan, err = planned(t, func(s *bucket.Snapshot) { s.Topics[0].TopicID = metadata.TopicID{77} }, PlanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,30 +326,6 @@ func TestDeletedTopicsDoNotComeBack(t *testing.T) {
 	if !strings.Contains(strings.Join(plan.Problems, "\n"), "younger") {
 		t.Errorf("problems %v", plan.Problems)
 	}
-}
-
-func FuzzDecodeClusterSnapshot(f *testing.F) {
-	s := testSnapshot()
-	s.Sequence = 1
-	b, err := s.encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		b = resealed(snapshotFormat, b)
-		bounded(t, len(b), func() {
-			if s, err := DecodeClusterSnapshot(b); err == nil {
-				again, err := s.encode()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := DecodeClusterSnapshot(again); err != nil {
-					t.Fatalf("what was written is not read: %v", err)
-				}
-			}
-		})
-	})
 }
 
 // TestCopiedTopicIsWholeAndItsOwn: a topic taken over from another cluster has all entries and bytes, under its new
@@ -433,8 +340,8 @@ func TestCopiedTopicIsWholeAndItsOwn(t *testing.T) {
 		b.uploaded()
 	}
 	b.close()
-	bucket := NewBucket(w.store, nil)
-	topics, err := bucket.TopicsNamed(t.Context(), "c1", "orders")
+	objects := bucket.New(w.store, nil)
+	topics, err := objects.TopicsNamed(t.Context(), "c1", "orders")
 	if err != nil || len(topics) != 1 {
 		t.Fatal(err)
 	}
@@ -446,11 +353,11 @@ func TestCopiedTopicIsWholeAndItsOwn(t *testing.T) {
 		copied += n
 	}}
 	for range 2 { // the second time as after a copy that was broken off
-		roots, err := bucket.CopyTopic(t.Context(), r)
+		roots, err := CopyTopic(t.Context(), objects, r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := bucket.Topics(t.Context(), "c2")
+		got, err := objects.Topics(t.Context(), "c2")
 		if err != nil || len(got) != 1 || got[0].TopicID != r.ID || len(got[0].Problems) > 0 {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -465,7 +372,7 @@ func TestCopiedTopicIsWholeAndItsOwn(t *testing.T) {
 		if diff := cmp.Diff(want.Tail, have.Tail); diff != "" {
 			t.Errorf("entries (-want +got):\n%s", diff)
 		}
-		dir := func(cluster string, root BucketRoot) string {
+		dir := func(cluster string, root bucket.Root) string {
 			d, err := manifest.DirOf(root.Key)
 			if err != nil {
 				t.Fatal(err)

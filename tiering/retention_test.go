@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -267,7 +268,7 @@ func TestTopicFileFollowsTheConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		settle(t, "topic.json has the new setting", func() bool {
-			f, err := DecodeTopicFile(body(t, w.store, "c1/"+manifest.TopicDir("orders", w.topic.ID)+"topic.json"))
+			f, err := bucket.DecodeTopicFile(body(t, w.store, "c1/"+manifest.TopicDir("orders", w.topic.ID)+"topic.json"))
 			return err == nil && f.Configs["retention.ms"] == "12345"
 		})
 	})

@@ -43,7 +43,7 @@ type due struct {
 // stopped. Call it once.
 func (m *Manager) Run(ctx context.Context) error {
 	defer func() {
-		m.tasks.close()
+		m.tasks.Close()
 		if err := m.unregister(); err != nil {
 			m.log.Warn("unregister tiering metrics", "err", err)
 		}
@@ -247,7 +247,7 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 	if err != nil {
 		return err
 	}
-	man, err := m.open(ctx, p.tip, pointer)
+	man, err := m.bucket.Open(ctx, p.tip, pointer)
 	if err != nil {
 		return err
 	}

@@ -242,7 +242,7 @@ func (v *vastTier) spend(t testing.TB, fn func() error) spent {
 // leads opens a broker over a tier of n segments, which its local log continues.
 func (v *vastTier) leads(t testing.TB, w *world, n int64) (*broker, *partition) {
 	b := w.mustStart(settings{config: smallLog(), store: v, noRun: true, noLead: true, o: Options{Grace: time.Hour}})
-	t.Cleanup(b.m.tasks.close)
+	t.Cleanup(b.m.tasks.Close)
 	if err := b.log.TruncateFullyAndStartAt(n*vastRecords, 0); err != nil {
 		t.Fatal(err)
 	}

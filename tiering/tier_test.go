@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 )
 
@@ -85,7 +86,7 @@ func TestSealedSegmentsReachTheBucketUnderTheirNames(t *testing.T) {
 	if _, ok := objects[dir+"topic.json"]; !ok {
 		t.Errorf("no topic.json among %v", objects)
 	}
-	file, err := DecodeTopicFile(body(t, w.store, dir+"topic.json"))
+	file, err := bucket.DecodeTopicFile(body(t, w.store, dir+"topic.json"))
 	if err != nil || file.Topic != "orders" || file.TopicID != w.topic.ID || file.Partitions != 1 {
 		t.Errorf("topic.json: %+v, %v", file, err)
 	}

@@ -7,36 +7,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
-	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
-
-const maxTopicBytes = 1 << 20
-
-// TopicFile is the contents of topic.json: what it takes to create the topic again from the bucket alone.
-type TopicFile struct {
-	Topic      string            `json:"topic"`
-	TopicID    metadata.TopicID  `json:"topic_id"`
-	Partitions int               `json:"partitions"`
-	Replicas   int               `json:"replicas,omitempty"` // of each partition
-	Created    time.Time         `json:"created"`
-	Configs    map[string]string `json:"configs,omitempty"` // overrides only
-}
-
-// DecodeTopicFile reads a topic.json object.
-func DecodeTopicFile(b []byte) (*TopicFile, error) {
-	t := new(TopicFile)
-	if _, err := manifest.OpenJSON(topicFormat, b, maxTopicBytes, t); err != nil {
-		return nil, err
-	}
-	if err := metadata.ValidTopicName(t.Topic); err != nil || t.TopicID.IsZero() || t.Partitions < 0 || t.Partitions > metadata.MaxPartitionsPerTopic || t.Replicas < 0 {
-		return nil, fmt.Errorf("topic.json of %q with %d partitions: %w", t.Topic, t.Partitions, manifest.ErrCorrupt)
-	}
-	return t, nil
-}
 
 // topicFiles remembers what this process knows to be in the bucket, and the image it last compared.
 type topicFiles struct {
@@ -90,10 +66,10 @@ func (m *Manager) describeTopic(id metadata.TopicID) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("topic %v: %w", id, metadata.ErrUnknownTopic)
 	}
-	b, _, err := manifest.SealJSON(topicFormat, TopicFile{
+	f := bucket.TopicFile{
 		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Replicas: replicasOf(t), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
-	}, maxTopicBytes)
-	return b, err
+	}
+	return f.Encode()
 }
 
 // replicasOf is how many replicas a partition is to have, whatever is being moved.
@@ -119,7 +95,7 @@ func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.Topic
 	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
 	err = m.putTopic(ctx, key, b, true)
 	if errors.Is(err, object.ErrExists) {
-		if b, err = m.getAll(ctx, key, maxTopicBytes); err != nil {
+		if b, err = m.bucket.GetAll(ctx, key, bucket.MaxTopicBytes); err != nil {
 			return err
 		}
 	}
@@ -130,8 +106,8 @@ func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.Topic
 }
 
 func (m *Manager) putTopic(ctx context.Context, key string, b []byte, ifAbsent bool) error {
-	return named("write", key, m.retry(ctx, func(ctx context.Context) error {
-		_, err := m.o.Store.Put(ctx, m.prefix+key, object.Bytes(b), object.PutOptions{
+	return bucket.Failed("write", key, m.bucket.Retry(ctx, func(ctx context.Context) error {
+		_, err := m.bucket.Store.Put(ctx, m.bucket.Prefix+key, object.Bytes(b), object.PutOptions{
 			IfAbsent: ifAbsent, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true,
 		})
 		return err
@@ -155,7 +131,7 @@ func (m *Manager) refreshTopicFile(ctx context.Context, name string, tip metadat
 	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
 	have := m.topics.get(tip.Topic)
 	if have == nil {
-		have, err = m.getAll(ctx, key, maxTopicBytes)
+		have, err = m.bucket.GetAll(ctx, key, bucket.MaxTopicBytes)
 		if errors.Is(err, manifest.ErrMissing) {
 			m.topics.check(tip.Topic, revision)
 			return nil // nothing of this topic was copied yet
@@ -173,5 +149,3 @@ func (m *Manager) refreshTopicFile(ctx context.Context, name string, tip metadat
 	m.topics.check(tip.Topic, revision)
 	return nil
 }
-
-const topicFormat = "coldbrook.topic"

@@ -13,6 +13,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/vfs"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -99,7 +100,7 @@ func (c *countingBody) ReadAt(p []byte, off int64) (int, error) {
 
 // TestUploadReadsInBoundedRunsAndHoldsNothing: what a driver asks for at once does not matter.
 func TestUploadReadsInBoundedRunsAndHoldsNothing(t *testing.T) {
-	m := &Manager{copyRate: limiter(0)}
+	m := &Manager{copyRate: bucket.NewLimiter(0)}
 	all := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	counted := &countingBody{Body: object.Bytes(all)}
 	limited := &limitedBody{Body: counted, m: m, ctx: t.Context(), progress: func(int64) {}}

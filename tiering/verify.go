@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -51,7 +52,7 @@ func (m *Manager) Verify(ctx context.Context, o VerifyOptions, report func(Probl
 	if err != nil {
 		return sum, err
 	}
-	v := &verifier{m: m, limit: limiter(o.Rate), repair: o.Repair}
+	v := &verifier{m: m, limit: bucket.NewLimiter(o.Rate), repair: o.Repair}
 	var errs []error
 	for _, t := range topics {
 		for n := range t.Partitions {
@@ -124,11 +125,11 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 			}
 			return err
 		}
-		d, err := v.entry(ctx, man.dir, e)
+		d, err := v.entry(ctx, man.Dir, e)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && !isDamage(err) {
+		if err != nil && !bucket.IsDamage(err) {
 			return err
 		}
 		if err != nil && v.m.stillNamed(ctx, tip, e) {
@@ -143,11 +144,6 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 	return nil
 }
 
-// isDamage says whether an error is about what is stored rather than about reading it.
-func isDamage(err error) bool {
-	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing)
-}
-
 // damage says which of a segment's objects are bad.
 type damage struct{ log, index bool }
 
@@ -155,11 +151,11 @@ type damage struct{ log, index bool }
 func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d damage, err error) {
 	var x *index.Index
 	ixerr := again(func() (err error) { x, err = v.index(ctx, dir, e); return err })
-	if ixerr != nil && !isDamage(ixerr) {
+	if ixerr != nil && !bucket.IsDamage(ixerr) {
 		return d, ixerr
 	}
 	logerr := again(func() error { return v.log(ctx, dir, e, x) })
-	if logerr != nil && !isDamage(logerr) {
+	if logerr != nil && !bucket.IsDamage(logerr) {
 		return d, logerr
 	}
 	return damage{log: logerr != nil, index: ixerr != nil}, errors.Join(logerr, ixerr)
@@ -175,14 +171,14 @@ func again(fn func() error) error {
 
 // fill reads part of an object at the rate allowed.
 func (v *verifier) fill(ctx context.Context, key string, pos int64, b []byte) error {
-	if _, err := throttle(ctx, v.limit, int64(len(b))); err != nil {
+	if _, err := bucket.Take(ctx, v.limit, int64(len(b))); err != nil {
 		return err
 	}
-	err := v.m.retry(ctx, func(ctx context.Context) error {
-		_, err := object.ReadFull(ctx, v.m.o.Store, v.m.prefix+key, pos, b)
+	err := v.m.bucket.Retry(ctx, func(ctx context.Context) error {
+		_, err := object.ReadFull(ctx, v.m.bucket.Store, v.m.bucket.Prefix+key, pos, b)
 		return err
 	})
-	return named("verify", key, err)
+	return bucket.Failed("verify", key, err)
 }
 
 // space returns n bytes that the next call gets again.
@@ -200,14 +196,14 @@ func (v *verifier) index(ctx context.Context, dir string, e *manifest.Entry) (*i
 		return nil, err
 	}
 	if sum := crc32.Checksum(b, castagnoli); sum != uint32(e.IndexCRC32C) {
-		return nil, &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), manifest.ErrCorrupt)}
+		return nil, &bucket.ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.IndexCRC32C), manifest.ErrCorrupt)}
 	}
 	x, err := index.Decode(b)
 	if err == nil {
 		err = x.IsOf(e)
 	}
 	if err != nil {
-		return nil, &ObjectError{Op: "verify", Object: key, Err: err}
+		return nil, &bucket.ObjectError{Op: "verify", Object: key, Err: err}
 	}
 	return x, nil
 }
@@ -233,11 +229,11 @@ func (v *verifier) log(ctx context.Context, dir string, e *manifest.Entry, x *in
 			continue
 		}
 		if err := index.CheckBatches(b, c.Offset, e.LastOffset); err != nil {
-			return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("at position %d: %w", c.Position, err)}
+			return &bucket.ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("at position %d: %w", c.Position, err)}
 		}
 	}
 	if sum != uint32(e.CRC32C) {
-		return &ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.CRC32C), manifest.ErrCorrupt)}
+		return &bucket.ObjectError{Op: "verify", Object: key, Err: fmt.Errorf("checksum %08x, want %08x: %w", sum, uint32(e.CRC32C), manifest.ErrCorrupt)}
 	}
 	return nil
 }
@@ -262,7 +258,7 @@ func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition,
 // scrubLoop verifies the partitions that this broker leads, again and again, at a low rate, and repairs what it can.
 // It begins anywhere, so that a broker that restarts often gets round as well.
 func (m *Manager) scrubLoop(ctx context.Context) {
-	v := &verifier{m: m, limit: limiter(m.o.ScrubRate), repair: true}
+	v := &verifier{m: m, limit: bucket.NewLimiter(m.o.ScrubRate), repair: true}
 	for first := true; ; first = false {
 		begun := time.Now()
 		parts := m.snapshot()
@@ -286,7 +282,7 @@ func (m *Manager) scrubLoop(ctx context.Context) {
 				m.log.Warn("partition not verified", "topic", l.topic, "partition", p.tip.Partition, "err", err)
 			}
 		}
-		if !sleep(ctx, max(scrubCycle-time.Since(begun), time.Minute)) {
+		if !bucket.Sleep(ctx, max(scrubCycle-time.Since(begun), time.Minute)) {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -37,7 +38,7 @@ func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.Top
 		return
 	}
 	var stem string
-	err := m.do(ctx, p, l, func(ctx context.Context, man opened) (next opened, err error) {
+	err := m.do(ctx, p, l, func(ctx context.Context, man bucket.Manifest) (next bucket.Manifest, err error) {
 		stem, next, err = m.replaceObjects(ctx, p, l, man, e, d)
 		return next, err
 	})
@@ -51,7 +52,7 @@ func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.Top
 
 // replaceObjects uploads a segment's pair of objects under a new name and has the manifest name that. It is a job of
 // the partition's pass. Bytes other than those that were committed never replace them.
-func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man opened, old manifest.Entry, d damage) (string, opened, error) {
+func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, old manifest.Entry, d damage) (string, bucket.Manifest, error) {
 	if man.Root == nil {
 		return "", man, manifest.ErrOffsetOutOfRange
 	}
@@ -60,12 +61,12 @@ func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadershi
 	}
 	next := old
 	next.Object, next.Created = manifest.NewStem(old.BaseOffset, l.epoch), time.Now().UnixMilli()
-	body, release, err := m.logSource(ctx, man.dir, l, &old, d)
+	body, release, err := m.logSource(ctx, man.Dir, l, &old, d)
 	if err != nil {
 		return "", man, err
 	}
 	defer release()
-	index, err := m.indexSource(ctx, man.dir, l, &next, old.Object, d)
+	index, err := m.indexSource(ctx, man.Dir, l, &next, old.Object, d)
 	if err != nil {
 		return "", man, err
 	}
@@ -86,7 +87,7 @@ func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadershi
 	if err := m.commit(ctx, p, l, man, e); err != nil {
 		return "", man, err
 	}
-	m.memo.drop(manifest.SegmentKey(man.dir, old.Object, manifest.IndexSuffix))
+	m.bucket.Memo.Drop(manifest.SegmentKey(man.Dir, old.Object, manifest.IndexSuffix))
 	man, err = m.current(ctx, p, false)
 	return next.Object, man, err
 }
@@ -107,7 +108,7 @@ func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *m
 // indexSource returns the index object and notes what it is in next: a new one when the old is bad, else the old.
 func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d damage) ([]byte, error) {
 	if !d.index {
-		b, err := m.getAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
+		b, err := m.bucket.GetAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
 		if err == nil && crc32.Checksum(b, castagnoli) != uint32(next.IndexCRC32C) {
 			err = fmt.Errorf("index object: %w", manifest.ErrCorrupt)
 		}
@@ -232,7 +233,7 @@ func (s *storeBody) ReadAt(b []byte, off int64) (int, error) {
 	want := b[:min(int64(len(b)), s.size-off)]
 	ctx, cancel := context.WithTimeout(s.ctx, s.m.o.Stall)
 	defer cancel()
-	n, err := object.ReadFull(ctx, s.m.o.Store, s.m.prefix+s.key, off, want)
+	n, err := object.ReadFull(ctx, s.m.bucket.Store, s.m.bucket.Prefix+s.key, off, want)
 	if err == nil && len(want) < len(b) {
 		err = io.EOF
 	}

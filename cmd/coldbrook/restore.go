@@ -17,6 +17,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/controller"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -80,12 +81,12 @@ func (a *app) restoreCluster(ctx context.Context, c config.Broker, o restoreOpti
 		return err
 	}
 	defer func() { _ = store.Close() }() // all is written by then
-	bucket := tiering.NewBucket(store, nil)
-	id, err := chooseCluster(ctx, bucket, o.clusterID, c.Remote.StoreURL)
+	objects := bucket.New(store, nil)
+	id, err := chooseCluster(ctx, objects, o.clusterID, c.Remote.StoreURL)
 	if err != nil {
 		return err
 	}
-	plan, err := bucket.Plan(ctx, tiering.PlanOptions{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
+	plan, err := tiering.Plan(ctx, objects, tiering.PlanOptions{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
 	if errors.Is(err, tiering.ErrNoBrokers) {
 		return usagef("%v: give them with --brokers, such as --brokers 1,2,3", err)
 	}
@@ -98,14 +99,14 @@ func (a *app) restoreCluster(ctx context.Context, c config.Broker, o restoreOpti
 	if quiet := time.Since(time.UnixMilli(plan.LastSign)); quiet < aliveWithin && !o.force {
 		return fmt.Errorf("cluster %s wrote into the store %s ago: two clusters on one folder destroy each other's data\nif it is stopped for good, --force restores it now", id, span(max(quiet, 0)))
 	}
-	if err := a.writeRestore(ctx, c, bucket, plan, o); err != nil {
+	if err := a.writeRestore(ctx, c, objects, plan, o); err != nil {
 		return err
 	}
 	return a.printRestore(plan, false)
 }
 
 // chooseCluster is the cluster that was named, or the only one.
-func chooseCluster(ctx context.Context, b *tiering.Bucket, id, url string) (string, error) {
+func chooseCluster(ctx context.Context, b *bucket.Bucket, id, url string) (string, error) {
 	ids, err := b.Clusters(ctx)
 	switch {
 	case err != nil:
@@ -123,7 +124,7 @@ func chooseCluster(ctx context.Context, b *tiering.Bucket, id, url string) (stri
 }
 
 // writeRestore writes the plan into etcd.
-func (a *app) writeRestore(ctx context.Context, c config.Broker, b *tiering.Bucket, plan *tiering.RestorePlan, o restoreOptions) (err error) {
+func (a *app) writeRestore(ctx context.Context, c config.Broker, b *bucket.Bucket, plan *tiering.RestorePlan, o restoreOptions) (err error) {
 	store, closeKV, err := openEtcd(ctx, c)
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (a *app) writeRestore(ctx context.Context, c config.Broker, b *tiering.Buck
 	defer func() { err = errors.Join(err, closeKV()) }()
 	err = metadata.CheckEmpty(ctx, store, c.ClusterName, o.again)
 	if err == nil {
-		if err = b.Prepare(ctx, plan); err == nil {
+		if err = tiering.Prepare(ctx, b, plan); err == nil {
 			err = metadata.RestoreCluster(ctx, store, c.ClusterName, plan.Metadata(group.Topic), o.again)
 		}
 	}

@@ -184,7 +184,7 @@ func (x *isolation) measure(ctx context.Context, length time.Duration, beside be
 	if beside != nothing {
 		what := consumption{Addr: x.t.Kafka(), Load: x.replays, Length: isolationWarmUp + length + time.Second}
 		if beside == relays {
-			what.Relays = &heldRelays{Store: x.t.minio.MinIOURL(bucket), N: isolationReplays, Rate: x.held}
+			what.Relays = &heldRelays{Store: x.t.minio.MinIOURL(storeBucket), N: isolationReplays, Rate: x.held}
 		}
 		if c, err = startConsumers(ctx, what); err != nil {
 			return p, err

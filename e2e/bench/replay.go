@@ -73,7 +73,7 @@ func (b *bench) besideRelay(ctx context.Context, t *tier, r row, load fetchLoad)
 	if !b.row.MatchString(r.Name) {
 		return nil
 	}
-	before, err := relay(ctx, t.minio, bucket, b.length)
+	before, err := relay(ctx, t.minio, storeBucket, b.length)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (b *bench) besideRelay(ctx context.Context, t *tier, r row, load fetchLoad)
 	if err != nil {
 		return err
 	}
-	after, err := relay(ctx, t.minio, bucket, b.length)
+	after, err := relay(ctx, t.minio, storeBucket, b.length)
 	if err != nil {
 		return err
 	}

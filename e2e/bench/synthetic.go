@@ -8,7 +8,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -27,12 +27,12 @@ const (
 // growManifest gives partition 0 of the only topic of that name a new root with
 // n entries. It returns the entries that are real.
 func growManifest(ctx context.Context, store object.Store, topic string, n int) ([]manifest.Entry, error) {
-	bucket := tiering.NewBucket(store, nil)
-	clusters, err := bucket.Clusters(ctx)
+	objects := bucket.New(store, nil)
+	clusters, err := objects.Clusters(ctx)
 	if err != nil {
 		return nil, err
 	}
-	topics, err := bucket.TopicsNamed(ctx, clusters[0], topic)
+	topics, err := objects.TopicsNamed(ctx, clusters[0], topic)
 	if err != nil {
 		return nil, err
 	}

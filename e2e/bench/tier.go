@@ -26,7 +26,7 @@ type tier struct {
 }
 
 // bucket is where a tier's broker keeps its objects.
-const bucket = "bench/c"
+const storeBucket = "bench/c"
 
 // startTier starts both. Segments are copied and evicted without delay.
 func (b *bench) startTier(ctx context.Context, settings map[string]string) (*tier, error) {
@@ -67,7 +67,7 @@ func (b *bench) startBeside(ctx context.Context, t *tier, endpoint string, setti
 	all := map[string]string{"log.retention.check.interval.ms": "500", "remote.log.manager.task.interval.ms": "500"}
 	maps.Copy(all, settings)
 	t.process, err = b.startAt(ctx, cluster.Options{
-		Dir: filepath.Join(b.dir, "broker"), Env: t.minio.Env(), StoreURL: "minio://" + u.Host + "/" + bucket + "?secure=false", Settings: all,
+		Dir: filepath.Join(b.dir, "broker"), Env: t.minio.Env(), StoreURL: "minio://" + u.Host + "/" + storeBucket + "?secure=false", Settings: all,
 	})
 	return err
 }

@@ -1,4 +1,4 @@
-package tiering
+package bucket
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// tasks owns work that must outlive the request that caused it: a load that several readers wait for, a
+// Tasks owns work that must outlive the request that caused it: a load that several readers wait for, a
 // prefetch. close ends it all and waits.
-type tasks struct {
+type Tasks struct {
 	mu      sync.Mutex
 	closed  bool
 	next    int64
@@ -16,9 +16,9 @@ type tasks struct {
 	wg      sync.WaitGroup
 }
 
-// start runs fn on its own goroutine with ctx's values but not its end; it has at most limit. It returns false,
+// Start runs fn on its own goroutine with ctx's values but not its end; it has at most limit. It returns false,
 // and does nothing, after close.
-func (t *tasks) start(ctx context.Context, limit time.Duration, fn func(context.Context)) bool {
+func (t *Tasks) Start(ctx context.Context, limit time.Duration, fn func(context.Context)) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	t.mu.Lock()
 	if t.closed {
@@ -48,8 +48,8 @@ func (t *tasks) start(ctx context.Context, limit time.Duration, fn func(context.
 	return true
 }
 
-// close cancels what runs, refuses what comes, and waits.
-func (t *tasks) close() {
+// Close cancels what runs, refuses what comes, and waits.
+func (t *Tasks) Close() {
 	t.mu.Lock()
 	t.closed = true
 	for _, cancel := range t.cancels {

@@ -1,4 +1,4 @@
-package tiering
+package bucket
 
 import (
 	"container/list"
@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// loadLimit bounds one detached load of a manifest object or an index head.
-const loadLimit = 2 * time.Minute
+// LoadLimit bounds one detached load of a manifest object or an index head.
+const LoadLimit = 2 * time.Minute
 
-// memo keeps decoded roots, nodes and index heads by object name, bounded by their weight in bytes. Objects are
+// Memo keeps decoded roots, nodes and index heads by object name, bounded by their weight in bytes. Objects are
 // immutable, so nothing in it is ever stale. One load per name at a time; a load goes on when those who wait for
 // it leave, so that a slow store makes progress even for readers that give up early.
-type memo struct {
-	tasks *tasks
+type Memo struct {
+	tasks *Tasks
 	max   int64
 
 	mu    sync.Mutex
@@ -37,12 +37,12 @@ type memoCall struct {
 	err   error
 }
 
-func newMemo(max int64, t *tasks) *memo {
-	return &memo{tasks: t, max: max, lru: list.New(), items: map[string]*list.Element{}, calls: map[string]*memoCall{}}
+func NewMemo(max int64, t *Tasks) *Memo {
+	return &Memo{tasks: t, max: max, lru: list.New(), items: map[string]*list.Element{}, calls: map[string]*memoCall{}}
 }
 
-// memoGet returns what key stands for, loading it when need be.
-func memoGet[T any](ctx context.Context, m *memo, key string, load func(context.Context) (T, int64, error)) (T, error) {
+// Load returns what key stands for, loading it when need be.
+func Load[T any](ctx context.Context, m *Memo, key string, load func(context.Context) (T, int64, error)) (T, error) {
 	v, err := m.get(ctx, key, func(ctx context.Context) (any, int64, error) { return load(ctx) })
 	if err != nil {
 		var zero T
@@ -51,7 +51,7 @@ func memoGet[T any](ctx context.Context, m *memo, key string, load func(context.
 	return v.(T), nil
 }
 
-func (m *memo) get(ctx context.Context, key string, load func(context.Context) (any, int64, error)) (any, error) {
+func (m *Memo) get(ctx context.Context, key string, load func(context.Context) (any, int64, error)) (any, error) {
 	m.mu.Lock()
 	if el, ok := m.items[key]; ok {
 		m.lru.MoveToFront(el)
@@ -64,7 +64,7 @@ func (m *memo) get(ctx context.Context, key string, load func(context.Context) (
 		m.calls[key] = c
 	}
 	m.mu.Unlock()
-	if !ok && !m.tasks.start(ctx, loadLimit, func(ctx context.Context) { m.load(ctx, key, c, load) }) {
+	if !ok && !m.tasks.Start(ctx, LoadLimit, func(ctx context.Context) { m.load(ctx, key, c, load) }) {
 		m.finish(key, c, nil, 0, fmt.Errorf("load %s: %w", key, context.Canceled))
 	}
 	select {
@@ -75,20 +75,20 @@ func (m *memo) get(ctx context.Context, key string, load func(context.Context) (
 	}
 }
 
-// has says whether key is here; it does not count as use.
-func (m *memo) has(key string) bool {
+// Has says whether key is here; it does not count as use.
+func (m *Memo) Has(key string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.items[key]
 	return ok
 }
 
-func (m *memo) load(ctx context.Context, key string, c *memoCall, load func(context.Context) (any, int64, error)) {
+func (m *Memo) load(ctx context.Context, key string, c *memoCall, load func(context.Context) (any, int64, error)) {
 	value, weight, err := load(ctx)
 	m.finish(key, c, value, weight, err)
 }
 
-func (m *memo) finish(key string, c *memoCall, value any, weight int64, err error) {
+func (m *Memo) finish(key string, c *memoCall, value any, weight int64, err error) {
 	m.mu.Lock()
 	c.value, c.err = value, err
 	delete(m.calls, key)
@@ -99,14 +99,14 @@ func (m *memo) finish(key string, c *memoCall, value any, weight int64, err erro
 	close(c.done)
 }
 
-// put adds what its maker already has decoded.
-func (m *memo) put(key string, value any, weight int64) {
+// Put adds what its maker already has decoded.
+func (m *Memo) Put(key string, value any, weight int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.putLocked(key, value, weight)
 }
 
-func (m *memo) putLocked(key string, value any, weight int64) {
+func (m *Memo) putLocked(key string, value any, weight int64) {
 	if el, ok := m.items[key]; ok {
 		m.removeLocked(el)
 	}
@@ -118,15 +118,15 @@ func (m *memo) putLocked(key string, value any, weight int64) {
 	}
 }
 
-func (m *memo) removeLocked(el *list.Element) {
+func (m *Memo) removeLocked(el *list.Element) {
 	item := el.Value.(*memoItem)
 	m.lru.Remove(el)
 	delete(m.items, item.key)
 	m.size -= item.weight
 }
 
-// drop forgets a name whose object is no longer needed.
-func (m *memo) drop(key string) {
+// Drop forgets a name whose object is no longer needed.
+func (m *Memo) Drop(key string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if el, ok := m.items[key]; ok {

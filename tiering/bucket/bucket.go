@@ -1,9 +1,10 @@
-package tiering
+package bucket
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"iter"
 	"log/slog"
 	"path"
@@ -22,36 +23,36 @@ import (
 
 // Bucket reads what clusters have left in an object store. It needs neither etcd nor a broker.
 type Bucket struct {
-	store object.Store
+	Store object.Store
 	log   *slog.Logger
 }
 
-// NewBucket makes a Bucket of a store, which the caller closes. The logger may be nil.
-func NewBucket(store object.Store, log *slog.Logger) *Bucket {
+// New makes a Bucket of a store, which the caller closes. The logger may be nil.
+func New(store object.Store, log *slog.Logger) *Bucket {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Bucket{store: store, log: log}
+	return &Bucket{Store: store, log: log}
 }
 
-// BucketTopic is a topic as its own objects tell it.
-type BucketTopic struct {
+// Topic is a topic as its own objects tell it.
+type Topic struct {
 	TopicFile
 	Modified time.Time // when topic.json was written
 	// Partitions has a root for each partition that has a readable one.
-	Roots map[int32]BucketRoot
+	Roots map[int32]Root
 	// Problems say what could not be read.
 	Problems []error
 }
 
-// BucketRoot is the head of a partition's newest readable manifest.
-type BucketRoot struct {
+// Root is the head of a partition's newest readable manifest.
+type Root struct {
 	*manifest.Root
 	Key string // below the cluster's prefix
 }
 
 // Pointer is what etcd had for this root.
-func (r BucketRoot) Pointer() metadata.RemotePointer {
+func (r Root) Pointer() metadata.RemotePointer {
 	return metadata.RemotePointer{
 		Manifest: r.Key, Sequence: r.Sequence, LeaderEpoch: r.LeaderEpoch, StartOffset: r.StartOffset, EndOffset: r.EndOffset,
 	}
@@ -60,15 +61,9 @@ func (r BucketRoot) Pointer() metadata.RemotePointer {
 // bucketReads is how many topics are looked at at a time.
 const bucketReads = 16
 
-// unusable says that an object is not there, is not what it should be, or is of a newer version: another one may do.
-// Anything else is the store's fault and may pass.
-func unusable(err error) bool {
-	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing) || errors.Is(err, manifest.ErrVersion)
-}
-
-func (b *Bucket) read(ctx context.Context, key string, limit int64) ([]byte, error) {
-	body, err := object.ReadAll(ctx, b.store, key, limit)
-	return body, named("read", key, err)
+func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, error) {
+	body, err := object.ReadAll(ctx, b.Store, key, limit)
+	return body, Failed("read", key, err)
 }
 
 // folders yields the names directly below a prefix that ends with a slash, those of folders without theirs. It asks
@@ -78,9 +73,9 @@ func (b *Bucket) folders(ctx context.Context, prefix string) iter.Seq2[string, e
 		after := ""
 		for {
 			name := ""
-			for info, err := range b.store.List(ctx, prefix, after) {
+			for info, err := range b.Store.List(ctx, prefix, after) {
 				if err != nil {
-					yield("", named("list", prefix, err))
+					yield("", Failed("list", prefix, err))
 					return
 				}
 				name = info.Key[len(prefix):]
@@ -122,17 +117,17 @@ func (b *Bucket) Clusters(ctx context.Context) ([]string, error) {
 }
 
 func (b *Bucket) any(ctx context.Context, prefix string) (bool, error) {
-	for _, err := range b.store.List(ctx, prefix, "") {
-		return err == nil, named("list", prefix, err)
+	for _, err := range b.Store.List(ctx, prefix, "") {
+		return err == nil, Failed("list", prefix, err)
 	}
 	return false, nil
 }
 
 // Topics returns the topics of a cluster that have objects, by name and id, deleted ones whose objects are still
 // there too: only a snapshot knows them.
-func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, error) {
+func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]Topic, error) {
 	var mu sync.Mutex
-	var out []BucketTopic
+	var out []Topic
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(bucketReads)
 	for folder, err := range b.folders(ctx, clusterID+"/"+manifest.TopicsDir) {
@@ -153,7 +148,7 @@ func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, e
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(out, func(x, y BucketTopic) int {
+	slices.SortFunc(out, func(x, y Topic) int {
 		if c := strings.Compare(x.Topic, y.Topic); c != 0 {
 			return c
 		}
@@ -163,8 +158,8 @@ func (b *Bucket) Topics(ctx context.Context, clusterID string) ([]BucketTopic, e
 }
 
 // TopicsNamed returns those of a name.
-func (b *Bucket) TopicsNamed(ctx context.Context, clusterID, name string) ([]BucketTopic, error) {
-	var out []BucketTopic
+func (b *Bucket) TopicsNamed(ctx context.Context, clusterID, name string) ([]Topic, error) {
+	var out []Topic
 	dir := clusterID + "/" + manifest.TopicsDir
 	for info, err := range b.folders(ctx, dir) {
 		if err != nil {
@@ -193,8 +188,8 @@ func parseTopicFolder(folder string) (string, metadata.TopicID, bool) {
 }
 
 // topic reads topic.json and the roots. What is unreadable is one of its problems.
-func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (BucketTopic, error) {
-	t := BucketTopic{Roots: map[int32]BucketRoot{}}
+func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (Topic, error) {
+	t := Topic{Roots: map[int32]Root{}}
 	prefix := clusterID + "/"
 	dir := manifest.TopicsDir + folder + "/"
 	name, id, ok := parseTopicFolder(folder)
@@ -227,15 +222,15 @@ func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (BucketTop
 	return t, nil
 }
 
-func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *BucketTopic) error {
+func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *Topic) error {
 	key := prefix + dir + "topic.json"
-	info, err := b.store.Head(ctx, key)
+	info, err := b.Store.Head(ctx, key)
 	var body []byte
 	if err == nil {
 		t.Modified = info.Modified
-		body, err = b.read(ctx, key, maxTopicBytes)
+		body, err = b.Read(ctx, key, MaxTopicBytes)
 	}
-	err = named("read", key, err)
+	err = Failed("read", key, err)
 	if err == nil {
 		var f *TopicFile
 		if f, err = DecodeTopicFile(body); err == nil && (f.Topic != t.Topic || f.TopicID != t.TopicID) {
@@ -247,7 +242,7 @@ func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *BucketTop
 		}
 		err = &ObjectError{Op: "read topic", Object: key, Err: err}
 	}
-	if !unusable(err) {
+	if !Unusable(err) {
 		return err
 	}
 	t.Problems = append(t.Problems, err)
@@ -256,11 +251,11 @@ func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *BucketTop
 
 // newestRoot returns the root of the highest leader epoch and, of that, of the highest sequence, that can be read,
 // and what is wrong with newer ones. Names sort that way; leaves come behind roots.
-func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadata.TopicIDPartition) (BucketRoot, []error, error) {
+func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadata.TopicIDPartition) (Root, []error, error) {
 	var keys []string
-	for info, err := range b.store.List(ctx, prefix+dir, "") {
+	for info, err := range b.Store.List(ctx, prefix+dir, "") {
 		if err != nil {
-			return BucketRoot{}, nil, named("list", prefix+dir, err)
+			return Root{}, nil, Failed("list", prefix+dir, err)
 		}
 		if base := path.Base(info.Key); strings.HasPrefix(base, "leaf-") {
 			break
@@ -270,22 +265,35 @@ func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadat
 	}
 	var bad []error
 	for _, key := range slices.Backward(keys) {
-		body, err := b.read(ctx, prefix+key, manifest.MaxRootBytes)
+		body, err := b.Read(ctx, prefix+key, manifest.MaxRootBytes)
 		if err == nil {
 			var r *manifest.Root
 			if r, err = manifest.DecodeRoot(body); err == nil && (r.TopicID != tip.Topic || r.Partition != tip.Partition || path.Base(key) != manifest.RootName(r.LeaderEpoch, r.Sequence)+manifest.JSONSuffix) {
 				err = fmt.Errorf("it is root %d of epoch %d of %v-%d: %w", r.Sequence, r.LeaderEpoch, r.TopicID, r.Partition, manifest.ErrCorrupt)
 			}
 			if err == nil {
-				return BucketRoot{Root: r, Key: key}, bad, nil
+				return Root{Root: r, Key: key}, bad, nil
 			}
 			err = &ObjectError{Op: "read manifest", Object: prefix + key, Err: err}
 		}
-		if !unusable(err) {
-			return BucketRoot{}, bad, err
+		if !Unusable(err) {
+			return Root{}, bad, err
 		}
 		b.log.Warn("manifest unreadable, taking the one before it", "object", prefix+key, "err", err)
 		bad = append(bad, err)
 	}
-	return BucketRoot{}, bad, nil
+	return Root{}, bad, nil
+}
+
+// Bytes is how much a CopyTopic copies.
+func (t *Topic) Bytes() (n int64) {
+	for _, r := range t.Roots {
+		n += r.Bytes
+	}
+	return n
+}
+
+func (b *Bucket) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
+	_, err := b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+	return Failed("write", key, err)
 }

@@ -1,4 +1,4 @@
-package tiering
+package bucket
 
 import (
 	"context"
@@ -25,9 +25,9 @@ const (
 	minObjectBytes = 13
 )
 
-// ClusterSnapshot is the contents of cluster/<sequence>.json: what a cluster is beside what topics' own objects
+// Snapshot is the contents of cluster/<sequence>.json: what a cluster is beside what topics' own objects
 // say. Times are Unix milliseconds where they are numbers.
-type ClusterSnapshot struct {
+type Snapshot struct {
 	ClusterID string `json:"cluster_id"`
 	Sequence  int64  `json:"sequence"`
 	Created   int64  `json:"created"`
@@ -88,7 +88,7 @@ type SnapshotOffset struct {
 }
 
 // Offsets counts the committed offsets.
-func (s *ClusterSnapshot) Offsets() int {
+func (s *Snapshot) Offsets() int {
 	n := 0
 	for i := range s.Groups {
 		for _, t := range s.Groups[i].Topics {
@@ -99,7 +99,7 @@ func (s *ClusterSnapshot) Offsets() int {
 }
 
 // SameState says whether both describe the same, whenever and under whatever name they were written.
-func (s *ClusterSnapshot) SameState(other *ClusterSnapshot) bool {
+func (s *Snapshot) SameState(other *Snapshot) bool {
 	a, b := *s, *other
 	a.Sequence, a.Created, a.Source = 0, 0, 0
 	b.Sequence, b.Created, b.Source = 0, 0, 0
@@ -108,7 +108,7 @@ func (s *ClusterSnapshot) SameState(other *ClusterSnapshot) bool {
 	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
-func (s *ClusterSnapshot) validate() error {
+func (s *Snapshot) validate() error {
 	if s.ClusterID == "" || s.Sequence < 1 {
 		return fmt.Errorf("snapshot %d of cluster %q: %w", s.Sequence, s.ClusterID, manifest.ErrCorrupt)
 	}
@@ -123,7 +123,7 @@ func (s *ClusterSnapshot) validate() error {
 	return nil
 }
 
-func (s *ClusterSnapshot) encode() ([]byte, error) {
+func (s *Snapshot) encode() ([]byte, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
@@ -131,9 +131,9 @@ func (s *ClusterSnapshot) encode() ([]byte, error) {
 	return b, err
 }
 
-// DecodeClusterSnapshot reads a cluster/<sequence>.json object.
-func DecodeClusterSnapshot(b []byte) (*ClusterSnapshot, error) {
-	s := new(ClusterSnapshot)
+// DecodeSnapshot reads a cluster/<sequence>.json object.
+func DecodeSnapshot(b []byte) (*Snapshot, error) {
+	s := new(Snapshot)
 	if _, err := manifest.OpenObjects(snapshotFormat, b, maxSnapshotBytes, len(b)/minObjectBytes+16, s); err != nil {
 		return nil, err
 	}
@@ -162,9 +162,9 @@ type SnapshotInfo struct {
 func (b *Bucket) Snapshots(ctx context.Context, clusterID string) ([]SnapshotInfo, error) {
 	prefix := clusterID + "/"
 	var out []SnapshotInfo
-	for info, err := range b.store.List(ctx, prefix+clusterDir, "") {
+	for info, err := range b.Store.List(ctx, prefix+clusterDir, "") {
 		if err != nil {
-			return nil, named("list", prefix+clusterDir, err)
+			return nil, Failed("list", prefix+clusterDir, err)
 		}
 		if n, ok := parseSnapshotKey(info.Key[len(prefix):]); ok {
 			out = append(out, SnapshotInfo{Sequence: n, Bytes: info.Size, Modified: info.Modified})
@@ -174,12 +174,12 @@ func (b *Bucket) Snapshots(ctx context.Context, clusterID string) ([]SnapshotInf
 }
 
 // Snapshot reads one snapshot.
-func (b *Bucket) Snapshot(ctx context.Context, clusterID, key string) (*ClusterSnapshot, error) {
-	body, err := b.read(ctx, clusterID+"/"+key, maxSnapshotBytes)
+func (b *Bucket) Snapshot(ctx context.Context, clusterID, key string) (*Snapshot, error) {
+	body, err := b.Read(ctx, clusterID+"/"+key, maxSnapshotBytes)
 	if err != nil {
 		return nil, err
 	}
-	s, err := DecodeClusterSnapshot(body)
+	s, err := DecodeSnapshot(body)
 	if err == nil && (s.ClusterID != clusterID || SnapshotKey(s.Sequence) != key) {
 		err = fmt.Errorf("it is snapshot %d of cluster %s: %w", s.Sequence, s.ClusterID, manifest.ErrCorrupt)
 	}
@@ -190,7 +190,7 @@ func (b *Bucket) Snapshot(ctx context.Context, clusterID, key string) (*ClusterS
 }
 
 // NewestSnapshot returns the newest snapshot that can be read, nil if there is none, and what is wrong with newer ones.
-func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*ClusterSnapshot, []error, error) {
+func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*Snapshot, []error, error) {
 	list, err := b.Snapshots(ctx, clusterID)
 	if err != nil {
 		return nil, nil, err
@@ -201,7 +201,7 @@ func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*Cluster
 		switch {
 		case err == nil:
 			return s, bad, nil
-		case !unusable(err):
+		case !Unusable(err):
 			return nil, bad, err
 		}
 		bad = append(bad, err)
@@ -210,17 +210,17 @@ func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*Cluster
 }
 
 // PutSnapshot writes s under the next free sequence after its own, which it changes. An existing one is never replaced.
-func (b *Bucket) PutSnapshot(ctx context.Context, s *ClusterSnapshot) error {
-	for range maxRenames {
+func (b *Bucket) PutSnapshot(ctx context.Context, s *Snapshot) error {
+	for range MaxRenames {
 		s.Sequence++
 		body, err := s.encode()
 		if err != nil {
 			return err
 		}
 		key := s.ClusterID + "/" + SnapshotKey(s.Sequence)
-		_, err = b.store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+		_, err = b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
 		if !errors.Is(err, object.ErrExists) {
-			return named("write", key, err)
+			return Failed("write", key, err)
 		}
 		list, err := b.Snapshots(ctx, s.ClusterID)
 		if err != nil {
@@ -249,11 +249,11 @@ func (b *Bucket) PruneSnapshots(ctx context.Context, clusterID string, keep int,
 	if len(keys) == 0 {
 		return nil
 	}
-	return named("delete", keys[0], b.store.Delete(ctx, keys...))
+	return Failed("delete", keys[0], b.Store.Delete(ctx, keys...))
 }
 
 // SetBrokerConfig adds what was set for one broker, or with an empty id for all.
-func (s *ClusterSnapshot) SetBrokerConfig(id string, values map[string]string) {
+func (s *Snapshot) SetBrokerConfig(id string, values map[string]string) {
 	if len(values) == 0 {
 		return
 	}

@@ -1,0 +1,72 @@
+package bucket
+
+import (
+	"context"
+	"hash/crc32"
+	"time"
+
+	"github.com/coldbrook/coldbrook/tiering/object"
+)
+
+// Options say how a cluster's part of a bucket is used.
+type Options struct {
+	Stall              time.Duration // an attempt that takes longer is given up
+	RetryMin, RetryMax time.Duration // bound the pause after a failure, which doubles
+	Memo               *Memo         // keeps what was decoded
+	// Deleted, when set, is told of each request that deletes objects.
+	Deleted func(ctx context.Context, objects int, err error)
+}
+
+// Cluster is one cluster's part of a bucket: objects by their keys below the cluster's prefix. What a store may do
+// better the next time is tried again.
+type Cluster struct {
+	Store  object.Store
+	Prefix string // "<cluster-id>/"
+	Memo   *Memo
+	o      Options
+}
+
+// NewCluster makes the part of a bucket that a cluster has.
+func NewCluster(store object.Store, clusterID string, o Options) *Cluster {
+	return &Cluster{Store: store, Prefix: clusterID + "/", Memo: o.Memo, o: o}
+}
+
+// GetAll reads an object of at most limit bytes. An object that is gone is ErrMissing.
+func (c *Cluster) GetAll(ctx context.Context, key string, limit int64) ([]byte, error) {
+	var b []byte
+	err := c.Retry(ctx, func(ctx context.Context) (err error) {
+		b, err = object.ReadAll(ctx, c.Store, c.Prefix+key, limit)
+		return err
+	})
+	return b, Failed("read", key, err)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const (
+	// DeleteBatch is how many keys one Delete has.
+	DeleteBatch = 500
+	// MaxRenames bounds the search for a root's free name. Only attempts of this leader epoch can be in the way.
+	MaxRenames = 1000
+)
+
+// Remove deletes keys below the cluster's prefix.
+func (c *Cluster) Remove(ctx context.Context, keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), DeleteBatch)
+		full := make([]string, n)
+		for i, k := range keys[:n] {
+			full[i] = c.Prefix + k
+			c.Memo.Drop(k)
+		}
+		err := c.Retry(ctx, func(ctx context.Context) error { return c.Store.Delete(ctx, full...) })
+		if c.o.Deleted != nil {
+			c.o.Deleted(ctx, n, err)
+		}
+		if err != nil {
+			return Failed("delete", keys[0], err)
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

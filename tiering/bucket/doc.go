@@ -1,0 +1,25 @@
+// Package bucket is a bucket as a library, without brokers: clusters → topics → manifests → segments → their indexes,
+// topics' own files and snapshots of a cluster. Restore, fsck, verify and every other program that has the bucket alone
+// stand on it. It hides keys, retries and what is kept in memory of what was read.
+//
+// A Bucket looks at what clusters have left there; it needs no more than an object store. A Cluster is one cluster's
+// part of it as its brokers use it: manifests by the pointers that etcd has, attempts that are given up when a store
+// hangs, a Memo of decoded roots, nodes and index heads. Both read the same objects.
+//
+// # Invariants
+//
+//   - What is returned was checked: checksum, bounds, and that the object is the one that its name or the pointer says.
+//   - An error names the object (ObjectError) and its kind: ErrMissing, ErrCorrupt and ErrVersion are about the object;
+//     anything else is about the store and may pass (Unusable, IsDamage). A store that does not answer is never taken
+//     for one that has nothing.
+//   - Objects are immutable but topic.json, so nothing in a Memo is ever stale.
+//   - A snapshot is written under a name that is free, and never again.
+//
+// # Formats
+//
+// Names, manifests and the header of all JSON objects are package manifest's. Of this package are
+//
+//	format                        object                    versions read
+//	coldbrook.topic               topics/<…>/topic.json     1
+//	coldbrook.cluster.snapshot    cluster/<sequence>.json   1
+package bucket
