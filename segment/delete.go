@@ -59,7 +59,7 @@ func (l *Log) bury() error {
 	if err := l.dir.Offline(); err != nil {
 		return err
 	}
-	path := filepath.Join(l.dir.path, deletedDirName(l.tp, uniqueName()))
+	path := filepath.Join(l.dir.path, besideName(l.tp, uniqueName(), deletedDirSuffix))
 	if err := l.fs.Rename(l.path, path); err != nil {
 		return l.fail("delete", err)
 	}

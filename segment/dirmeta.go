@@ -155,7 +155,7 @@ const (
 
 const (
 	deletedDirSuffix = "-delete"
-	strayDirSuffix   = "-stray"
+	strayDirSuffix   = "-stray" // LogManager.StrayDirSuffix; a start leaves them alone
 )
 
 // parseDirName reads "<topic>-<partition>", and knows the names of deleted
@@ -177,18 +177,8 @@ func parseDirName(name string) (metadata.TopicPartition, dirKind) {
 	return metadata.TopicPartition{Topic: name[:i], Partition: int32(partition)}, partitionDir
 }
 
-// deletedDirName returns the name a partition's directory gets when it is deleted.
-func deletedDirName(tp metadata.TopicPartition, unique string) string {
-	return besideName(tp, unique, deletedDirSuffix)
-}
-
-// strayDirName returns the name of a partition's directory that is put aside:
-// LogManager.logStrayDirName. A start leaves it alone.
-func strayDirName(tp metadata.TopicPartition, unique string) string {
-	return besideName(tp, unique, strayDirSuffix)
-}
-
-// besideName shortens the topic, as Kafka does, so that the name fits 255 bytes.
+// besideName returns the name that a partition's directory gets when it is deleted
+// or put aside. It shortens the topic, as Kafka does, so that it fits 255 bytes.
 func besideName(tp metadata.TopicPartition, unique, suffix string) string {
 	suffix = fmt.Sprintf("-%d.%s%s", tp.Partition, unique, suffix)
 	return tp.Topic[:min(len(tp.Topic), 255-len(suffix))] + suffix

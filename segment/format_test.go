@@ -158,7 +158,7 @@ func TestDirectoryNames(t *testing.T) {
 		}
 	}
 	long := metadata.TopicPartition{Topic: strings.Repeat("t", 249), Partition: 12345}
-	name := deletedDirName(long, strings.Repeat("0", 32))
+	name := besideName(long, strings.Repeat("0", 32), deletedDirSuffix)
 	if _, kind := parseDirName(name); len(name) > 255 || kind != deletedDir {
 		t.Errorf("%s has %d bytes, kind %d", name, len(name), kind)
 	}

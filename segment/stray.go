@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -8,27 +9,25 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
-// SetAside gives the directory of a partition that is not open another name,
-// durably, and returns it: <topic>-<partition>.<uuid>-stray, as Kafka does with what
-// belongs to no topic of the cluster. The partition's name is free then, and what
-// is in the directory stays.
-func (d *Dir) SetAside(tp metadata.TopicPartition) (path string, err error) {
-	path = filepath.Join(d.path, strayDirName(tp, uniqueName()))
-	return path, d.evict(tp, path)
+// SetAside gives the directories of partitions that are not open other names,
+// durably, and returns them: <topic>-<partition>.<uuid>-stray, as Kafka does with what
+// belongs to no topic of the cluster. The partitions' names are free then, and what
+// is in the directories stays.
+func (d *Dir) SetAside(tps []metadata.TopicPartition) (paths []string, err error) {
+	return d.evict(tps, strayDirSuffix)
 }
 
-// DeleteStray deletes the directory of a partition that is not open, without
-// opening it: what is in it may be damaged.
-func (d *Dir) DeleteStray(tp metadata.TopicPartition) error {
-	path := filepath.Join(d.path, deletedDirName(tp, uniqueName()))
-	if err := d.evict(tp, path); err != nil {
-		return err
-	}
+// DeleteStrays deletes the directories of partitions that are not open, without
+// opening them: what is in them may be damaged.
+func (d *Dir) DeleteStrays(tps []metadata.TopicPartition) error {
+	paths, err := d.evict(tps, deletedDirSuffix)
 	d.mu.Lock()
-	d.doomed = append(d.doomed, doomedDir{path: path, at: time.Now()})
+	for _, path := range paths {
+		d.doomed = append(d.doomed, doomedDir{path: path, at: time.Now()})
+	}
 	d.mu.Unlock()
 	d.wakeRemovals()
-	return nil
+	return err
 }
 
 // StrayEpoch returns the latest leader epoch that the lineage of a partition which
@@ -41,23 +40,39 @@ func (d *Dir) StrayEpoch(tp metadata.TopicPartition) (int32, error) {
 	return epochs[len(epochs)-1].Epoch, nil
 }
 
-// evict renames the directory of a partition and takes the partition out of the
-// checkpoints. Nobody opens it meanwhile.
-func (d *Dir) evict(tp metadata.TopicPartition, path string) error {
+// evict renames the directories of partitions, takes the partitions out of the
+// checkpoints, and returns the new paths. Nobody opens one of them meanwhile. After
+// an error some may have been renamed.
+func (d *Dir) evict(tps []metadata.TopicPartition, suffix string) ([]string, error) {
+	if len(tps) == 0 {
+		return nil, nil
+	}
 	if err := d.Offline(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := d.claim(tp); err != nil {
-		return fmt.Errorf("rename %s: %w", tp, err)
+	var gone []metadata.TopicPartition
+	var paths []string
+	var errs error
+	for _, tp := range tps {
+		path := filepath.Join(d.path, besideName(tp, uniqueName(), suffix))
+		if err := d.claim(tp); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("rename %s: %w", tp, err))
+			continue
+		}
+		defer d.unclaim(tp)
+		if err := d.fs.Rename(filepath.Join(d.path, tp.String()), path); err != nil {
+			errs = errors.Join(errs, d.fail(fmt.Errorf("%s: rename: %w", tp, err)))
+			continue
+		}
+		gone, paths = append(gone, tp), append(paths, path)
 	}
-	defer d.unclaim(tp)
-	if err := d.fs.Rename(filepath.Join(d.path, tp.String()), path); err != nil && !missing(err) {
-		return d.fail(fmt.Errorf("%s: rename: %w", tp, err))
+	if len(gone) == 0 {
+		return nil, errs
 	}
 	if err := d.fs.SyncDir(d.path); err != nil {
-		return d.failFinal(fmt.Errorf("%s: rename: %w", tp, err))
+		return nil, errors.Join(errs, d.failFinal(fmt.Errorf("rename: %w", err)))
 	}
-	return d.forget(tp)
+	return paths, errors.Join(errs, d.forget(gone...))
 }
 
 // claim keeps others from opening a partition, which must not be open.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
@@ -29,9 +30,9 @@ func TestStrayDirectoryIsPutAside(t *testing.T) {
 	if epoch, err := d.StrayEpoch(testTP); err != nil || epoch != 2 {
 		t.Errorf("epoch %d, %v, want 2", epoch, err)
 	}
-	path, err := d.SetAside(testTP)
-	if err != nil {
-		t.Fatal(err)
+	paths, err := d.SetAside([]metadata.TopicPartition{testTP})
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("put aside: %v, %v", paths, err)
 	}
 	l, err := d.OpenLog(open)
 	if err != nil || l.LogEnd() != 0 {
@@ -40,15 +41,15 @@ func TestStrayDirectoryIsPutAside(t *testing.T) {
 	if len(d.Partitions()) != 0 {
 		t.Errorf("still found: %v", d.Partitions())
 	}
-	if _, err := d.SetAside(testTP); err == nil {
+	if _, err := d.SetAside([]metadata.TopicPartition{testTP}); err == nil {
 		t.Error("an open log was put aside")
 	}
 	again := openDir(t, crashed(mem))
 	if found := again.Partitions(); len(found) != 1 || found[0].TopicID != other {
 		t.Errorf("after a crash: %+v", found)
 	}
-	if names, err := mem.List(path); err != nil || !strings.Contains(join(names), logSuffix) || !strings.HasSuffix(path, "-stray") {
-		t.Errorf("%s holds %v, %v", path, names, err)
+	if names, err := mem.List(paths[0]); err != nil || !strings.Contains(join(names), logSuffix) || !strings.HasSuffix(paths[0], strayDirSuffix) {
+		t.Errorf("%s holds %v, %v", paths[0], names, err)
 	}
 }
 
@@ -67,7 +68,7 @@ func TestStrayDirectoryIsDeletedUnread(t *testing.T) {
 		d = openDir(t, mem)
 		stop := running(t, d)
 		defer stop()
-		if err := d.DeleteStray(testTP); err != nil {
+		if err := d.DeleteStrays([]metadata.TopicPartition{testTP}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -16,22 +16,29 @@ import (
 const sessionCheck = 20 * time.Millisecond
 
 // applier follows the Image: one goroutine, the only one that changes the view
-// and the states of partitions. Applying an Image costs what changed in it.
+// and the states of partitions. Applying an Image costs what changed in it, and
+// nothing that waits for a disk: see jobs.
 type applier struct {
 	m          *Manager
 	recoveries errgroup.Group
+	jobs       *jobs
 
 	image        *metadata.Image // applied last
 	registration int64           // with it
 	configs      map[metadata.TopicID]TopicConfig
 	stopped      map[metadata.TopicIDPartition]*Partition // of topics that the Image lost
 	undone       map[metadata.TopicIDPartition]struct{}   // to be tried again after RetryInterval
+	busy         map[metadata.TopicIDPartition]struct{}   // left alone until a job is done
+	leaving      map[metadata.TopicPartition]*leaving     // nobody else has the name
+	opened       map[metadata.TopicIDPartition]opening    // not in the view yet
 }
 
 func newApplier(m *Manager) *applier {
 	return &applier{
-		m: m, configs: make(map[metadata.TopicID]TopicConfig),
+		m: m, jobs: newJobs(), configs: make(map[metadata.TopicID]TopicConfig),
 		stopped: make(map[metadata.TopicIDPartition]*Partition), undone: make(map[metadata.TopicIDPartition]struct{}),
+		busy: make(map[metadata.TopicIDPartition]struct{}), leaving: make(map[metadata.TopicPartition]*leaving),
+		opened: make(map[metadata.TopicIDPartition]opening),
 	}
 }
 
@@ -39,6 +46,7 @@ func newApplier(m *Manager) *applier {
 func (m *Manager) followImage(ctx context.Context) error {
 	a := newApplier(m)
 	defer func() { _ = a.recoveries.Wait() }() // they return no errors
+	defer a.jobs.wait()
 	changed, stop := m.o.Metadata.Watch()
 	defer stop()
 	retry := time.NewTicker(m.o.RetryInterval)
@@ -46,11 +54,13 @@ func (m *Manager) followImage(ctx context.Context) error {
 	session := time.NewTimer(sessionCheck)
 	defer session.Stop()
 	img := m.o.Metadata.Image()
-	m.bury(img)
+	a.sweep(img)
 	a.apply(ctx, img, a.everything(img))
-	close(m.ready)
-	m.warnStrays()
-	for {
+	for starting := true; ; {
+		if starting && len(a.busy) == 0 {
+			starting = false
+			close(m.ready)
+		}
 		if _, shown := a.image.Broker(m.o.Broker); shown && a.registration < 0 {
 			session.Reset(sessionCheck)
 		}
@@ -68,8 +78,10 @@ func (m *Manager) followImage(ctx context.Context) error {
 			if m.registration(img) == a.registration {
 				continue
 			}
-			todo = a.everything(img)
+		case <-a.jobs.wake:
+			todo = a.finish()
 		case <-retry.C:
+			a.leaveAgain()
 			if len(a.undone) == 0 {
 				continue
 			}
@@ -117,9 +129,6 @@ func (a *applier) placed(t *metadata.Topic, n int) bool {
 
 // changes are the partitions that img and the Image applied last show differently.
 func (a *applier) changes(img *metadata.Image) map[metadata.TopicIDPartition]struct{} {
-	if a.m.registration(img) != a.registration {
-		return a.everything(img)
-	}
 	todo := make(map[metadata.TopicIDPartition]struct{})
 	add := func(t *metadata.Topic, all bool, old *metadata.Topic) {
 		for n := range t.Partitions {
@@ -149,23 +158,28 @@ func (a *applier) changes(img *metadata.Image) map[metadata.TopicIDPartition]str
 // apply makes the partitions of todo what the Image says. One that cannot be
 // opened, or does not become what it should, is tried again after RetryInterval.
 func (a *applier) apply(ctx context.Context, img *metadata.Image, todo map[metadata.TopicIDPartition]struct{}) {
-	old := a.m.view.Load()
 	brokers := a.image == nil || !sameBrokers(a.image.Brokers(), img.Brokers())
-	a.image, a.registration = img, a.m.registration(img)
-	want := a.wanted(img, todo)
-	next := a.next(ctx, img, old, todo, want)
-	if next != old {
-		a.m.view.Store(next)
+	if r := a.m.registration(img); r != a.registration {
+		a.registration, todo = r, a.everything(img)
 	}
+	a.image = img
+	want := a.wanted(img, todo)
+	next := edit(a.m.view.Load())
+	failed := a.takeOpened(next)
+	a.stopMissing(img, next, todo)
+	a.openMissing(ctx, next, want, failed)
+	a.m.view.Store(next.view)
 	for id := range todo {
 		w, ok := want[id]
 		p := next.byID[id]
+		_, busy := a.busy[id]
 		switch {
+		case busy: // looked at again when the job is done
 		case !ok && p == nil:
 			delete(a.undone, id)
 		case !ok: // without a configuration
 			a.undone[id] = struct{}{}
-		case p != nil:
+		case p != nil && !a.held(p, w):
 			a.settle(ctx, p, w)
 		}
 	}
@@ -186,34 +200,44 @@ func sameBrokers(a, b []metadata.Broker) bool {
 	})
 }
 
-// next stops what is here and not wanted any more, opens what is wanted, and
-// returns the view after that.
-func (a *applier) next(ctx context.Context, img *metadata.Image, old *view, todo map[metadata.TopicIDPartition]struct{}, want map[metadata.TopicIDPartition]wanted) *view {
-	gone := a.stopMissing(img, old, todo)
-	opened, failed := a.openMissing(ctx, old, want)
-	repaired := false
-	for id := range old.failed {
-		_, tried := todo[id]
-		repaired = repaired || tried
-	}
-	if len(gone) == 0 && len(opened) == 0 && len(failed) == 0 && !repaired {
-		return old
-	}
-	next := &view{byID: make(map[metadata.TopicIDPartition]*Partition, len(old.byID)+len(opened)), failed: failed}
-	maps.Copy(next.byID, old.byID)
-	maps.Copy(next.byID, opened)
-	for _, id := range gone {
-		delete(next.byID, id)
-	}
-	for id, err := range old.failed {
-		if _, tried := todo[id]; !tried {
-			failed[id] = err
+// viewEdit is a view that becomes another at the first change.
+type viewEdit struct {
+	*view
+	own bool
+}
+
+func edit(v *view) *viewEdit { return &viewEdit{view: v} }
+
+func (e *viewEdit) change() {
+	if !e.own {
+		e.view = &view{byID: maps.Clone(e.byID), failed: maps.Clone(e.failed)}
+		if e.byID == nil {
+			e.byID = make(map[metadata.TopicIDPartition]*Partition)
 		}
+		if e.failed == nil {
+			e.failed = make(map[metadata.TopicIDPartition]error)
+		}
+		e.own = true
 	}
-	for id := range failed {
-		a.undone[id] = struct{}{}
+}
+
+func (e *viewEdit) put(id metadata.TopicIDPartition, p *Partition) {
+	e.change()
+	e.byID[id] = p
+	delete(e.failed, id)
+}
+
+func (e *viewEdit) drop(id metadata.TopicIDPartition) {
+	if e.byID[id] != nil || e.failed[id] != nil {
+		e.change()
+		delete(e.byID, id)
+		delete(e.failed, id)
 	}
-	return next
+}
+
+func (e *viewEdit) fail(id metadata.TopicIDPartition, err error) {
+	e.change()
+	e.failed[id] = err
 }
 
 // wanted is one partition the Image places here.
@@ -273,27 +297,32 @@ func inTier(img *metadata.Image, t *metadata.Topic) bool {
 	return false
 }
 
-// stopMissing stops partitions that the Image no longer places here and returns
-// them. Their files go when the topic was deleted or lives on elsewhere; they stay
-// when the Image has lost the topic and nothing says why.
-func (a *applier) stopMissing(img *metadata.Image, old *view, todo map[metadata.TopicIDPartition]struct{}) (gone []metadata.TopicIDPartition) {
+// stopMissing stops partitions that the Image no longer places here. Their files go
+// when the topic was deleted or lives on elsewhere; they stay when the Image has
+// lost the topic, or the partition of it, and nothing says why.
+func (a *applier) stopMissing(img *metadata.Image, v *viewEdit, todo map[metadata.TopicIDPartition]struct{}) {
 	lost := false
 	for id := range todo {
-		p := old.byID[id]
 		t, lives := img.TopicByID(id.Topic)
-		if p == nil || lives && a.placed(t, int(id.Partition)) {
+		if lives && a.placed(t, int(id.Partition)) {
 			continue
 		}
-		gone = append(gone, id)
+		p, unopened := v.byID[id], v.failed[id] != nil
+		v.drop(id)
+		if p == nil {
+			if unopened {
+				a.leaveUnopened(img, id)
+			}
+			continue
+		}
 		a.stop(p, lives)
-		if lives {
-			a.m.deleteLog(p)
+		if lives && int(id.Partition) < len(t.Partitions) {
+			a.leave(p)
 		} else {
 			a.stopped[id], lost = p, true
 		}
 	}
 	a.buryStopped(img, lost)
-	return gone
 }
 
 // buryStopped deletes what is left of topics that the Image lost, once it says
@@ -308,20 +337,11 @@ func (a *applier) buryStopped(img *metadata.Image, lost bool) {
 		_, renewed := img.Topic(p.tp.Topic)
 		switch {
 		case lives && a.placed(t, int(id.Partition)): // openMissing takes it back
-		case lives:
-			a.m.deleteLog(p)
-			delete(a.stopped, id)
-		case graves[id.Topic] || renewed:
-			a.m.deleteLog(p)
+		case lives && int(id.Partition) < len(t.Partitions), !lives && (graves[id.Topic] || renewed):
+			a.leave(p)
 			delete(a.stopped, id)
 		case lost:
-			a.m.log.Error("topic left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)
+			a.m.log.Error("partition left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)
 		}
-	}
-}
-
-func (m *Manager) deleteLog(p *Partition) {
-	if err := p.dir.DeleteLog(p.log); err != nil {
-		m.log.Error("delete log", "partition", p.tp, "err", err)
 	}
 }

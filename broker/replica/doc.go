@@ -13,8 +13,11 @@
 // [Manager.Run] follows it, at the cost of what changes in it: it opens logs,
 // begins leader epochs, has the others copied from their leaders, tells the remote
 // log and the coordinators, and deletes what belongs to a deleted topic or moved
-// elsewhere. A partition that the Image does not name and no tombstone names is
-// left alone, with a complaint: losing metadata must not lose data.
+// elsewhere. What waits for a disk, opening and deleting logs, is done by others
+// (jobs.go): an election waits for no other partition. A partition that the Image
+// does not name and no tombstone names is left alone, with a complaint: losing
+// metadata must not lose data. A directory that is in the way of another topic's
+// partition, or that the metadata plainly contradicts, is put aside (strays.go).
 //
 // A log has one master at a time: the leader's appends, one follow (follow.go),
 // or one recovery. Who takes over ends the one before first. A leader that was

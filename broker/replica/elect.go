@@ -116,7 +116,8 @@ func (a *applier) announce(p *Partition, was, s *state, begins bool) {
 	}
 }
 
-// stop ends the service of a partition.
+// stop ends the service of a partition. What a follow or a recovery has under way on
+// its log may still end: see leave, held.
 func (a *applier) stop(p *Partition, lives bool) {
 	s := *p.state.Load()
 	led := s.leading
@@ -125,8 +126,11 @@ func (a *applier) stop(p *Partition, lives bool) {
 		s.gone = ErrNotLeader
 	}
 	p.update(&s)
-	a.endRecovery(p)
-	a.m.fetchers.remove(p)
+	if r := p.recovery; r != nil {
+		r.cancel()
+		p.recovery = nil
+	}
+	a.m.fetchers.drop(p)
 	a.m.o.Remote.Resign(p.tip)
 	if led {
 		a.m.lead(p, false)

@@ -94,9 +94,6 @@ func (f *fetchers) assign(p *Partition, leader metadata.BrokerID, epoch int32) {
 		return
 	}
 	fo := newFollow(p, leader, epoch)
-	if old != nil {
-		fo.turn = old.turn
-	}
 	f.follows[p] = fo
 	idle := f.dropLocked(old)
 	var busy *poll
@@ -109,21 +106,26 @@ func (f *fetchers) assign(p *Partition, leader metadata.BrokerID, epoch int32) {
 	p.moved.broadcast() // a fetcher may wait for p to be synced
 }
 
-// remove ends the following of p. When it returns no fetch will touch p's log
-// any more; it waits only for an operation on the log that is under way.
+// remove ends the following of p. When it returns no fetch will append to p's log
+// or truncate it any more; it waits only for an operation that is under way.
 func (f *fetchers) remove(p *Partition) {
+	if f.drop(p) {
+		p.turn.pass()
+	}
+}
+
+// drop is remove without the wait. It says whether p was followed.
+func (f *fetchers) drop(p *Partition) bool {
 	f.mu.Lock()
 	fo := f.follows[p]
 	delete(f.follows, p)
 	idle := f.dropLocked(fo)
 	f.mu.Unlock()
 	idle.interrupt()
-	if fo == nil {
-		return
+	if fo != nil {
+		p.moved.broadcast()
 	}
-	p.moved.broadcast()
-	fo.turn.take()
-	fo.turn.give()
+	return fo != nil
 }
 
 // addLocked gives fo to its fetcher, and returns the poll that it has to wait for.

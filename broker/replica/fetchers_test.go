@@ -248,7 +248,7 @@ func TestAnswerToAFormerEpochIsDropped(t *testing.T) {
 		p := l.follow("t")
 		l.caughtUp(p, lg)
 		l.f.mu.Lock()
-		turn := l.f.follows[p].turn
+		turn := p.turn
 		l.f.mu.Unlock()
 		turn.take()
 		lg.append("a")

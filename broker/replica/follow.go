@@ -13,12 +13,19 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 )
 
-// turn is the right to change a follower's log. It is held while the disk
-// works, never across the network or the tier, so it is a channel.
+// turn is the right to change a log that this broker does not lead. It is held
+// while the disk works, never across the network or the tier, so it is a channel.
 type turn chan struct{}
 
-func (t turn) take() { t <- struct{}{} }
-func (t turn) give() { <-t }
+func (t turn) take()       { t <- struct{}{} }
+func (t turn) give()       { <-t }
+func (t turn) taken() bool { return len(t) > 0 }
+
+// pass returns when whoever has the turn now has given it back.
+func (t turn) pass() {
+	t.take()
+	t.give()
+}
 
 // errOver means that a partition is not followed like this any more.
 var errOver = errors.New("not followed any more")
@@ -28,7 +35,6 @@ type follow struct {
 	p       *Partition
 	leader  metadata.BrokerID
 	epoch   int32
-	turn    turn          // shared with what it replaced
 	over    chan struct{} // closed when it is replaced or removed, before the turn is taken to be sure
 	fetcher *fetcher      // nil when there is no leader to ask
 
@@ -45,7 +51,7 @@ type follow struct {
 }
 
 func newFollow(p *Partition, leader metadata.BrokerID, epoch int32) *follow {
-	fo := &follow{p: p, leader: leader, epoch: epoch, turn: make(turn, 1), over: make(chan struct{})}
+	fo := &follow{p: p, leader: leader, epoch: epoch, over: make(chan struct{})}
 	fo.lag.Store(-1)
 	return fo
 }
@@ -61,8 +67,8 @@ func (fo *follow) isOver() bool {
 
 // locked calls fn with the turn, unless the partition is not followed any more.
 func (fo *follow) locked(fn func() error) error {
-	fo.turn.take()
-	defer fo.turn.give()
+	fo.p.turn.take()
+	defer fo.p.turn.give()
 	if fo.isOver() {
 		return errOver
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -39,6 +40,7 @@ type bench struct {
 	syncDelay atomic.Int64
 	getDelay  atomic.Int64            // of every read from the object store
 	kvHook    atomic.Pointer[kv.Hook] // what happens between the broker and etcd
+	onDisk    atomic.Pointer[func(vfs.Op) error]
 
 	*run
 }
@@ -104,6 +106,9 @@ func (b *bench) open() {
 	fs := vfs.WithFaults(b.disk, func(op vfs.Op) error {
 		if wait := b.syncDelay.Load(); wait > 0 && op.Kind == vfs.OpSync {
 			time.Sleep(time.Duration(wait))
+		}
+		if hook := b.onDisk.Load(); hook != nil {
+			return (*hook)(op)
 		}
 		return nil
 	})
@@ -264,4 +269,22 @@ func same[T comparable](t *testing.T, what string, got, want T) {
 	if got != want {
 		t.Errorf("%s: %v, want %v", what, got, want)
 	}
+}
+
+// hold makes the operations of the disk that match wait until release.
+func (b *bench) hold(match func(op vfs.Op) bool) (release func()) {
+	held := make(chan struct{})
+	hook := func(op vfs.Op) error {
+		if match(op) {
+			<-held
+		}
+		return nil
+	}
+	b.onDisk.Store(&hook)
+	release = sync.OnceFunc(func() {
+		b.onDisk.Store(nil)
+		close(held)
+	})
+	b.t.Cleanup(release)
+	return release
 }

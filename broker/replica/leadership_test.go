@@ -220,9 +220,9 @@ func TestLostMetadataLosesNoData(t *testing.T) {
 func TestAPartitionThatDoesNotOpenIsTriedAgain(t *testing.T) {
 	in(t, func(t *testing.T, b *bench) {
 		b.must(b.disk.MkdirAll("/data/t-0"))
-		b.must(vfsWrite(b.disk, "/data/t-0/partition.metadata", "version: 0\ntopic_id: "+metadata.NewTopicID().String()+"\n"))
+		b.must(vfsWrite(b.disk, "/data/t-0/partition.metadata", "version: 7\n"))
 		if p := b.topic("t"); p != nil {
-			t.Fatal("it opened with another topic's files")
+			t.Fatal("it opened with files that nobody can read")
 		}
 		_, err := b.append("t", replica.AcksAll, "x")
 		b.wants("append", err, replica.ErrPartitionOffline)

@@ -11,7 +11,6 @@ import (
 type recovery struct {
 	epoch  int32
 	cancel context.CancelFunc
-	turn   chan struct{} // of capacity 1: held while the log is changed, and by who ended the recovery
 }
 
 // recover has a leader that was elected though it was not in sync compare its log
@@ -25,7 +24,7 @@ func (a *applier) recover(ctx context.Context, p *Partition, s *state) {
 	}
 	a.endRecovery(p)
 	ctx, cancel := context.WithCancel(ctx)
-	r := &recovery{epoch: s.LeaderEpoch, cancel: cancel, turn: make(chan struct{}, 1)}
+	r := &recovery{epoch: s.LeaderEpoch, cancel: cancel}
 	p.recovery = r
 	a.m.log.Warn("elected though not in sync, looking for what the tier has", "partition", p.tp, "epoch", s.LeaderEpoch, "offset", p.log.LogEnd())
 	a.recoveries.Go(func() error {
@@ -48,7 +47,7 @@ func (a *applier) recover(ctx context.Context, p *Partition, s *state) {
 func (a *applier) endRecovery(p *Partition) {
 	if r := p.recovery; r != nil {
 		r.cancel()
-		r.turn <- struct{}{}
+		p.turn.pass()
 		p.recovery = nil
 	}
 }
@@ -68,17 +67,16 @@ func (m *Manager) adopt(ctx context.Context, p *Partition, r *recovery) error {
 	if err != nil {
 		return fmt.Errorf("state at the tier's end: %w", err)
 	}
-	select {
-	case r.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	p.turn.take()
+	defer p.turn.give()
+	if ctx.Err() != nil {
+		return ctx.Err() // ended by who masters the log next
 	}
 	if ok && !p.hasAll(aux) {
 		m.log.Warn("unclean leader takes the tier's records for its own", "partition", p.tp, "epoch", r.epoch,
 			"log_end", p.log.LogEnd(), "lineage", p.log.LeaderEpochs(), "offset", aux.EndOffset)
 		err = p.restore(aux)
 	}
-	<-r.turn
 	if err != nil {
 		return err
 	}
