@@ -44,6 +44,8 @@ type EmbeddedOptions struct {
 	RequestTimeout time.Duration
 	Logger         *slog.Logger
 	Unsafe         bool // no fsync: for tests
+	// LookEvery is how often the member looks whether its database must be kept small; default 1 s.
+	LookEvery time.Duration
 }
 
 // Peer is a member of an embedded cluster.
@@ -60,6 +62,9 @@ type Embedded struct {
 	unlink bool // the socket lies outside Dir
 	quiet  *atomic.Bool
 	once   sync.Once
+
+	endCare context.CancelFunc // of the keeper
+	caring  sync.WaitGroup
 }
 
 const (
@@ -232,6 +237,12 @@ func socketPath(dir, wanted string) string {
 
 // KV returns the store. Its calls do not pass a socket. Embedded.Close closes it.
 func (e *Embedded) KV() KV { return e.kv }
+
+// Size is how large this member's database is.
+func (e *Embedded) Size() Size {
+	b := e.etcd.Server.Backend()
+	return Size{Bytes: b.Size(), InUse: b.SizeInUse(), Quota: e.etcd.Config().QuotaBackendBytes}
+}
 
 // Endpoint is what etcdctl wants after --endpoints.
 func (e *Embedded) Endpoint() string { return "unix://" + e.socket }

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,21 @@ func (m *member) start(ctx context.Context) (*Embedded, error) {
 	if err := m.moved(ctx, emb); err != nil {
 		return nil, errors.Join(err, emb.Close())
 	}
-	return emb, nil
+	return emb, m.care(ctx, emb, c)
+}
+
+// care starts the member's housekeeping, which Close ends.
+func (m *member) care(ctx context.Context, e *Embedded, c *embed.Config) error {
+	k := &keeper{e: e, size: e.Size, log: m.o.Logger}
+	if m.o.CertFile != "" {
+		var err error
+		if k.tls, err = c.ClientTLSInfo.ClientConfig(); err != nil {
+			return errors.Join(err, e.Close())
+		}
+	}
+	ctx, e.endCare = context.WithCancel(context.WithoutCancel(ctx))
+	e.caring.Go(func() { k.keep(ctx, cmp.Or(m.o.LookEvery, defaultLookEvery)) })
+	return nil
 }
 
 // joinAttempts is how often a member tries to begin. The list of members that it
@@ -244,6 +259,10 @@ func (e *Embedded) Close() error {
 	var err error
 	e.once.Do(func() {
 		e.quiet.Store(true)
+		if e.endCare != nil {
+			e.endCare()
+			e.caring.Wait()
+		}
 		err = e.kv.Close()
 		e.etcd.Close()
 		if e.unlink {
