@@ -81,6 +81,7 @@ type Broker struct {
 
 	dirs       []*segment.Dir
 	kv         kv.KV
+	etcd       *kv.Embedded // nil: it is elsewhere
 	metadata   *metadata.Store
 	objects    object.Store
 	ledger     *tiering.Ledger
@@ -159,6 +160,7 @@ func (b *Broker) open(ctx context.Context, parts *layers) error {
 		name string
 		open func(context.Context, *layers) error
 	}{
+		{"open files", b.enoughFiles},
 		{"log directory", b.openDirs},
 		{"etcd", b.openKV},
 		{"metadata", b.openMetadata},

@@ -44,7 +44,7 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 	b.startQuotas(ctx, parts)
 	server, err := wire.NewServer(wire.Options{
 		Handler: handler, Listeners: kafka, MaxRequestBytes: c.RequestMaxBytes, MemoryBytes: memoryLimit(c.RequestMemoryBytes),
-		MaxInFlight: c.MaxInFlight, MaxConnections: c.MaxConnections, MaxConnectionsPerIP: c.MaxConnectionsPerIP,
+		MaxInFlight: c.MaxInFlight, MaxConnections: connectionLimit(c.MaxConnections, openFiles()), MaxConnectionsPerIP: c.MaxConnectionsPerIP,
 		IdleTimeout: c.IdleTimeout, StopTimeout: c.ShutdownTimeout, Logger: b.log, Meter: b.o.Meter("wire"),
 	})
 	if err != nil {

@@ -80,7 +80,7 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 		if err != nil {
 			return err
 		}
-		b.kv, b.addresses.Etcd = etcd.KV(), etcd.Endpoint()
+		b.kv, b.etcd, b.addresses.Etcd = etcd.KV(), etcd, etcd.Endpoint()
 		parts.onStop("embedded etcd", etcd.Close)
 		parts.start(ctx, "embedded etcd's member", etcd.Wait)
 	}

@@ -51,7 +51,31 @@ func (b *Broker) notReady() []console.Reason {
 	if !b.ready.Load() {
 		return []console.Reason{{Component: "broker", Reason: "starting or stopping"}}
 	}
-	return b.unhealthy()
+	return append(b.unhealthy(), b.standing(time.Now())...)
+}
+
+// standing is what this broker lacks to be a member of its cluster. It serves on without: reads, and writes to replicas
+// that are in sync. But nobody should be sent to it who has a choice.
+func (b *Broker) standing(now time.Time) []console.Reason {
+	var reasons []console.Reason
+	if b.etcd != nil && !b.etcd.HasLeader() {
+		reasons = append(reasons, console.Reason{Component: "etcd", Reason: "the member inside has no leader: a majority of the members is away"})
+	}
+	s := b.session.Load()
+	if s == nil {
+		return append(reasons, console.Reason{Component: "registration", Reason: "not registered yet"})
+	}
+	confirmed, ttl := s.Confirmed()
+	select {
+	case <-s.Done():
+		return append(reasons, console.Reason{Component: "registration", Reason: "lost: etcd ended the lease, registering again"})
+	default:
+	}
+	if age := now.Sub(confirmed); age > ttl {
+		reasons = append(reasons, console.Reason{Component: "registration",
+			Reason: fmt.Sprintf("etcd has not renewed the lease for %s, it lasts %s: etcd cannot be reached, or has lost its majority", age.Round(time.Second), ttl)})
+	}
+	return reasons
 }
 
 func (b *Broker) version() console.Version {

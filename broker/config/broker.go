@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -265,7 +266,8 @@ func resolveDirs(r *reader, b *Broker) {
 		b.LogDirs = []string{b.DataDir}
 	}
 	if b.Remote.StoreURL == "" {
-		b.Remote.StoreURL = "file://" + filepath.ToSlash(filepath.Join(b.DataDir, "objects"))
+		u := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(b.DataDir, "objects"))}
+		b.Remote.StoreURL = u.String() // which escapes what a URL gives another meaning to
 	}
 }
 

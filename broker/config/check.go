@@ -140,6 +140,9 @@ func checkStoreURL(v string) error {
 		if u.Host != "" || u.Path == "" {
 			return errors.New("want file:///absolute/dir, with three slashes")
 		}
+		if u.Fragment != "" || u.RawQuery != "" || u.ForceQuery || strings.HasSuffix(v, "#") {
+			return errors.New("'#' and '?' in the name of a directory are written %23 and %3F")
+		}
 	case "s3":
 		if u.Host == "" {
 			return errors.New("want s3://bucket/prefix, the bucket is missing")

@@ -268,15 +268,15 @@ func (d *doctor) store(ctx context.Context) []finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	url := d.c.Remote.StoreURL
-	if dir, ok := strings.CutPrefix(url, "file://"); ok {
-		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-			return []finding{good(check, "%s will be made", url)} // a look must not make it; disk has tried the parent
+	store := d.c.Remote.StoreURL
+	if u, err := url.Parse(store); err == nil && u.Scheme == "file" {
+		if _, err := os.Stat(u.Path); errors.Is(err, os.ErrNotExist) {
+			return []finding{good(check, "%s will be made", store)} // a look must not make it; disk has tried the parent
 		}
 	}
 	hint := "see --store"
 	begun := time.Now()
-	s, err := object.Open(ctx, url, object.Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := object.Open(ctx, store, object.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return []finding{bad(check, hint, "%v", err)}
 	}
@@ -290,7 +290,7 @@ func (d *doctor) store(ctx context.Context) []finding {
 		}
 		return []finding{bad(check, hint, "%v", err)}
 	}
-	return []finding{good(check, "%s: put, get, list and delete in %s", url, span(time.Since(begun)))}
+	return []finding{good(check, "%s: put, get, list and delete in %s", store, span(time.Since(begun)))}
 }
 
 func closeQuietly(c io.Closer) { _ = c.Close() } // only looked at

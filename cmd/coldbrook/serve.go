@@ -43,6 +43,7 @@ start; logs go to standard error.`,
 		if err != nil {
 			return err
 		}
+		surviveReaders()
 		return a.serve(cmd.Context(), s)
 	}
 	return c
@@ -96,6 +97,8 @@ func advised(err error) error {
 		advice = "that is no address of this machine: choose one with --listen (Kafka) or --http; --advertise is what clients are told"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		advice = "this user may not do that: choose a port of 1024 or more, a --data-dir of its own, or another user"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, broker.ErrFewFiles):
+		advice = "raise the limit of open files: LimitNOFILE= of the service, or ulimit -n 65536 before the start"
 	case errors.Is(err, vfs.ErrLocked):
 		advice = "a broker runs there already: stop it, or give this one its own --data-dir (and --cache-dir)"
 	default:

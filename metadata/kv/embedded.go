@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -222,18 +223,22 @@ func (o EmbeddedOptions) others() []Peer {
 	return slices.DeleteFunc(slices.Clone(o.Peers), func(p Peer) bool { return p.Name == o.Name })
 }
 
-// socketPath keeps the path short enough for a socket's address.
+// socketPath keeps the path short enough for a socket's address, and free of what etcd's client, which is given it as a
+// URL, would take for something else.
 func socketPath(dir, wanted string) string {
 	if wanted == "" {
 		wanted = filepath.Join(dir, "client.sock")
 	}
-	if len(wanted) <= maxSocketPath {
+	if len(wanted) <= maxSocketPath && !strings.ContainsFunc(wanted, notInSocket) {
 		return wanted
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(wanted)) // a hash does not fail
 	return filepath.Join(os.TempDir(), fmt.Sprintf("coldbrook-etcd-%016x.sock", h.Sum64()))
 }
+
+// notInSocket reports what has a meaning in URLs, and what is not ASCII, which they escape.
+func notInSocket(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`#%?:"<>[\]^{|}`+"`", r) }
 
 // KV returns the store. Its calls do not pass a socket. Embedded.Close closes it.
 func (e *Embedded) KV() KV { return e.kv }

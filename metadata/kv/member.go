@@ -254,6 +254,9 @@ func (e *Embedded) Cluster() string { return e.etcd.Server.Cluster().ID().String
 // Leading reports whether this member is the leader of its cluster.
 func (e *Embedded) Leading() bool { return e.etcd.Server.Leader() == e.etcd.Server.MemberID() }
 
+// HasLeader reports whether this member knows a leader, which it does while a majority of the members is there.
+func (e *Embedded) HasLeader() bool { return e.etcd.Server.Leader() != 0 }
+
 // Close stops the member and returns when it has let go of its files.
 func (e *Embedded) Close() error {
 	var err error
