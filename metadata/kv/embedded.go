@@ -238,7 +238,9 @@ func socketPath(dir, wanted string) string {
 }
 
 // notInSocket reports what has a meaning in URLs, and what is not ASCII, which they escape.
-func notInSocket(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`#%?:"<>[\]^{|}`+"`", r) }
+func notInSocket(r rune) bool {
+	return r <= ' ' || r > '~' || strings.ContainsRune(`#%?:"<>[\]^{|}`+"`", r)
+}
 
 // KV returns the store. Its calls do not pass a socket. Embedded.Close closes it.
 func (e *Embedded) KV() KV { return e.kv }
