@@ -38,6 +38,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -84,7 +85,7 @@ type Broker struct {
 	etcd       *kv.Embedded // nil: it is elsewhere
 	metadata   *metadata.Store
 	objects    object.Store
-	ledger     *tiering.Ledger
+	ledger     *cost.Ledger
 	tier       *tiering.Manager
 	groups     *group.Coordinator
 	replicas   *replica.Manager

@@ -11,7 +11,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/cost"
 )
 
 // topicName is the name of a topic that there is.
@@ -24,9 +24,9 @@ func (b *Broker) topicName(id metadata.TopicID) (string, bool) {
 }
 
 // prices are remote.price.* as they are now.
-func (b *Broker) prices() tiering.Prices {
+func (b *Broker) prices() cost.Prices {
 	p := b.settings.Load().Broker().Remote.Price
-	return tiering.Prices{PutPer1000: p.PutPer1000, GetPer1000: p.GetPer1000, GBMonth: p.GBMonth, EgressGB: p.EgressGB}
+	return cost.Prices{PutPer1000: p.PutPer1000, GetPer1000: p.GetPer1000, GBMonth: p.GBMonth, EgressGB: p.EgressGB}
 }
 
 // viewCosts is `tier cost`: what this broker counted, and unless local what the other live ones did.

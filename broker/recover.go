@@ -10,15 +10,15 @@ import (
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/controller"
-	"github.com/coldbrook/coldbrook/tiering"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
+	"github.com/coldbrook/coldbrook/tiering/restore"
 )
 
 // recoverTopic is `topic recover`: a topic whose objects are in the store, of this
 // cluster or another one, becomes one of this cluster.
 func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line func(console.TierLine)) error {
 	own, objects := b.addresses.ClusterID, b.bucket()
-	r := tiering.Recovery{From: q.ClusterID, To: own}
+	r := restore.TopicCopy{From: q.ClusterID, To: own}
 	if r.From == "" {
 		r.From = own
 	}
@@ -48,7 +48,7 @@ func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line 
 		r.Progress = func(n int64) {
 			line(console.TierLine{Progress: console.CopyProgress{Bytes: done.Add(n), Total: total}})
 		}
-		if roots, err = tiering.CopyTopic(ctx, objects, r); err != nil {
+		if roots, err = restore.CopyTopic(ctx, objects, r); err != nil {
 			return err
 		}
 		out.Copied = done.Load()
@@ -79,7 +79,7 @@ func (b *Broker) recoverTopic(ctx context.Context, q console.RecoverQuery, line 
 
 // freeID is the id that the topic had, or, where that is taken, a new one. Objects
 // of this cluster can only be taken over under the id that they have.
-func (b *Broker) freeID(r tiering.Recovery) (metadata.TopicID, error) {
+func (b *Broker) freeID(r restore.TopicCopy) (metadata.TopicID, error) {
 	im, id := b.metadata.Image(), r.Topic.TopicID
 	buried := slices.ContainsFunc(im.Tombstones(), func(g metadata.Tombstone) bool { return g.Topic.ID == id })
 	_, lives := im.TopicByID(id)
@@ -95,7 +95,7 @@ func (b *Broker) freeID(r tiering.Recovery) (metadata.TopicID, error) {
 }
 
 // placed gives the partitions their replicas.
-func (b *Broker) placed(r tiering.Recovery, roots map[int32]bucket.Root) (metadata.RestoredTopic, error) {
+func (b *Broker) placed(r restore.TopicCopy, roots map[int32]bucket.Root) (metadata.RestoredTopic, error) {
 	im := b.metadata.Image()
 	brokers := slices.DeleteFunc(slices.Clone(im.Brokers()), func(b metadata.Broker) bool { return !b.Holds() })
 	replicas := min(max(1, r.Topic.Replicas), len(brokers))
@@ -106,7 +106,7 @@ func (b *Broker) placed(r tiering.Recovery, roots map[int32]bucket.Root) (metada
 	out := metadata.RestoredTopic{Name: r.Topic.Topic, ID: r.ID, Created: r.Topic.Created, Configs: r.Topic.Configs}
 	for n, ids := range places {
 		root := roots[int32(n)]
-		p := metadata.RestoredPartition{Replicas: ids, LeaderEpoch: tiering.EpochAbove(root)}
+		p := metadata.RestoredPartition{Replicas: ids, LeaderEpoch: restore.EpochAbove(root)}
 		if root.Root != nil {
 			p.Remote = root.Pointer()
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/tiering"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -28,7 +29,7 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 		store = opened
 	}
 	var err error
-	b.ledger = tiering.NewLedger(b.addresses.ClusterID, b.topicName)
+	b.ledger = cost.NewLedger(b.addresses.ClusterID, b.topicName)
 	if b.objects, err = object.WithCount(store, b.o.Meter("object"), b.ledger.Request); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/coldbrook/coldbrook/e2e/cluster"
 	"github.com/coldbrook/coldbrook/e2e/scenario"
 	"github.com/coldbrook/coldbrook/e2e/servers"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/restore"
 )
 
 const (
@@ -319,7 +319,7 @@ func (d *drill) awaitSnapshot(ctx context.Context) {
 				}
 			}
 		}
-		var plan tiering.RestorePlan
+		var plan restore.Plan
 		if err := d.command(ctx, &plan, "cluster", "restore", "--dry-run", "--store", d.store, "-o", "json"); err != nil {
 			return err
 		}
@@ -400,27 +400,27 @@ func (d *drill) destroy() {
 }
 
 // restore starts an empty etcd and writes the cluster into it.
-func (d *drill) restore(ctx context.Context) *tiering.RestorePlan {
+func (d *drill) restore(ctx context.Context) *restore.Plan {
 	d.t.Helper()
 	if err := d.c.Etcd.Start(ctx); err != nil {
 		d.t.Fatal(err)
 	}
 	args := []string{"cluster", "restore", "--store", d.store, "--etcd", d.c.Etcd.Endpoint(), "-o", "json"}
-	plan := new(tiering.RestorePlan)
+	plan := new(restore.Plan)
 	if err := d.command(ctx, plan, args...); err == nil || !strings.Contains(err.Error(), "--force") {
 		d.t.Fatalf("a cluster that was alive a moment ago was restored: %v", err)
 	}
 	if err := d.command(ctx, plan, append(args, "--force")...); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := d.command(ctx, new(tiering.RestorePlan), append(args, "--force")...); err == nil || !strings.Contains(err.Error(), "there is a cluster already") {
+	if err := d.command(ctx, new(restore.Plan), append(args, "--force")...); err == nil || !strings.Contains(err.Error(), "there is a cluster already") {
 		d.t.Fatalf("restored twice: %v", err)
 	}
 	return plan
 }
 
 // checkPlan compares what was announced with what was uploaded.
-func (d *drill) checkPlan(plan *tiering.RestorePlan, ends ends) (lost int64) {
+func (d *drill) checkPlan(plan *restore.Plan, ends ends) (lost int64) {
 	d.t.Helper()
 	rows := 0
 	for _, p := range plan.Partition {

@@ -9,7 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/e2e/cluster"
 	"github.com/coldbrook/coldbrook/e2e/scenario"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/restore"
 )
 
 // TestTopicOfAnotherClusterIsRecovered: two clusters share a bucket; the second takes a topic of the first over, under
@@ -29,7 +29,7 @@ func TestTopicOfAnotherClusterIsRecovered(t *testing.T) {
 	before := d.describe(ctx)[topic]
 	d.await(ctx, func() error { return uploaded(ctx, d.c.Brokers) })
 	ends := d.remoteEnds(ctx)
-	var plan tiering.RestorePlan
+	var plan restore.Plan
 	d.await(ctx, func() error {
 		return d.command(ctx, &plan, "cluster", "restore", "--dry-run", "--store", d.store, "-o", "json")
 	})

@@ -20,6 +20,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -59,9 +60,9 @@ type Options struct {
 	MetaBytes  int64 // bound of decoded manifests and indexes in memory; default 64 MiB
 
 	// Ledger has what Store and Cache were used for; run by the caller. nil: nothing is counted.
-	Ledger       *Ledger
-	Prices       func() Prices // of now; nil: all is free
-	TopicMetrics bool          // metrics.topic.enable: whether costs have the topic as a label
+	Ledger       *cost.Ledger
+	Prices       func() cost.Prices // of now; nil: all is free
+	TopicMetrics bool               // metrics.topic.enable: whether costs have the topic as a label
 }
 
 // TopicSettings are the parts of a topic's configuration that concern copying.
@@ -117,7 +118,7 @@ func (o *Options) check() error {
 		o.Sweep = defaultSweep
 	}
 	if o.Prices == nil {
-		o.Prices = func() Prices { return Prices{} }
+		o.Prices = func() cost.Prices { return cost.Prices{} }
 	}
 	if o.Collector == nil {
 		o.Collector = func() bool { return false }

@@ -2,10 +2,14 @@ package tiering
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/coldbrook/coldbrook/tiering/cost"
 )
 
 // metrics are Kafka's words for tiered storage (RemoteCopyBytesPerSec and so on) under our prefix; rates are the
@@ -138,6 +142,13 @@ func (m *Manager) observe(meter metric.Meter) error {
 	if err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
-	m.unregister = reg.Unregister
-	return m.observeCost(meter)
+	costs, err := cost.Observe(meter, func() []cost.Row {
+		rows, _ := m.Costs(time.Now(), m.o.Prices())
+		return rows
+	}, m.o.TopicMetrics)
+	if err != nil {
+		return err
+	}
+	m.unregister = func() error { return errors.Join(reg.Unregister(), costs()) }
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -76,6 +77,15 @@ func (m *Manager) totals() totals {
 		}
 	}
 	return t
+}
+
+// Costs is what each topic uses of the store and costs, and when the window began from which a day's requests are told.
+func (m *Manager) Costs(now time.Time, p cost.Prices) (rows []cost.Row, since time.Time) {
+	var stored []cost.Stored
+	for _, s := range m.Status(now) {
+		stored = append(stored, cost.Stored{Topic: s.Topic, Bytes: s.View.Bytes, Segments: s.View.Segments})
+	}
+	return cost.Report(m.o.Ledger, stored, now, p)
 }
 
 // Entries yields the entries of a partition from the one that holds from on, oldest first. They must not be

@@ -16,9 +16,9 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/controller"
 	"github.com/coldbrook/coldbrook/metadata/kv"
-	"github.com/coldbrook/coldbrook/tiering"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/restore"
 )
 
 // aliveWithin is how old the last sign of a cluster must be for it to count as
@@ -86,8 +86,8 @@ func (a *app) restoreCluster(ctx context.Context, c config.Broker, o restoreOpti
 	if err != nil {
 		return err
 	}
-	plan, err := tiering.Plan(ctx, objects, tiering.PlanOptions{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
-	if errors.Is(err, tiering.ErrNoBrokers) {
+	plan, err := restore.New(ctx, objects, restore.Options{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
+	if errors.Is(err, restore.ErrNoBrokers) {
 		return usagef("%v: give them with --brokers, such as --brokers 1,2,3", err)
 	}
 	if err != nil {
@@ -124,7 +124,7 @@ func chooseCluster(ctx context.Context, b *bucket.Bucket, id, url string) (strin
 }
 
 // writeRestore writes the plan into etcd.
-func (a *app) writeRestore(ctx context.Context, c config.Broker, b *bucket.Bucket, plan *tiering.RestorePlan, o restoreOptions) (err error) {
+func (a *app) writeRestore(ctx context.Context, c config.Broker, b *bucket.Bucket, plan *restore.Plan, o restoreOptions) (err error) {
 	store, closeKV, err := openEtcd(ctx, c)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (a *app) writeRestore(ctx context.Context, c config.Broker, b *bucket.Bucke
 	defer func() { err = errors.Join(err, closeKV()) }()
 	err = metadata.CheckEmpty(ctx, store, c.ClusterName, o.again)
 	if err == nil {
-		if err = tiering.Prepare(ctx, b, plan); err == nil {
+		if err = restore.Prepare(ctx, b, plan); err == nil {
 			err = metadata.RestoreCluster(ctx, store, c.ClusterName, plan.Metadata(group.Topic), o.again)
 		}
 	}
@@ -166,7 +166,7 @@ func openEtcd(ctx context.Context, c config.Broker) (kv.KV, func() error, error)
 }
 
 // printRestore shows a plan.
-func (a *app) printRestore(plan *tiering.RestorePlan, dry bool) error {
+func (a *app) printRestore(plan *restore.Plan, dry bool) error {
 	for _, p := range plan.Problems {
 		a.note("warning: %s", p)
 	}

@@ -1,4 +1,4 @@
-package tiering
+package restore
 
 import (
 	"context"
@@ -26,8 +26,8 @@ const (
 	copyBlocks = 12
 )
 
-// Recovery is a topic that is being taken over from a bucket.
-type Recovery struct {
+// TopicCopy is a topic that is being taken over from a bucket.
+type TopicCopy struct {
 	From, To string // cluster ids
 	Topic    bucket.Topic
 	// ID is the topic's from now on: its own, unless that is taken.
@@ -47,7 +47,7 @@ func EpochAbove(r bucket.Root) int32 {
 // CopyTopic copies a topic's objects below another cluster's prefix, and makes manifests of them there, so that neither
 // cluster can delete what the other one needs. It returns the new roots. A copy that was broken off leaves objects that
 // no manifest names, for the collector of orphans; it is begun anew.
-func CopyTopic(ctx context.Context, b *bucket.Bucket, r Recovery) (map[int32]bucket.Root, error) {
+func CopyTopic(ctx context.Context, b *bucket.Bucket, r TopicCopy) (map[int32]bucket.Root, error) {
 	file := r.Topic.TopicFile
 	file.TopicID = r.ID
 	text, err := file.Encode()
@@ -67,7 +67,7 @@ func CopyTopic(ctx context.Context, b *bucket.Bucket, r Recovery) (map[int32]buc
 	return out, nil
 }
 
-func copyPartition(ctx context.Context, b *bucket.Bucket, r *Recovery, root bucket.Root) (bucket.Root, error) {
+func copyPartition(ctx context.Context, b *bucket.Bucket, r *TopicCopy, root bucket.Root) (bucket.Root, error) {
 	tip := metadata.TopicIDPartition{Topic: r.ID, Partition: root.Partition}
 	from, err := manifest.DirOf(root.Key)
 	if err != nil {
@@ -128,7 +128,7 @@ func copyPartition(ctx context.Context, b *bucket.Bucket, r *Recovery, root buck
 }
 
 // copySegment copies both objects of an entry. The store checks each against the manifest's checksum.
-func copySegment(ctx context.Context, b *bucket.Bucket, r *Recovery, from, stem, to string, e manifest.Entry) error {
+func copySegment(ctx context.Context, b *bucket.Bucket, r *TopicCopy, from, stem, to string, e manifest.Entry) error {
 	for _, o := range []struct {
 		suffix string
 		size   int64

@@ -1,4 +1,4 @@
-package tiering
+package cost
 
 import (
 	"cmp"
@@ -17,7 +17,8 @@ type Prices struct {
 
 const gb = 1 << 30
 
-// leastWindow is told for a day at most 144 times over: what a broker does right after its start is no day's work.
+// leastWindow is the shortest window from which a day's requests are told. What a broker does in its first minutes, when
+// it reads manifests and fills its cache, is no day's work: without the bound one second of it would count 86,400 times.
 const leastWindow = 10 * time.Minute
 
 // perDay is what a day costs that goes on as the window did, with so many bytes stored.
@@ -27,9 +28,9 @@ func (p Prices) perDay(b billed, window time.Duration, stored int64) float64 {
 	return storage + requests*float64(24*time.Hour)/float64(max(window, leastWindow))
 }
 
-// TopicCost is what one topic uses of the object store: the requests of this broker, the bytes of the partitions
+// Row is what one topic uses of the object store: the requests of this broker, the bytes of the partitions
 // that it leads.
-type TopicCost struct {
+type Row struct {
 	Topic       string // or ClusterRow or OtherRow
 	Used        Used   // since the start
 	RemoteBytes int64  // of segments
@@ -37,26 +38,32 @@ type TopicCost struct {
 	PerDay      float64 // of the window's requests and what is stored now
 }
 
-// Costs is what each topic uses and costs, sorted by name, and when the window began from which a day's requests are
-// told: a day ago, or the start of this broker if that was later. Without a ledger it knows only what is stored.
-func (m *Manager) Costs(now time.Time, p Prices) (rows []TopicCost, since time.Time) {
+// Stored is what lies in the store of a topic's partitions that this broker leads.
+type Stored struct {
+	Topic           string
+	Bytes, Segments int64
+}
+
+// Report is what each topic uses and costs, sorted by name, and when the window began from which a day's requests
+// are told: a day ago, or the start of this broker if that was later. Without a ledger it knows only what is stored.
+func Report(l *Ledger, stored []Stored, now time.Time, p Prices) (rows []Row, since time.Time) {
 	since = now
-	byName := map[string]*TopicCost{}
-	row := func(name string) *TopicCost {
+	byName := map[string]*Row{}
+	row := func(name string) *Row {
 		if byName[name] == nil {
-			byName[name] = &TopicCost{Topic: name}
+			byName[name] = &Row{Topic: name}
 		}
 		return byName[name]
 	}
-	for _, s := range m.Status(now) {
+	for _, s := range stored {
 		r := row(s.Topic)
-		r.RemoteBytes += s.View.Bytes
-		r.Segments += s.View.Segments
+		r.RemoteBytes += s.Bytes
+		r.Segments += s.Segments
 	}
 	windows := map[string]billed{}
-	if m.o.Ledger != nil {
+	if l != nil {
 		var all []usage
-		all, since = m.o.Ledger.usages()
+		all, since = l.usages()
 		for _, u := range all {
 			row(u.name).Used, windows[u.name] = u.used, u.window
 		}
@@ -65,15 +72,15 @@ func (m *Manager) Costs(now time.Time, p Prices) (rows []TopicCost, since time.T
 		r.PerDay = p.perDay(windows[name], now.Sub(since), r.RemoteBytes)
 		rows = append(rows, *r)
 	}
-	slices.SortFunc(rows, func(a, b TopicCost) int {
+	slices.SortFunc(rows, func(a, b Row) int {
 		return cmp.Or(cmp.Compare(own(a.Topic), own(b.Topic)), strings.Compare(a.Topic, b.Topic))
 	})
 	return rows, since
 }
 
 // Total adds rows up.
-func Total(rows []TopicCost) TopicCost {
-	var t TopicCost
+func Total(rows []Row) Row {
+	var t Row
 	for _, r := range rows {
 		t.Used.Add(r.Used)
 		t.RemoteBytes, t.Segments, t.PerDay = t.RemoteBytes+r.RemoteBytes, t.Segments+r.Segments, t.PerDay+r.PerDay

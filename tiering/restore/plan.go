@@ -1,4 +1,4 @@
-package tiering
+package restore
 
 import (
 	"cmp"
@@ -26,8 +26,8 @@ const (
 // ErrNoBrokers means that nothing says on which brokers partitions are to be.
 var ErrNoBrokers = errors.New("no snapshot says which brokers there were")
 
-// PlanOptions say what is to be restored, and where.
-type PlanOptions struct {
+// Options say what is to be restored, and where.
+type Options struct {
 	ClusterID string
 	// GroupsTopic is the topic of the groups' offsets.
 	GroupsTopic string
@@ -37,15 +37,15 @@ type PlanOptions struct {
 	Place func(brokers []metadata.Broker, partitions, replicas, start int) ([][]metadata.BrokerID, error)
 }
 
-// RestorePlan is what a restore brings back.
-type RestorePlan struct {
+// Plan is what a restore brings back.
+type Plan struct {
 	ClusterID string                  `json:"cluster_id"`
 	Snapshot  int64                   `json:"snapshot"`    // 0: none
 	SnapshotT int64                   `json:"snapshot_ms"` // when it was made
 	LastSign  int64                   `json:"last_sign_ms"`
 	Brokers   []bucket.SnapshotBroker `json:"brokers"`
-	Topics    []PlannedTopic          `json:"topics"`
-	Partition []PlannedPartition      `json:"partitions"`
+	Topics    []Topic                 `json:"topics"`
+	Partition []Partition             `json:"partitions"`
 	Groups    int                     `json:"groups"`
 	Offsets   int                     `json:"offsets"`
 	// Moved counts the committed offsets that lay in a lost tail: they come back as its beginning.
@@ -55,8 +55,8 @@ type RestorePlan struct {
 	snapshot *bucket.Snapshot
 }
 
-// PlannedTopic is a topic of a RestorePlan.
-type PlannedTopic struct {
+// Topic is a topic of a RestorePlan.
+type Topic struct {
 	Topic      string            `json:"topic"`
 	TopicID    metadata.TopicID  `json:"topic_id"`
 	Created    time.Time         `json:"created"`
@@ -69,8 +69,8 @@ type PlannedTopic struct {
 	purging bool
 }
 
-// PlannedPartition says what comes back of a partition, and what does not.
-type PlannedPartition struct {
+// Partition says what comes back of a partition, and what does not.
+type Partition struct {
 	Topic       string `json:"topic"`
 	Partition   int32  `json:"partition"`
 	StartOffset int64  `json:"start_offset"`
@@ -85,13 +85,13 @@ type PlannedPartition struct {
 
 // planner collects a RestorePlan.
 type planner struct {
-	o    PlanOptions
-	plan *RestorePlan
+	o    Options
+	plan *Plan
 	ends map[string][]int64 // by topic and partition: where what comes back ends
 }
 
-// Plan reads a cluster's objects and decides what comes back. It changes nothing.
-func Plan(ctx context.Context, b *bucket.Bucket, o PlanOptions) (*RestorePlan, error) {
+// New reads a cluster's objects and decides what comes back. It changes nothing.
+func New(ctx context.Context, b *bucket.Bucket, o Options) (*Plan, error) {
 	snap, bad, err := b.NewestSnapshot(ctx, o.ClusterID)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func Plan(ctx context.Context, b *bucket.Bucket, o PlanOptions) (*RestorePlan, e
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{o: o, plan: &RestorePlan{ClusterID: o.ClusterID, snapshot: snap}, ends: map[string][]int64{}}
+	p := &planner{o: o, plan: &Plan{ClusterID: o.ClusterID, snapshot: snap}, ends: map[string][]int64{}}
 	for _, err := range bad {
 		p.problem("%v", err)
 	}
@@ -174,7 +174,7 @@ func (p *planner) topics(found []bucket.Topic) error {
 			get(found[i].TopicID).bucket = &found[i]
 		}
 	}
-	var planned []PlannedTopic
+	var planned []Topic
 	for _, k := range all {
 		t, err := p.topic(k)
 		if err != nil {
@@ -182,7 +182,7 @@ func (p *planner) topics(found []bucket.Topic) error {
 		}
 		planned = append(planned, t)
 	}
-	slices.SortFunc(planned, func(a, b PlannedTopic) int {
+	slices.SortFunc(planned, func(a, b Topic) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), b.Created.Compare(a.Created), a.TopicID.Compare(b.TopicID))
 	})
 	lives := map[string]bool{}
@@ -202,19 +202,19 @@ func (p *planner) topics(found []bucket.Topic) error {
 }
 
 // topic joins what is known of a topic: its own object counts where it is the newer one.
-func (p *planner) topic(k *known) (PlannedTopic, error) {
-	var t PlannedTopic
+func (p *planner) topic(k *known) (Topic, error) {
+	var t Topic
 	own := k.bucket != nil && !k.bucket.Created.IsZero() // else topic.json could not be read
 	switch {
 	case k.snap != nil:
-		t = PlannedTopic{Topic: k.snap.Topic, TopicID: k.snap.TopicID, Created: k.snap.Created, Deleted: k.snap.Deleted, Configs: k.snap.Configs, Partitions: len(k.snap.Partitions), purging: k.snap.Purging}
+		t = Topic{Topic: k.snap.Topic, TopicID: k.snap.TopicID, Created: k.snap.Created, Deleted: k.snap.Deleted, Configs: k.snap.Configs, Partitions: len(k.snap.Partitions), purging: k.snap.Purging}
 		if own && k.bucket.Modified.UnixMilli() > p.plan.snapshot.Created {
 			t.Configs = k.bucket.Configs
 		}
 	case own:
-		t = PlannedTopic{Topic: k.bucket.Topic, TopicID: k.bucket.TopicID, Created: k.bucket.Created, Configs: k.bucket.Configs}
+		t = Topic{Topic: k.bucket.Topic, TopicID: k.bucket.TopicID, Created: k.bucket.Created, Configs: k.bucket.Configs}
 	default:
-		t = PlannedTopic{Topic: k.bucket.Topic, TopicID: k.bucket.TopicID, Created: k.bucket.Modified}
+		t = Topic{Topic: k.bucket.Topic, TopicID: k.bucket.TopicID, Created: k.bucket.Modified}
 		p.problem("the configuration of topic %s is lost", t.Topic)
 	}
 	if k.bucket != nil {
@@ -227,7 +227,7 @@ func (p *planner) topic(k *known) (PlannedTopic, error) {
 }
 
 // place says where the replicas of a topic go and at which leader epoch they begin.
-func (p *planner) place(t *PlannedTopic, k *known) error {
+func (p *planner) place(t *Topic, k *known) error {
 	t.Replicas = 1
 	switch {
 	case k.snap != nil && len(k.snap.Partitions) > 0:
@@ -276,13 +276,13 @@ func (p *planner) gone(id metadata.BrokerID) bool {
 
 // partitions reports what comes back of a topic. The groups' own has nothing in the tier; its state comes from the
 // snapshot.
-func (p *planner) partitions(t *PlannedTopic, k *known) {
+func (p *planner) partitions(t *Topic, k *known) {
 	if t.Topic == p.o.GroupsTopic {
 		return
 	}
 	ends := make([]int64, t.Partitions)
 	for n := range ends {
-		row := PlannedPartition{Topic: t.Topic, Partition: int32(n), Newest: -1, LogEnd: -1, Lost: -1}
+		row := Partition{Topic: t.Topic, Partition: int32(n), Newest: -1, LogEnd: -1, Lost: -1}
 		if k.bucket != nil {
 			if r, ok := k.bucket.Roots[row.Partition]; ok {
 				row.StartOffset, row.EndOffset = max(r.StartOffset, min(r.LogStartOffset, r.EndOffset)), r.EndOffset
@@ -329,7 +329,7 @@ func (p *planner) groups() {
 
 // Metadata is what is to be written into etcd. The offsets of groups are imported from a snapshot that Prepare has
 // written.
-func (p *RestorePlan) Metadata(groupsTopic string) metadata.Restored {
+func (p *Plan) Metadata(groupsTopic string) metadata.Restored {
 	r := metadata.Restored{ClusterID: p.ClusterID, NextProducerID: unknownProducerIDs}
 	if s := p.snapshot; s != nil {
 		r.BrokerConfigs, r.Verbatim, r.NextProducerID = s.BrokerConfigs, s.Keys, s.NextProducerID+producerIDMargin
@@ -351,7 +351,7 @@ func (p *RestorePlan) Metadata(groupsTopic string) metadata.Restored {
 	return r
 }
 
-func (t *PlannedTopic) restored() metadata.RestoredTopic {
+func (t *Topic) restored() metadata.RestoredTopic {
 	out := metadata.RestoredTopic{Name: t.Topic, ID: t.TopicID, Created: t.Created, Configs: t.Configs, Partitions: slices.Clone(t.parts)}
 	if t.Deleted != nil {
 		out.Deleted, out.Purging = *t.Deleted, t.purging
@@ -361,7 +361,7 @@ func (t *PlannedTopic) restored() metadata.RestoredTopic {
 
 // Prepare writes the snapshot that the groups' offsets are imported from. Its log ends are those of the snapshot it was
 // made of, so that a restore that is begun anew reports the same.
-func Prepare(ctx context.Context, b *bucket.Bucket, p *RestorePlan) error {
+func Prepare(ctx context.Context, b *bucket.Bucket, p *Plan) error {
 	if p.snapshot == nil || p.Offsets == 0 {
 		return nil
 	}

@@ -1,10 +1,9 @@
-package tiering
+package cost
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -13,8 +12,8 @@ import (
 // allTopics is the topic of the one row there is when metrics do not have topics as a label.
 const allTopics = "(all)"
 
-// costGauges are what is observed of each row of Costs.
-type costGauges struct {
+// gauges are what is observed of each row of a report.
+type gauges struct {
 	requests           metric.Int64ObservableCounter
 	bytes              metric.Int64ObservableCounter
 	pieces, pieceBytes metric.Int64ObservableCounter
@@ -22,9 +21,10 @@ type costGauges struct {
 	perDay             metric.Float64ObservableGauge
 }
 
-// observeCost registers what the object store is used for, by topic or, unless Options.TopicMetrics, in one row.
-func (m *Manager) observeCost(meter metric.Meter) error {
-	var g costGauges
+// Observe registers what the object store is used for, by topic or, unless byTopic, in one row. rows makes the
+// report of now.
+func Observe(meter metric.Meter, rows func() []Row, byTopic bool) (unregister func() error, err error) {
+	var g gauges
 	var errs [7]error
 	g.requests, errs[0] = meter.Int64ObservableCounter("coldbrook_remote_requests",
 		metric.WithDescription("Requests to the object store by topic and op; a delete is one for each object, a list one for each thousand."))
@@ -41,28 +41,26 @@ func (m *Manager) observeCost(meter metric.Meter) error {
 	g.perDay, errs[6] = meter.Float64ObservableGauge("coldbrook_remote_cost_per_day",
 		metric.WithDescription("What a day costs by topic, in remote.price.currency: this broker's requests of the last day, or since its start told for a day, and what its led partitions store."))
 	if err := errors.Join(errs[:]...); err != nil {
-		return fmt.Errorf("tiering metrics: %w", err)
+		return nil, fmt.Errorf("metrics of costs: %w", err)
 	}
 	reg, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		rows, _ := m.Costs(time.Now(), m.o.Prices())
-		if !m.o.TopicMetrics {
-			rows = []TopicCost{Total(rows)}
-			rows[0].Topic = allTopics
+		all := rows()
+		if !byTopic {
+			all = []Row{Total(all)}
+			all[0].Topic = allTopics
 		}
-		for _, r := range rows {
+		for _, r := range all {
 			g.observe(o, r)
 		}
 		return nil
 	}, g.requests, g.bytes, g.pieces, g.pieceBytes, g.stored, g.segments, g.perDay)
 	if err != nil {
-		return fmt.Errorf("tiering metrics: %w", err)
+		return nil, fmt.Errorf("metrics of costs: %w", err)
 	}
-	first := m.unregister
-	m.unregister = func() error { return errors.Join(first(), reg.Unregister()) }
-	return nil
+	return reg.Unregister, nil
 }
 
-func (g *costGauges) observe(o metric.Observer, r TopicCost) {
+func (g *gauges) observe(o metric.Observer, r Row) {
 	topic := attribute.String("topic", r.Topic)
 	with := func(name, value string) metric.MeasurementOption {
 		return metric.WithAttributes(topic, attribute.String(name, value))

@@ -1,4 +1,4 @@
-package tiering
+package cost
 
 import (
 	"context"
