@@ -25,7 +25,8 @@ var (
 	ErrTopicIDTaken = errors.New("topic id is taken")
 )
 
-// RestoredPartition is a partition that comes back without any broker's disk.
+// RestoredPartition is a partition that comes back from the tier. Where its
+// brokers' disks still hold some of it, that is looked at before one of them leads.
 type RestoredPartition struct {
 	Replicas []BrokerID // where it is to be, the preferred leader first
 	// LeaderEpoch is above all that the partition ever had, so that clients which
@@ -75,9 +76,9 @@ func (k keyspace) restore() string { return string(k) + "restore" }
 // verbatimKinds are kept as they are by snapshots and restores, whatever they hold.
 var verbatimKinds = []string{"acls/", "features", "quotas/", "scram/"}
 
-// partition is what a restore writes: nobody has anything, so any replica may
-// lead, and takes what the tier has before it serves. The controller knows it by
-// that (see controller.restored).
+// partition is what a restore writes: it is not known who has what, so the replicas
+// look, and who leads takes what the tier has before it serves. See
+// Partition.Restored.
 func (p RestoredPartition) partition() Partition {
 	return Partition{Replicas: p.Replicas, ISR: []BrokerID{}, Leader: NoBroker, LeaderEpoch: p.LeaderEpoch, Recovering: true}
 }

@@ -223,6 +223,13 @@ type Partition struct {
 	Kept
 }
 
+// Restored says that a restore made the partition and that nobody leads it yet. Its
+// brokers' disks may have much of it or nothing: each says what it found, and who
+// found most leads.
+func (p Partition) Restored() bool {
+	return p.Recovering && p.Leader == NoBroker && len(p.ISR) == 0 && (p.Epoch == 0 || len(p.Found) > 0)
+}
+
 // FoundLog is what a broker found on its disk of a partition.
 type FoundLog struct {
 	Broker      BrokerID `json:"broker"`

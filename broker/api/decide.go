@@ -91,6 +91,7 @@ func idle(c metadata.PartitionChange) bool {
 	from, to := &c.From, &c.To
 	return from.Leader == to.Leader && from.LeaderEpoch == to.LeaderEpoch && from.LeaderBrokerEpoch == to.LeaderBrokerEpoch &&
 		from.Recovering == to.Recovering && slices.Equal(from.Replicas, to.Replicas) && slices.Equal(from.ISR, to.ISR) &&
+		slices.Equal(from.Offline, to.Offline) && slices.Equal(from.Found, to.Found) &&
 		slices.Equal(from.Adding, to.Adding) && slices.Equal(from.Removing, to.Removing)
 }
 

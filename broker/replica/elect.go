@@ -28,6 +28,9 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 		p.log.SetConfig(s.config)
 		a.m.retainSoon()
 	}
+	if s.Restored() {
+		a.m.isr.want(p) // it may not be said yet under this registration what is here
+	}
 	if same(was, s) {
 		return nil
 	}

@@ -225,11 +225,15 @@ func (p *Partition) propose(now time.Time) (metadata.PartitionChange, bool) {
 	switch {
 	case p.pending != nil:
 		return p.pending.PartitionChange, !p.pending.made
-	case s.gone != nil || !s.elected || now.Before(p.askAgain):
+	case s.gone != nil || !s.elected && !s.Restored() || now.Before(p.askAgain):
 		return metadata.PartitionChange{}, false
 	}
 	c := metadata.PartitionChange{TopicIDPartition: p.tip, From: s.Partition, To: s.Partition}
 	switch {
+	case s.Restored():
+		if !p.found(&c.To) {
+			return metadata.PartitionChange{}, false
+		}
 	case p.dir.Offline() != nil:
 		if !p.handOver(s, &c.To) {
 			return metadata.PartitionChange{}, false

@@ -65,7 +65,7 @@ func (m *Manager) alterISR(ctx context.Context, due map[*Partition]struct{}) (le
 	var changes []metadata.PartitionChange
 	now := time.Now()
 	for p := range due {
-		if s := p.state.Load(); !m.leased(s, now) {
+		if s := p.state.Load(); !s.Restored() && !m.leased(s, now) {
 			// Maybe deposed, or stopped for a while: the followers seem late
 			// although it is us. What has no answer waits, too.
 			if s.elected {
@@ -159,6 +159,10 @@ func (m *Manager) noteISR(ctx context.Context, p *Partition, c *metadata.Partiti
 	}
 	if c.From.Leader != c.To.Leader {
 		m.log.Warn("handed leadership over, the log directory is offline", "partition", p.tp, "epoch", c.To.LeaderEpoch, "leader", c.To.Leader)
+	}
+	if c.From.Restored() {
+		m.log.Info("restored partition found on disk", "partition", p.tp, "epoch", p.log.LatestEpoch(), "log_end", p.log.LogEnd())
+		return
 	}
 	m.metrics.isrChanged(ctx, c)
 	m.log.Info("in-sync replicas changed", "partition", p.tp, "epoch", c.To.LeaderEpoch, "from", c.From.ISR, "to", c.To.ISR)

@@ -3,9 +3,27 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 )
+
+// found has a restored partition's state say what is on this broker's disk of it.
+// False means that it says so, or that there is nobody to say it.
+func (p *Partition) found(to *metadata.Partition) bool {
+	epoch := p.m.registration(p.m.o.Metadata.Image())
+	if epoch < 0 || p.dir.Offline() != nil {
+		return false
+	}
+	mine := metadata.FoundLog{Broker: p.broker, BrokerEpoch: epoch, LeaderEpoch: p.log.LatestEpoch(), End: p.log.LogEnd()}
+	if slices.Contains(to.Found, mine) {
+		return false
+	}
+	others := slices.DeleteFunc(slices.Clone(to.Found), func(f metadata.FoundLog) bool { return f.Broker == p.broker })
+	to.Found = append(others, mine)
+	return true
+}
 
 // recovery is an unclean leader taking what the tier has, before it leads.
 type recovery struct {

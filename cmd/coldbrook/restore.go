@@ -43,8 +43,9 @@ func (a *app) clusterRestore() *cobra.Command {
 partitions, all that was uploaded, and the committed offsets of all groups.
 
 It writes into an empty etcd: that of --etcd, or the one inside a broker's --data-dir. Flags and
---config are those of serve; give it the file that the brokers have. Afterwards start the brokers,
-with empty disks, under the ids that the command names. Records that were not uploaded are lost; the
+--config are those of serve; give it the file that the brokers have. Afterwards start the brokers
+under the ids that the command names, all of them: each says what is on its disk, and a partition is
+led by the replica that has most. Records that were not uploaded and are on no disk are lost; the
 table says how many, as far as the last snapshot (one a minute) knows. Committed offsets in that lost
 tail move back to where it began.
 

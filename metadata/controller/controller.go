@@ -204,6 +204,7 @@ func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error 
 		return err
 	}
 	var done *metadata.Image // all decisions up to this image are made
+	var missed []metadata.BrokerID
 	for {
 		im, err := c.current(term)
 		if err != nil {
@@ -227,6 +228,11 @@ func (c *Controller) decideLoop(ctx context.Context, term *metadata.Term) error 
 		case <-again:
 		case <-review.c:
 			done = nil
+			if n, brokers := awaited(im); n > 0 && !slices.Equal(brokers, missed) {
+				missed = brokers
+				c.o.Logger.Warn("restored partitions wait for their brokers to say what is on their disks", "partitions", n, "brokers", brokers,
+					"hint", "start them; if their disks are lost, give them up with an unclean election (kafka-leader-election.sh --election-type unclean)")
+			}
 		case <-balance.c:
 			if err := c.write(ctx, term, Prefer(c.o.Store.Image())); err != nil && ctx.Err() == nil {
 				c.o.Logger.Warn("preferred leaders not elected", "err", err)

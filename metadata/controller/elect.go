@@ -37,10 +37,14 @@ func Elect(im *metadata.Image, t *metadata.Topic, partition int32, unclean bool)
 		return change(t, int(partition), to), nil
 	}
 	if to.Leader == metadata.NoBroker {
+		newest := p.LeaderEpoch
+		for _, f := range p.Found {
+			newest = max(newest, f.LeaderEpoch)
+		}
 		if !d.electUnclean(&to) {
 			return metadata.PartitionChange{}, electError(t, partition, ErrNoEligibleLeader)
 		}
-		to.LeaderEpoch = p.LeaderEpoch + 1
+		to.LeaderEpoch = newest + 1
 	}
 	if to.Leader == p.Leader && to.LeaderBrokerEpoch == p.LeaderBrokerEpoch {
 		return metadata.PartitionChange{}, electError(t, partition, ErrElectionNotNeeded)

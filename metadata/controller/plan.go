@@ -68,14 +68,19 @@ func (d decider) decide(p, to metadata.Partition) metadata.Partition {
 	}
 	to.ISR = d.inSync(to.ISR)
 	d.complete(&to)
-	if !d.elect(&to) && (restored(p) || d.unclean != nil && d.unclean()) {
+	newest := p.LeaderEpoch
+	switch {
+	case d.elect(&to):
+	case p.Restored():
+		newest = max(newest, d.electFound(&to))
+	case d.unclean != nil && d.unclean():
 		d.electUnclean(&to)
 	}
 	// A replica that is none any more must not go on as a follower: its fetches
 	// are fenced by the epoch (PartitionChangeBuilder.triggerLeaderEpochBumpForReplicaReassignmentIfNeeded).
 	removed := slices.ContainsFunc(p.Replicas, func(id metadata.BrokerID) bool { return !slices.Contains(to.Replicas, id) })
 	if removed || to.Leader != p.Leader || to.LeaderBrokerEpoch != p.LeaderBrokerEpoch {
-		to.LeaderEpoch = p.LeaderEpoch + 1
+		to.LeaderEpoch = newest + 1
 	}
 	return to
 }
@@ -124,15 +129,17 @@ func (d decider) elect(to *metadata.Partition) bool {
 }
 
 // electUnclean makes a live replica leader and the only in-sync one. It prefers
-// one that stays, and one whose disk is older than the topic: a disk that was
-// replaced meanwhile has less.
+// the one that is known to have most, one that stays, and one whose disk is older
+// than the topic: a disk that was replaced meanwhile has less.
 func (d decider) electUnclean(to *metadata.Partition) bool {
 	hadAll := func(id metadata.BrokerID) bool {
 		n, ok := d.im.Node(id)
 		return ok && !n.Since.After(d.created)
 	}
 	candidates := keep(to.Replicas, d.isLive)
-	for _, better := range []func(metadata.BrokerID) bool{hadAll, d.isActive} {
+	best := d.mostOf(*to, candidates)
+	hasMost := func(id metadata.BrokerID) bool { return id == best }
+	for _, better := range []func(metadata.BrokerID) bool{hasMost, hadAll, d.isActive} {
 		if some := keep(candidates, better); len(some) > 0 {
 			candidates = some
 		}
@@ -142,7 +149,7 @@ func (d decider) electUnclean(to *metadata.Partition) bool {
 	}
 	b, _ := d.live(candidates[0])
 	to.Leader, to.LeaderBrokerEpoch = b.ID, b.Epoch
-	to.ISR, to.Recovering = []metadata.BrokerID{b.ID}, true
+	to.ISR, to.Recovering, to.Found = []metadata.BrokerID{b.ID}, true, nil
 	return true
 }
 

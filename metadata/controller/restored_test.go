@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,12 +10,13 @@ import (
 	"github.com/coldbrook/coldbrook/metadata/kv"
 )
 
-// A partition that a restore made is led by whichever replica lives first, which
-// recovers from the tier; one that lost its disks meanwhile is not.
-func TestRestoredPartitionIsLedByAnyReplica(t *testing.T) {
+// restoredCluster has one partition with the replicas 1, 2 and 3, as a restore
+// makes it, and the given live brokers.
+func restoredCluster(t *testing.T, live ...metadata.BrokerID) *metadata.Store {
+	t.Helper()
 	mem := kv.NewMem()
 	r := metadata.Restored{ClusterID: "c", Topics: []metadata.RestoredTopic{{
-		Name: "t", ID: metadata.TopicID{1}, Partitions: []metadata.RestoredPartition{{Replicas: []metadata.BrokerID{1, 2, 3}, LeaderEpoch: 100}},
+		Name: "t", ID: metadata.TopicID{1}, Partitions: []metadata.RestoredPartition{{Replicas: ids(1, 2, 3), LeaderEpoch: 100}},
 	}}}
 	if err := metadata.RestoreCluster(t.Context(), mem, "", r, false); err != nil {
 		t.Fatal(err)
@@ -23,30 +25,94 @@ func TestRestoredPartitionIsLedByAnyReplica(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if changes := Plan(s.Image(), nil, s.Image().Topics()...); len(changes) != 0 {
-		t.Errorf("without a broker: %+v", changes)
+	for _, id := range live {
+		session, err := s.RegisterBroker(t.Context(), metadata.Registration{ID: id, DirectoryID: fmt.Sprint("d", id), Incarnation: "i"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(session.Abandon)
 	}
-	session, err := s.RegisterBroker(t.Context(), metadata.Registration{ID: 2, DirectoryID: "d", Incarnation: "i"})
-	if err != nil {
+	return s
+}
+
+// says has a broker say what it has of the partition.
+func says(t *testing.T, s *metadata.Store, id metadata.BrokerID, leaderEpoch int32, end int64) {
+	t.Helper()
+	b, _ := s.Image().Broker(id)
+	alter(t, s, func(p *metadata.Partition) {
+		p.Found = append(p.Found[:len(p.Found):len(p.Found)], metadata.FoundLog{Broker: id, BrokerEpoch: b.Epoch, LeaderEpoch: leaderEpoch, End: end})
+	})
+}
+
+func alter(t *testing.T, s *metadata.Store, change func(p *metadata.Partition)) {
+	t.Helper()
+	topic, _ := s.Image().Topic("t")
+	to := topic.Partitions[0]
+	change(&to)
+	c := metadata.PartitionChange{TopicIDPartition: metadata.TopicIDPartition{Topic: topic.ID}, From: topic.Partitions[0], To: to}
+	if err := s.AlterPartitions(t.Context(), []metadata.PartitionChange{c})[0]; err != nil {
 		t.Fatal(err)
 	}
-	defer session.Abandon()
-	changes := Plan(s.Image(), nil, s.Image().Topics()...)
-	if len(changes) != 1 {
-		t.Fatalf("changes %+v", changes)
+}
+
+// A restored partition is led by the replica with the longest log of the highest
+// leader epoch, in an epoch above all that any log has, and by nobody before all
+// have said what they have.
+func TestRestoredPartitionIsLedByWhoFoundMost(t *testing.T) {
+	for _, c := range []struct {
+		epochs []int32
+		ends   []int64
+		want   metadata.BrokerID
+		epoch  int32
+	}{
+		{[]int32{4, 4, 4}, []int64{2, 5, 4}, 2, 101},
+		{[]int32{4, 3, 4}, []int64{2, 9, 4}, 3, 101},
+		{[]int32{-1, -1, -1}, []int64{0, 0, 0}, 1, 101},
+		{[]int32{-1, -1, 0}, []int64{0, 0, 1}, 3, 101},
+		{[]int32{7, 300, 7}, []int64{8, 8, 8}, 2, 301},
+	} {
+		s := restoredCluster(t, 1, 2, 3)
+		for i := range c.ends {
+			if changes := Plan(s.Image(), func(string) bool { return true }, s.Image().Topics()...); len(changes) != 0 {
+				t.Fatalf("%v: with %d of 3 heard: %+v", c, i, changes)
+			}
+			says(t, s, metadata.BrokerID(i+1), c.epochs[i], c.ends[i])
+		}
+		changes := Plan(s.Image(), nil, s.Image().Topics()...)
+		if len(changes) != 1 {
+			t.Fatalf("%v: changes %+v", c, changes)
+		}
+		to := changes[0].To
+		if to.Leader != c.want || !to.Recovering || to.LeaderEpoch != c.epoch || !cmp.Equal(to.ISR, ids(c.want)) || to.Found != nil {
+			t.Errorf("%v: becomes %+v", c, to)
+		}
+		if err := s.AlterPartitions(t.Context(), changes)[0]; err != nil {
+			t.Fatal(err)
+		}
+		// From now on it is as any other: an empty ISR means that nobody is known to have all.
+		alter(t, s, func(p *metadata.Partition) { p.ISR, p.Leader, p.LeaderBrokerEpoch = nil, metadata.NoBroker, 0 })
+		if changes := Plan(s.Image(), nil, s.Image().Topics()...); len(changes) != 0 {
+			t.Errorf("a partition whose disks were lost: %+v", changes)
+		}
 	}
-	to := changes[0].To
-	if to.Leader != 2 || !to.Recovering || to.LeaderEpoch != 101 || !cmp.Equal(to.ISR, []metadata.BrokerID{2}) {
-		t.Errorf("becomes %+v", to)
+}
+
+// What a broker said under another registration counts for nothing, and an
+// operator can give up the one that does not come.
+func TestRestoredPartitionWaitsForAllOrForTheOperator(t *testing.T) {
+	s := restoredCluster(t, 1, 2)
+	says(t, s, 1, 4, 2)
+	says(t, s, 2, 4, 5)
+	says(t, s, 3, 4, 9) // in a former life
+	if changes := Plan(s.Image(), nil, s.Image().Topics()...); len(changes) != 0 {
+		t.Errorf("without broker 3: %+v", changes)
 	}
-	if errs := s.AlterPartitions(t.Context(), changes); errs[0] != nil {
-		t.Fatal(errs[0])
+	if n, brokers := awaited(s.Image()); n != 1 || !cmp.Equal(brokers, ids(3)) {
+		t.Errorf("%d partitions wait for %v, want 1 for broker 3", n, brokers)
 	}
-	// From now on it is as any other: an empty ISR means that nobody is known to have all.
-	p, _ := s.Image().PartitionByID(changes[0].TopicIDPartition)
-	p.ISR, p.Leader, p.LeaderBrokerEpoch = nil, metadata.NoBroker, 0
-	d := decider{im: s.Image()}
-	if got := d.decide(p, p); got.Leader != metadata.NoBroker {
-		t.Errorf("a partition whose disks were lost is led by %d", got.Leader)
+	topic, _ := s.Image().Topic("t")
+	c, err := Elect(s.Image(), topic, 0, true)
+	if err != nil || c.To.Leader != 2 || c.To.LeaderEpoch != 101 || !c.To.Recovering {
+		t.Errorf("an unclean election: %+v, %v, want broker 2", c.To, err)
 	}
 }
