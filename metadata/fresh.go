@@ -43,6 +43,8 @@ type doubts struct {
 	next    chan struct{}   // of the next question; nil: nobody waits for it
 	asked   []chan struct{} // of questions that had no answer yet
 	seen    int64           // the watch has come so far, though the image has nothing of it
+	before  change          // the image's last when the store answered last, or fell silent
+	silent  bool            // since then it did not answer
 	unwatch context.CancelCauseFunc
 }
 
@@ -140,12 +142,37 @@ func (s *Store) confirm(ctx context.Context) error {
 }
 
 // whereabouts returns the store's revision, or errSetBack where its past is not
-// the image's: the image's last change is not at the revision that it had.
+// the image's. A watch that the client opened again may have brought changes of
+// another past already, so the last change from before is looked for too.
 func (s *Store) whereabouts(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	im := s.Image()
-	last := im.last
+	s.mu.Lock()
+	before := s.doubts.before
+	s.mu.Unlock()
+	if before.key != "" && before != im.last {
+		if _, err := s.stillAt(ctx, before); err != nil {
+			return 0, err
+		}
+	}
+	revision, err := s.stillAt(ctx, im.last)
+	if err == nil && revision < im.Revision() {
+		err = fmt.Errorf("%w: it is at revision %d, the image at %d", errSetBack, revision, im.Revision())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.doubts.before, s.doubts.silent = im.last, false
+	case !s.doubts.silent: // what it is at now comes from before the silence
+		s.doubts.before, s.doubts.silent = s.Image().last, true
+	}
+	return revision, err
+}
+
+// stillAt returns the store's revision if a change is where it was.
+func (s *Store) stillAt(ctx context.Context, last change) (int64, error) {
 	start := time.Now()
 	resp, err := s.kv.Range(ctx, kv.RangeRequest{Key: last.key, Revision: last.revision})
 	compacted := errors.Is(err, kv.ErrCompacted)
@@ -155,11 +182,9 @@ func (s *Store) whereabouts(ctx context.Context) (int64, error) {
 	s.metrics.observe(ctx, "confirm", start, err)
 	switch {
 	case errors.Is(err, kv.ErrFutureRevision):
-		return 0, fmt.Errorf("%w: it has not come to revision %d of the image", errSetBack, last.revision)
+		return 0, fmt.Errorf("%w: it has not come to revision %d", errSetBack, last.revision)
 	case err != nil:
 		return 0, err
-	case resp.Revision < im.Revision():
-		return 0, fmt.Errorf("%w: it is at revision %d, the image at %d", errSetBack, resp.Revision, im.Revision())
 	case compacted && (len(resp.KVs) == 0 || resp.KVs[0].ModRevision >= last.revision):
 		return resp.Revision, nil // it may have changed since
 	case len(resp.KVs) == 0 || resp.KVs[0].ModRevision != last.revision:

@@ -48,7 +48,7 @@ func TestImageIsConfirmedOnlyWhenItShowsAllThatWasDecided(t *testing.T) {
 		if is(confirmed) || s.Confirmed().After(asked) {
 			t.Error("an image that lacks a topic is confirmed")
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + time.Millisecond)
 		if _, ok := s.Image().Topic("t"); !is(confirmed) || !ok {
 			t.Error("an image that has caught up is not confirmed")
 		}
@@ -79,8 +79,12 @@ func TestImageIsConfirmedBesideForeignKeys(t *testing.T) {
 }
 
 // replaceable is a store in whose place another one is put while clients are
-// connected, whose watches hear nothing of it.
-type replaceable struct{ now atomic.Pointer[kv.Mem] }
+// connected. Their watches hear nothing of it, or, where reopen is closed, go on in
+// the other one, as etcd's client has them do.
+type replaceable struct {
+	now    atomic.Pointer[kv.Mem]
+	reopen chan struct{}
+}
 
 func (r *replaceable) Range(ctx context.Context, q kv.RangeRequest) (kv.RangeResponse, error) {
 	return r.now.Load().Range(ctx, q)
@@ -89,7 +93,26 @@ func (r *replaceable) Txn(ctx context.Context, t kv.Txn) (kv.TxnResponse, error)
 	return r.now.Load().Txn(ctx, t)
 }
 func (r *replaceable) Watch(ctx context.Context, w kv.WatchRequest) iter.Seq2[kv.WatchResponse, error] {
-	return r.now.Load().Watch(ctx, w)
+	return func(yield func(kv.WatchResponse, error) bool) {
+		first, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-r.reopen:
+				cancel()
+			case <-first.Done():
+			}
+		}()
+		for resp, err := range r.now.Load().Watch(first, w) {
+			w.Revision = resp.Revision + 1
+			if !yield(resp, err) {
+				return
+			}
+		}
+		if ctx.Err() == nil {
+			r.now.Load().Watch(ctx, w)(yield)
+		}
+	}
 }
 func (r *replaceable) RequestProgress(ctx context.Context) error {
 	return r.now.Load().RequestProgress(ctx)
@@ -126,6 +149,34 @@ func backup(t *testing.T, from *kv.Mem) *kv.Mem {
 	return to
 }
 
+// The client's library opens a watch again by itself. What it brings of another
+// past does not hide that the rest of the image is of this one.
+func TestStoreThatWasSetBackIsNoticedThoughTheWatchGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &replaceable{reopen: make(chan struct{})}
+		r.now.Store(kv.NewMem())
+		s := openStore(t, r, true)
+		synctest.Wait() // it watches
+		createTopic(t, s, "kept", 1)
+		old := backup(t, r.now.Load())
+		createTopic(t, s, "lost", 1)
+		time.Sleep(time.Second + time.Millisecond) // it was asked
+		other := openStore(t, old, false)
+		for i := range 5 {
+			createTopic(t, other, fmt.Sprint("new-", i), 1)
+		}
+		r.now.Store(old)
+		close(r.reopen)
+		synctest.Wait()
+		if _, ok := s.Image().Topic("new-4"); !ok {
+			t.Fatal("the watch did not go on")
+		}
+		time.Sleep(2*time.Second + time.Millisecond)
+		synctest.Wait()
+		sameImage(t, other.Image(), s.Image())
+	})
+}
+
 // Somebody restores etcd from a backup under brokers that run: within a second or
 // two they see what it has, however far it has come again by then.
 func TestStoreThatWasSetBackIsNoticed(t *testing.T) {
@@ -135,6 +186,7 @@ func TestStoreThatWasSetBackIsNoticed(t *testing.T) {
 				r := &replaceable{}
 				r.now.Store(kv.NewMem())
 				s := openStore(t, r, true)
+				synctest.Wait() // it watches
 				createTopic(t, s, "kept", 1)
 				old := backup(t, r.now.Load())
 				for i := range 30 {
@@ -145,7 +197,7 @@ func TestStoreThatWasSetBackIsNoticed(t *testing.T) {
 					createTopic(t, other, fmt.Sprint("new-", i), 1)
 				}
 				r.now.Store(old)
-				time.Sleep(2 * time.Second)
+				time.Sleep(2*time.Second + time.Millisecond)
 				synctest.Wait()
 				sameImage(t, other.Image(), s.Image())
 				createTopic(t, openStore(t, old, false), "later", 1)

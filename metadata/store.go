@@ -141,7 +141,7 @@ func (s *Store) loadOver(ctx context.Context, from *Image) (invalid []error, err
 	b := newBuilder(s.keys, from)
 	invalid = b.sync(resp.KVs)
 	s.mu.Lock()
-	s.doubts.seen = resp.Revision
+	s.doubts.seen, s.doubts.before = resp.Revision, change{}
 	s.mu.Unlock()
 	s.publish(b.build(resp.Revision))
 	s.doubts.fresh.Store(&start)
