@@ -7,7 +7,7 @@ import (
 
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 )
 
 // collector says whether this broker collects what no leader does: the controller's broker.
@@ -17,17 +17,17 @@ func (b *Broker) collector() bool {
 
 // tierFsck is `tier fsck`.
 func (b *Broker) tierFsck(ctx context.Context, q console.TierCheck, line func(console.TierLine)) error {
-	sum, err := b.tier.Fsck(ctx, tiering.FsckOptions{Topic: q.Topic, Repair: q.Repair, Quick: q.Quick},
-		func(p tiering.Problem) { line(console.TierLine{Problem: p}) },
-		func(s tiering.FsckSummary) { line(console.TierLine{Progress: s}) })
+	sum, err := b.tier.Fsck(ctx, gc.FsckOptions{Topic: q.Topic, Repair: q.Repair, Quick: q.Quick},
+		func(p gc.Problem) { line(console.TierLine{Problem: p}) },
+		func(s gc.FsckSummary) { line(console.TierLine{Progress: s}) })
 	return checked(sum, err, line)
 }
 
 // tierVerify is `tier verify`.
 func (b *Broker) tierVerify(ctx context.Context, q console.TierCheck, line func(console.TierLine)) error {
-	sum, err := b.tier.Verify(ctx, tiering.VerifyOptions{Topic: q.Topic, Rate: q.Rate, Repair: q.Repair},
-		func(p tiering.Problem) { line(console.TierLine{Problem: p}) },
-		func(s tiering.VerifySummary) { line(console.TierLine{Progress: s}) })
+	sum, err := b.tier.Verify(ctx, gc.VerifyOptions{Topic: q.Topic, Rate: q.Rate, Repair: q.Repair},
+		func(p gc.Problem) { line(console.TierLine{Problem: p}) },
+		func(s gc.VerifySummary) { line(console.TierLine{Progress: s}) })
 	return checked(sum, err, line)
 }
 

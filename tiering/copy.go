@@ -179,6 +179,29 @@ func (m *Manager) discard(ctx context.Context, p *partition, l *leadership) {
 	m.removePairs(ctx, manifest.PartitionDir(l.topic, p.tip), stems)
 }
 
+const (
+	removeLimit = 10 * time.Second
+	stopLimit   = time.Second // removeLimit while stopping
+)
+
+// removePairs deletes copies no manifest will ever name. It is best effort and bounded, also when ctx has ended:
+// what stays is an orphan for the collector.
+func (m *Manager) removePairs(ctx context.Context, dir string, stems []string) {
+	limit := removeLimit
+	if ctx.Err() != nil {
+		limit = stopLimit // somebody waits for the end of this broker
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	var keys []string
+	for _, s := range stems {
+		keys = append(keys, manifest.OwnKeys(dir, s)...)
+	}
+	if err := m.bucket.Remove(ctx, keys); err != nil {
+		m.log.Debug("aborted copy is left to the collector", "object", keys[0], "err", err)
+	}
+}
+
 // copySegment copies the part of a sealed segment from offset from on, and verifies it.
 func (m *Manager) copySegment(ctx context.Context, p *partition, l *leadership, s segment.Sealed, from int64) (entry manifest.Entry, err error) {
 	start := time.Now()

@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
@@ -130,7 +129,7 @@ func TestStaleListDeletesNothingAndReportsNothing(t *testing.T) {
 			}
 			time.Sleep(10 * time.Minute) // virtual; ten looks of the collector
 			w.nothingMissing()
-			if n := b.m.gc.setMissing(metadata.TopicIDPartition{}, 0); n != 0 {
+			if _, n := b.m.gc.Found(); n != 0 {
 				t.Fatalf("%d objects are reported as missing", n)
 			}
 		}

@@ -12,14 +12,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-func (b *broker) fsck(o FsckOptions) ([]Problem, FsckSummary) {
+func (b *broker) fsck(o gc.FsckOptions) ([]gc.Problem, gc.FsckSummary) {
 	b.t.Helper()
-	var found []Problem
-	sum, err := b.m.Fsck(b.t.Context(), o, func(p Problem) { found = append(found, p) }, func(FsckSummary) {})
+	var found []gc.Problem
+	sum, err := b.m.Fsck(b.t.Context(), o, func(p gc.Problem) { found = append(found, p) }, func(gc.FsckSummary) {})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -29,17 +30,17 @@ func (b *broker) fsck(o FsckOptions) ([]Problem, FsckSummary) {
 	return found, sum
 }
 
-func (b *broker) verify(o VerifyOptions) ([]Problem, VerifySummary) {
+func (b *broker) verify(o gc.VerifyOptions) ([]gc.Problem, gc.VerifySummary) {
 	b.t.Helper()
-	var found []Problem
-	sum, err := b.m.Verify(b.t.Context(), o, func(p Problem) { found = append(found, p) }, func(VerifySummary) {})
+	var found []gc.Problem
+	sum, err := b.m.Verify(b.t.Context(), o, func(p gc.Problem) { found = append(found, p) }, func(gc.VerifySummary) {})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return found, sum
 }
 
-func kinds(all []Problem) []string {
+func kinds(all []gc.Problem) []string {
 	var out []string
 	for _, p := range all {
 		out = append(out, p.Kind)
@@ -94,7 +95,7 @@ func filled(t *testing.T, c settings, records int) (*world, *broker) {
 func TestFsckFindsEachKindOfDamageAndChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := filled(t, tiny(), 600)
-		if found, sum := b.fsck(FsckOptions{}); len(found) != 0 || sum.Partitions != 1 || sum.Segments < 200 || sum.Young != 0 {
+		if found, sum := b.fsck(gc.FsckOptions{}); len(found) != 0 || sum.Partitions != 1 || sum.Segments < 200 || sum.Young != 0 {
 			t.Fatalf("a sound tier: %+v, %+v", found, sum)
 		}
 		logs, idx := w.keysOf(manifest.LogSuffix), w.keysOf(manifest.IndexSuffix)
@@ -108,18 +109,18 @@ func TestFsckFindsEachKindOfDamageAndChangesNothing(t *testing.T) {
 		w.put(manifest.TopicDir("gone", metadata.NewTopicID()) + "0/" + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix)
 		w.put(w.dir() + manifest.SegmentsDir + manifest.NewStem(9, 0) + manifest.LogSuffix)
 		w.put(w.dir() + "notes.txt")
-		if found, sum := b.fsck(FsckOptions{Topic: "orders"}); sum.Young != 1 || slices.Contains(kinds(found), ProblemOrphan) {
+		if found, sum := b.fsck(gc.FsckOptions{Topic: "orders"}); sum.Young != 1 || slices.Contains(kinds(found), gc.ProblemOrphan) {
 			t.Errorf("within the grace period: %v, %+v", kinds(found), sum)
 		}
 		time.Sleep(2 * time.Second) // former roots go, too
 		before := w.objects()
-		found, _ := b.fsck(FsckOptions{})
-		want := []string{ProblemForeign, ProblemMissing, ProblemMissing, ProblemOrphan, ProblemOrphan, ProblemUnknown, ProblemChecksum, ProblemSize}
+		found, _ := b.fsck(gc.FsckOptions{})
+		want := []string{gc.ProblemForeign, gc.ProblemMissing, gc.ProblemMissing, gc.ProblemOrphan, gc.ProblemOrphan, gc.ProblemUnknown, gc.ProblemChecksum, gc.ProblemSize}
 		slices.Sort(want)
 		if diff := cmp.Diff(want, kinds(found)); diff != "" {
 			t.Errorf("kinds (-want +got):\n%s\n%+v", diff, found)
 		}
-		if found, _ := b.fsck(FsckOptions{Quick: true, Topic: "orders"}); slices.Contains(kinds(found), ProblemChecksum) || len(found) != 5 {
+		if found, _ := b.fsck(gc.FsckOptions{Quick: true, Topic: "orders"}); slices.Contains(kinds(found), gc.ProblemChecksum) || len(found) != 5 {
 			t.Errorf("quick: %v", kinds(found))
 		}
 		if diff := cmp.Diff(before, w.objects()); diff != "" {
@@ -133,10 +134,10 @@ func TestFsckFindsBrokenManifests(t *testing.T) {
 		spoil func(w *world, root string, leaf string)
 		want  string
 	}{
-		"root gone":    {func(w *world, root, _ string) { _ = w.store.Delete(w.t.Context(), root) }, ProblemPointer},
-		"root damaged": {func(w *world, root, _ string) { w.overwrite(root, flip(200)) }, ProblemManifest},
-		"leaf gone":    {func(w *world, _, leaf string) { _ = w.store.Delete(w.t.Context(), leaf) }, ProblemManifest},
-		"leaf damaged": {func(w *world, _, leaf string) { w.overwrite(leaf, flip(300)) }, ProblemManifest},
+		"root gone":    {func(w *world, root, _ string) { _ = w.store.Delete(w.t.Context(), root) }, gc.ProblemPointer},
+		"root damaged": {func(w *world, root, _ string) { w.overwrite(root, flip(200)) }, gc.ProblemManifest},
+		"leaf gone":    {func(w *world, _, leaf string) { _ = w.store.Delete(w.t.Context(), leaf) }, gc.ProblemManifest},
+		"leaf damaged": {func(w *world, _, leaf string) { w.overwrite(leaf, flip(300)) }, gc.ProblemManifest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -150,7 +151,7 @@ func TestFsckFindsBrokenManifests(t *testing.T) {
 				}
 				pointer, _, _ := b.md.RemotePointer(t.Context(), w.tip())
 				c.spoil(w, "c1/"+pointer.Manifest, leaf)
-				if found, _ := b.fsck(FsckOptions{}); !slices.Contains(kinds(found), c.want) || found[0].Object == "" {
+				if found, _ := b.fsck(gc.FsckOptions{}); !slices.Contains(kinds(found), c.want) || found[0].Object == "" {
 					t.Errorf("got %+v", found)
 				}
 			})
@@ -173,7 +174,7 @@ func TestRepairPutsBackWhatTheLocalLogHas(t *testing.T) {
 				}
 				w.overwrite(logs[last-1], flip(60))
 				w.overwrite(idx[3], func(b []byte) []byte { return b[:20] })
-				if found, sum := b.fsck(FsckOptions{Repair: true}); len(found) != 6 || sum.Repaired != 6 {
+				if found, sum := b.fsck(gc.FsckOptions{Repair: true}); len(found) != 6 || sum.Repaired != 6 {
 					t.Fatalf("repaired %d of %+v", sum.Repaired, found)
 				}
 				now := w.nothingMissing()
@@ -182,10 +183,10 @@ func TestRepairPutsBackWhatTheLocalLogHas(t *testing.T) {
 						t.Errorf("the manifest still names %s", bad)
 					}
 				}
-				if found, _ := b.fsck(FsckOptions{}); len(found) != 0 {
+				if found, _ := b.fsck(gc.FsckOptions{}); len(found) != 0 {
 					t.Errorf("after the repair: %+v", found)
 				}
-				if found, sum := b.verify(VerifyOptions{}); len(found) != 0 || sum.Segments != root.Segments {
+				if found, sum := b.verify(gc.VerifyOptions{}); len(found) != 0 || sum.Segments != root.Segments {
 					t.Errorf("after the repair: %+v, %+v", found, sum)
 				}
 				if err := b.evict(); err != nil {
@@ -216,12 +217,12 @@ func TestRepairNeverReplacesByOtherBytes(t *testing.T) {
 		}
 		w.overwrite(logs[0], flip(60))
 		before := w.objects()
-		found, sum := b.verify(VerifyOptions{Repair: true})
+		found, sum := b.verify(gc.VerifyOptions{Repair: true})
 		if len(found) != 1 || sum.Repaired != 0 || !strings.Contains(found[0].Action, errNoSource.Error()) {
 			t.Errorf("got %+v, %+v", found, sum)
 		}
 		b.m.Resign(w.tip())
-		if found, _ := b.verify(VerifyOptions{Repair: true}); len(found) != 1 || !strings.Contains(found[0].Action, "only the partition's leader") {
+		if found, _ := b.verify(gc.VerifyOptions{Repair: true}); len(found) != 1 || !strings.Contains(found[0].Action, "only the partition's leader") {
 			t.Errorf("got %+v", found)
 		}
 		if diff := cmp.Diff(before, w.objects()); diff != "" {
@@ -235,7 +236,7 @@ func TestVerifyReadsEveryByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := filled(t, settings{config: smallLog()}, 60)
 		_, root := w.named()
-		found, sum := b.verify(VerifyOptions{})
+		found, sum := b.verify(gc.VerifyOptions{})
 		if len(found) != 0 || sum.Segments != root.Segments {
 			t.Fatalf("a sound tier: %+v, %+v", found, sum)
 		}
@@ -244,8 +245,8 @@ func TestVerifyReadsEveryByte(t *testing.T) {
 			good := body(t, w.store, key)
 			for at := 0; at < len(good); at += 1 + len(good)/200 {
 				w.overwrite(key, flip(at))
-				found, _ := b.verify(VerifyOptions{Topic: "orders"})
-				if len(found) != 1 || found[0].Kind != ProblemCorrupt || "c1/"+found[0].Object != key {
+				found, _ := b.verify(gc.VerifyOptions{Topic: "orders"})
+				if len(found) != 1 || found[0].Kind != gc.ProblemCorrupt || "c1/"+found[0].Object != key {
 					t.Fatalf("byte %d of %s: %+v", at, key, found)
 				}
 				w.overwrite(key, func([]byte) []byte { return good })
@@ -258,7 +259,7 @@ func TestVerifyKeepsItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, b := filled(t, settings{config: smallLog()}, 3000)
 		start := time.Now()
-		_, sum := b.verify(VerifyOptions{Rate: 100_000})
+		_, sum := b.verify(gc.VerifyOptions{Rate: 100_000})
 		took := time.Since(start).Seconds()
 		if want := float64(sum.Bytes)/100_000 - 1; took < want || took > want+3 { // a second's burst
 			t.Errorf("%d bytes took %.1f s, want %.1f", sum.Bytes, took, want)
@@ -273,7 +274,7 @@ func TestScrubRepairsInTheBackground(t *testing.T) {
 		w, b := filled(t, c, 300)
 		w.overwrite(w.keysOf(manifest.LogSuffix)[1], flip(60))
 		time.Sleep(5 * 24 * time.Hour)
-		if found, _ := b.verify(VerifyOptions{}); len(found) != 0 {
+		if found, _ := b.verify(gc.VerifyOptions{}); len(found) != 0 {
 			t.Errorf("not repaired: %+v", found)
 		}
 		w.nothingMissing()
@@ -295,11 +296,11 @@ func TestRepairDeletesOrphansByTheCollectorsRules(t *testing.T) {
 					b.m.Resign(w.tip())
 				}
 				time.Sleep(2 * time.Hour)
-				if found, sum := b.fsck(FsckOptions{Repair: true}); len(found) != 2 || sum.Repaired != 0 || !w.has(orphans[0]) {
+				if found, sum := b.fsck(gc.FsckOptions{Repair: true}); len(found) != 2 || sum.Repaired != 0 || !w.has(orphans[0]) {
 					t.Errorf("at first sight: %+v", found)
 				}
 				time.Sleep(2 * time.Hour)
-				found, sum := b.fsck(FsckOptions{Repair: true})
+				found, sum := b.fsck(gc.FsckOptions{Repair: true})
 				if len(found) != 2 || w.has(orphans[1]) || w.has(orphans[0]) == led || sum.Repaired != map[bool]int64{true: 2, false: 1}[led] {
 					t.Errorf("later: %+v, %+v", found, sum)
 				}
@@ -318,13 +319,13 @@ func TestFsckSeesTopicsThatMayComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.m.Resign(w.tip())
-		if found, sum := b.fsck(FsckOptions{}); len(found) != 0 || sum.Partitions != 1 {
+		if found, sum := b.fsck(gc.FsckOptions{}); len(found) != 0 || sum.Partitions != 1 {
 			t.Errorf("got %+v, %+v", found, sum)
 		}
 		if err := w.store.Delete(context.WithoutCancel(t.Context()), logs[0]); err != nil {
 			t.Fatal(err)
 		}
-		if found, _ := b.fsck(FsckOptions{Topic: "orders"}); len(found) != 1 || found[0].Kind != ProblemMissing {
+		if found, _ := b.fsck(gc.FsckOptions{Topic: "orders"}); len(found) != 1 || found[0].Kind != gc.ProblemMissing {
 			t.Errorf("got %+v", found)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -480,11 +481,11 @@ func (c *chaos) check(empty bool) {
 	if _, err := b.readAll(t.Context(), b.log.LogStart(), 1<<20); err != nil {
 		t.Error(err)
 	}
-	sum, err := b.m.Fsck(t.Context(), FsckOptions{}, func(p Problem) { t.Errorf("fsck: %+v", p) }, func(FsckSummary) {})
+	sum, err := b.m.Fsck(t.Context(), gc.FsckOptions{}, func(p gc.Problem) { t.Errorf("fsck: %+v", p) }, func(gc.FsckSummary) {})
 	if err != nil || sum.Partitions != 1 || sum.Young != 0 {
 		t.Errorf("fsck: %+v, %v", sum, err)
 	}
-	if _, err := b.m.Verify(t.Context(), VerifyOptions{}, func(p Problem) { t.Errorf("verify: %+v", p) }, func(VerifySummary) {}); err != nil {
+	if _, err := b.m.Verify(t.Context(), gc.VerifyOptions{}, func(p gc.Problem) { t.Errorf("verify: %+v", p) }, func(gc.VerifySummary) {}); err != nil {
 		t.Error(err)
 	}
 	// And without fsck's word for it.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
-	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
@@ -162,10 +161,8 @@ func TestWhatWaitsForDeletionIsNoOrphan(t *testing.T) {
 			if _, root := w.named(); len(root.Garbage) < 2 {
 				t.Fatalf("garbage is %+v", root.Garbage)
 			}
-			b.m.gc.mu.Lock()
-			defer b.m.gc.mu.Unlock()
-			for key := range b.m.gc.marks {
-				t.Errorf("%s is marked", key)
+			if n, _ := b.m.gc.Found(); n != 0 {
+				t.Errorf("%d orphans are marked", n)
 			}
 		})
 	}
@@ -402,7 +399,7 @@ func TestLostObjectsAreReported(t *testing.T) {
 		}
 		b.uploaded()
 		time.Sleep(10 * time.Minute)
-		if n := b.m.gc.setMissing(metadata.TopicIDPartition{}, 0); n != 0 {
+		if _, n := b.m.gc.Found(); n != 0 {
 			t.Fatalf("%d objects missing", n)
 		}
 		for key := range w.objects() {
@@ -414,7 +411,7 @@ func TestLostObjectsAreReported(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Minute)
-		if n := b.m.gc.setMissing(metadata.TopicIDPartition{}, 0); n != 1 {
+		if _, n := b.m.gc.Found(); n != 1 {
 			t.Errorf("%d objects missing, want 1", n)
 		}
 	})
@@ -479,14 +476,12 @@ func TestHandedOverObjectsAreLookedAtAgain(t *testing.T) {
 		orphan := w.dir() + manifest.SegmentsDir + manifest.NewStem(0, 0) + manifest.LogSuffix
 		w.put(next)
 		w.put(orphan)
-		h := handover{orphans: []string{next, orphan, w.dir() + "notes.txt"}}
+		keys := []string{next, orphan, w.dir() + "notes.txt"}
 		for key := range w.nothingMissing() {
-			h.orphans = append(h.orphans, strings.TrimPrefix(key, "c1/"))
+			keys = append(keys, strings.TrimPrefix(key, "c1/"))
 		}
-		p := b.m.partition(w.tip())
-		err := b.m.do(t.Context(), p, p.leader, func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
-			return b.m.collectOrphans(ctx, p, p.leader, man, h)
-		})
+		p := parts{b.m}.Find(w.tip())
+		err := p.Do(t.Context(), b.m.gc.Deletion(p, keys))
 		if err != nil || w.has(orphan) || !w.has(next) {
 			t.Errorf("%v; the orphan is there: %v, the root: %v", err, w.has(orphan), w.has(next))
 		}

@@ -34,7 +34,8 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err != nil || man.Root == nil {
 		return err
 	}
-	done, failed := m.collect(ctx, l, man, now)
+	done, swept, failed := m.gc.Collect(ctx, man, l.swept, now)
+	l.swept = swept
 	e, dropped, err := m.shrink(ctx, l, man, done, now, gives)
 	if err != nil {
 		return errors.Join(err, failed)
@@ -172,4 +173,14 @@ func (x *expiry) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// worthForgetting says whether done has an item that is more than a former root.
+func worthForgetting(items []manifest.Garbage, done []int) bool {
+	for _, i := range done {
+		if items[i].Roots == nil {
+			return true
+		}
+	}
+	return false
 }

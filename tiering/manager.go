@@ -21,6 +21,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/cost"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -115,13 +116,10 @@ func (o *Options) check() error {
 		o.Uploads = 10
 	}
 	if o.Sweep == 0 {
-		o.Sweep = defaultSweep
+		o.Sweep = gc.DefaultSweep
 	}
 	if o.Prices == nil {
 		o.Prices = func() cost.Prices { return cost.Prices{} }
-	}
-	if o.Collector == nil {
-		o.Collector = func() bool { return false }
 	}
 	return nil
 }
@@ -142,7 +140,7 @@ type Manager struct {
 	copyRate   *rate.Limiter
 	fetchRate  *fairRate
 	topics     topicFiles
-	gc         gcState
+	gc         *gc.Collector
 	complained atomic.Int64  // when a failed read was logged last, Unix nanoseconds
 	wake       chan struct{} // 1-buffered: the scheduler should look again
 
@@ -165,7 +163,15 @@ func New(o Options) (*Manager, error) {
 		Stall: o.Stall, RetryMin: o.RetryMin, RetryMax: o.RetryMax, Memo: bucket.NewMemo(o.MetaBytes, m.tasks), Deleted: m.countDeletions,
 	})
 	m.reserve = &reserve{tasks: m.tasks}
-	if err := errors.Join(m.newMetrics(o.Meter), m.gc.init(o.Meter)); err != nil {
+	var err error
+	m.gc, err = gc.New(gc.Options{
+		Bucket: m.bucket, Metadata: o.Metadata, Partitions: parts{m}, Logger: o.Logger, Meter: o.Meter,
+		Sweep: o.Sweep, Grace: o.Grace, Collector: o.Collector, ScrubRate: o.ScrubRate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.newMetrics(o.Meter); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -260,4 +266,20 @@ func (m *Manager) nudge() {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Purge deletes a deleted topic from the bucket once the grace period since its deletion has passed; done is false
+// while it must be called later. It needs no leader.
+func (m *Manager) Purge(ctx context.Context, t metadata.Tombstone) (done bool, err error) {
+	return m.gc.Purge(ctx, t)
+}
+
+// Fsck compares the bucket with the manifests and the manifests with themselves, without reading segments.
+func (m *Manager) Fsck(ctx context.Context, o gc.FsckOptions, report func(gc.Problem), progress func(gc.FsckSummary)) (gc.FsckSummary, error) {
+	return m.gc.Fsck(ctx, o, report, progress)
+}
+
+// Verify reads every byte that the manifests name, and checks it.
+func (m *Manager) Verify(ctx context.Context, o gc.VerifyOptions, report func(gc.Problem), progress func(gc.VerifySummary)) (gc.VerifySummary, error) {
+	return m.gc.Verify(ctx, o, report, progress)
 }

@@ -127,7 +127,7 @@ func (m *Manager) observe(meter metric.Meter) error {
 	reg, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		m.metrics.shown.Do(func() {
 			m.metrics.show(ctx)
-			m.gc.show(ctx)
+			m.gc.ShowMetrics(ctx)
 		})
 		t := m.totals()
 		o.ObserveInt64(lagBytes, t.pendingBytes)

@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
@@ -43,7 +44,7 @@ type leadership struct {
 	end    int64     // of the manifest
 	keepAt time.Time // next housekeeping
 	// What is to be done in the next housekeeping, which no copy runs beside.
-	jobs []job
+	jobs []gc.Job
 
 	tried int64            // highest sequence a root was PUT under
 	swept int64            // former roots listed with a time up to this one are deleted
@@ -88,6 +89,13 @@ func (p *partition) endLocked() {
 	v := *p.view.Load()
 	v.Loaded = false
 	p.view.Store(&v)
+}
+
+// leadership returns the current one, nil when this broker does not lead.
+func (p *partition) leadership() *leadership {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leader
 }
 
 func (p *partition) led() bool {

@@ -50,12 +50,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if m.o.Sweep > 0 {
-		wg.Go(func() { m.sweepLoop(ctx) })
-	}
-	if m.o.ScrubRate > 0 {
-		wg.Go(func() { m.scrubLoop(ctx) })
-	}
+	wg.Go(func() { m.gc.Run(ctx) })
 	copies, others := make(chan struct{}, m.o.Uploads), make(chan struct{}, loads)
 	tick, sweep := time.NewTicker(m.o.Poll), time.NewTicker(m.o.Interval)
 	defer tick.Stop()

@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coldbrook/coldbrook/broker/console"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 )
 
 // checkReport is `tier fsck -o json` and `tier verify -o json`. The names are a promise to scripts.
 type checkReport struct {
-	Problems []tiering.Problem `json:"problems"`
-	Summary  json.RawMessage   `json:"summary,omitempty"`
-	Error    string            `json:"error,omitempty"` // something could not be looked at
+	Problems []gc.Problem    `json:"problems"`
+	Summary  json.RawMessage `json:"summary,omitempty"`
+	Error    string          `json:"error,omitempty"` // something could not be looked at
 }
 
 func (a *app) tierFsck() *cobra.Command {
@@ -45,7 +45,7 @@ The exit code is 1 when something is wrong and was not repaired.`,
 			query := url.Values{"quick": {strconv.FormatBool(quick)}}
 			bar := a.progress("comparing", 0, func(n int64) string { return count(n, "partition") })
 			return a.tierCheck(cmd.Context(), "fsck", topic, repair, query, bar, func(sum json.RawMessage) (int64, string) {
-				var s tiering.FsckSummary
+				var s gc.FsckSummary
 				_ = json.Unmarshal(sum, &s) // an empty one when it is not
 				return s.Partitions, fmt.Sprintf("%s, %s, %s; %s of uploads under way", count(s.Partitions, "partition"), count(s.Segments, "segment"), size(s.Bytes), count(s.Young, "object"))
 			})
@@ -79,7 +79,7 @@ The exit code is 1 when something is wrong and was not repaired.`,
 			}
 			bar := a.progress("verifying", 0, size)
 			return a.tierCheck(cmd.Context(), "verify", topic, repair, query, bar, func(sum json.RawMessage) (int64, string) {
-				var s tiering.VerifySummary
+				var s gc.VerifySummary
 				_ = json.Unmarshal(sum, &s) // an empty one when it is not
 				return s.Bytes, fmt.Sprintf("%s, %s, %s", count(s.Partitions, "partition"), count(s.Segments, "segment"), size(s.Bytes))
 			})
@@ -126,7 +126,7 @@ func (a *app) tierCheck(ctx context.Context, name, topic string, repair bool, qu
 	if topic != "" {
 		query.Set("topic", topic)
 	}
-	report := checkReport{Problems: []tiering.Problem{}}
+	report := checkReport{Problems: []gc.Problem{}}
 	err := a.stream(ctx, repair, "/api/v1/tier/"+name, query, func(l checkLine) {
 		switch {
 		case l.Problem != nil:
@@ -219,10 +219,10 @@ func (a *app) printFound(r checkReport) error {
 
 // checkLine is a console.TierLine as it comes in.
 type checkLine struct {
-	Problem  *tiering.Problem `json:"problem"`
-	Progress json.RawMessage  `json:"progress"`
-	Summary  json.RawMessage  `json:"summary"`
-	Error    string           `json:"error"`
+	Problem  *gc.Problem     `json:"problem"`
+	Progress json.RawMessage `json:"progress"`
+	Summary  json.RawMessage `json:"summary"`
+	Error    string          `json:"error"`
 }
 
 // stream reads JSON lines from the broker's HTTP for as long as they come.

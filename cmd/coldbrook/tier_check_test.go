@@ -10,24 +10,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coldbrook/coldbrook/broker/console"
-	"github.com/coldbrook/coldbrook/tiering"
+	"github.com/coldbrook/coldbrook/tiering/gc"
 )
 
 // TestTierChecksEndWithOneWhenSomethingIsWrong and say what, for people and for programs.
 func TestTierChecksEndWithOneWhenSomethingIsWrong(t *testing.T) {
 	var asked console.TierCheck
-	var problems []tiering.Problem
+	var problems []gc.Problem
 	var broken error
 	check := func(_ context.Context, q console.TierCheck, line func(console.TierLine)) error {
 		asked = q
 		if q.Topic == "nope" {
 			return fmt.Errorf("topic %q: %w", q.Topic, console.ErrNotFound)
 		}
-		line(console.TierLine{Progress: tiering.FsckSummary{Partitions: 1}})
+		line(console.TierLine{Progress: gc.FsckSummary{Partitions: 1}})
 		for _, p := range problems {
 			line(console.TierLine{Problem: p})
 		}
-		line(console.TierLine{Summary: tiering.FsckSummary{Partitions: 2, Segments: 7}})
+		line(console.TierLine{Summary: gc.FsckSummary{Partitions: 2, Segments: 7}})
 		return broken
 	}
 	at := fakeConsole(t, console.Options{Fsck: check, Verify: check})
@@ -46,7 +46,7 @@ func TestTierChecksEndWithOneWhenSomethingIsWrong(t *testing.T) {
 	if asked != (console.TierCheck{Topic: "a", Repair: true, Rate: 1_500_000}) {
 		t.Errorf("asked %+v", asked)
 	}
-	problems = []tiering.Problem{{Kind: tiering.ProblemMissing, Topic: "a", Partition: 3, Object: "topics/a.id/3/segments/x.log", BaseOffset: 5, LastOffset: 9}}
+	problems = []gc.Problem{{Kind: gc.ProblemMissing, Topic: "a", Partition: 3, Object: "topics/a.id/3/segments/x.log", BaseOffset: 5, LastOffset: 9}}
 	out, errs := run(exitFailed, "tier", "fsck", "--quick")
 	if !strings.Contains(out, "missing_object") || !strings.Contains(out, "5–9") || !strings.Contains(errs, "1 problem") || !asked.Quick {
 		t.Errorf("got %q, %q", out, errs)

@@ -44,6 +44,8 @@ var imports = map[string][]string{
 	"tiering/bucket": {"metadata", "tiering/index", "tiering/manifest", "tiering/object"},
 	// From the bucket alone; what comes back is in etcd's types.
 	"tiering/restore": {"metadata", "tiering/bucket", "tiering/manifest", "tiering/object"},
+	// Who leads what, and how a segment is put back, it is told by the manager.
+	"tiering/gc": {"metadata", "tiering/bucket", "tiering/index", "tiering/manifest", "tiering/object"},
 	// A ledger is told of requests and knows whose folder a key lies in.
 	"tiering/cost": {"metadata", "tiering/manifest", "tiering/object"},
 	// The second level of the cache is a directory.
@@ -51,7 +53,7 @@ var imports = map[string][]string{
 
 	// What the producer snapshot of an index object says of open transactions.
 	"tiering": {"segment", "segment/producer", "segment/record", "metadata",
-		"tiering/bucket", "tiering/cache", "tiering/cost", "tiering/index", "tiering/manifest", "tiering/object"},
+		"tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/index", "tiering/manifest", "tiering/object"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 
@@ -72,7 +74,7 @@ var imports = map[string][]string{
 	"broker": {"broker/api", "broker/auth", "broker/config", "broker/console", "broker/coordinator", "broker/coordinator/group",
 		"broker/quota", "broker/replica", "broker/wire", "metadata", "metadata/controller", "metadata/kv",
 		"segment", "segment/record", "segment/vfs",
-		"tiering", "tiering/bucket", "tiering/cache", "tiering/cost", "tiering/object", "tiering/restore"},
+		"tiering", "tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/object", "tiering/restore"},
 }
 
 // above may import anything below cmd and e2e.

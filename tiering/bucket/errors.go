@@ -45,3 +45,6 @@ func IsDamage(err error) bool {
 func Unusable(err error) bool {
 	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing) || errors.Is(err, manifest.ErrVersion)
 }
+
+// Damage says which of a segment's objects are bad.
+type Damage struct{ Log, Index bool }

@@ -106,3 +106,13 @@ func validNode(s string) error {
 	}
 	return validStem(s)
 }
+
+// OwnKeys returns the keys of an entry's two objects if they lie in the partition's own folder. Those of another
+// topic are not this manifest's to delete.
+func OwnKeys(dir, stem string) []string {
+	keys := []string{SegmentKey(dir, stem, LogSuffix), SegmentKey(dir, stem, IndexSuffix)}
+	if keys[0] != dir+SegmentsDir+stem+LogSuffix {
+		return nil
+	}
+	return keys
+}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
@@ -19,40 +18,9 @@ import (
 // errNoSource says that the local log cannot give what is lost.
 var errNoSource = errors.New("the local log no longer has it")
 
-// repair puts a segment's bad objects back from the local log of the leader, and says in the problem what became of it.
-func (m *Manager) repair(ctx context.Context, problem *Problem, tip metadata.TopicIDPartition, e manifest.Entry, d damage) {
-	m.mu.Lock()
-	p := m.partitions[tip]
-	m.mu.Unlock()
-	var l *leadership
-	if p != nil {
-		p.mu.Lock()
-		l = p.leader
-		p.mu.Unlock()
-	}
-	if l == nil {
-		problem.Action = "left: only the partition's leader can repair it"
-		if state, ok := m.o.Metadata.Image().PartitionByID(tip); ok && state.Leader != metadata.NoBroker {
-			problem.Action += fmt.Sprintf(", broker %d", state.Leader)
-		}
-		return
-	}
-	var stem string
-	err := m.do(ctx, p, l, func(ctx context.Context, man bucket.Manifest) (next bucket.Manifest, err error) {
-		stem, next, err = m.replaceObjects(ctx, p, l, man, e, d)
-		return next, err
-	})
-	if err != nil {
-		problem.Action = "not repaired: " + err.Error()
-		return
-	}
-	problem.Repaired, problem.Action = true, "copied again from the local log as "+stem
-	m.log.Info("segment copied again", "topic", l.topic, "partition", p.tip.Partition, "offset", e.BaseOffset, "last", e.LastOffset, "object", stem)
-}
-
 // replaceObjects uploads a segment's pair of objects under a new name and has the manifest name that. It is a job of
 // the partition's pass. Bytes other than those that were committed never replace them.
-func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, old manifest.Entry, d damage) (string, bucket.Manifest, error) {
+func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, old manifest.Entry, d bucket.Damage) (string, bucket.Manifest, error) {
 	if man.Root == nil {
 		return "", man, manifest.ErrOffsetOutOfRange
 	}
@@ -93,8 +61,8 @@ func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadershi
 }
 
 // logSource returns the bytes of a segment: the local log's when the object is bad, else the object's own.
-func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *manifest.Entry, d damage) (object.Body, func(), error) {
-	if !d.log {
+func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *manifest.Entry, d bucket.Damage) (object.Body, func(), error) {
+	if !d.Log {
 		return &storeBody{m: m, ctx: ctx, key: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix), size: e.Bytes}, func() {}, nil
 	}
 	body, release, err := gather(l.log, e)
@@ -106,8 +74,8 @@ func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *m
 }
 
 // indexSource returns the index object and notes what it is in next: a new one when the old is bad, else the old.
-func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d damage) ([]byte, error) {
-	if !d.index {
+func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d bucket.Damage) ([]byte, error) {
+	if !d.Index {
 		b, err := m.bucket.GetAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
 		if err == nil && crc32.Checksum(b, castagnoli) != uint32(next.IndexCRC32C) {
 			err = fmt.Errorf("index object: %w", manifest.ErrCorrupt)

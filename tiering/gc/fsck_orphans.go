@@ -1,4 +1,4 @@
-package tiering
+package gc
 
 import (
 	"context"
@@ -23,13 +23,13 @@ func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all [
 	taken := map[string]bool{}
 	if f.o.Repair {
 		for i := range all {
-			if f.m.gc.due(all[i].Object, f.now.Add(-time.Duration(all[i].AgeMs)*time.Millisecond), time.Now(), f.m.o.Grace) && len(due) < fsckRepairLimits {
+			if f.c.state.due(all[i].Object, f.now.Add(-time.Duration(all[i].AgeMs)*time.Millisecond), time.Now(), f.c.o.Grace) && len(due) < fsckRepairLimits {
 				due = append(due, all[i].Object)
 				taken[all[i].Object] = true
 			}
 		}
 		if len(due) > 0 {
-			why = f.m.deleteDue(ctx, tip, due)
+			why = f.c.deleteDue(ctx, tip, due)
 		}
 	}
 	for i := range all {
@@ -37,11 +37,11 @@ func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all [
 		switch {
 		case !f.o.Repair:
 		case !taken[p.Object]:
-			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", f.m.o.Grace)
+			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", f.c.o.Grace)
 		case why != "":
 			p.Action = why
 		default:
-			_, err := f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+p.Object)
+			_, err := f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+p.Object)
 			if p.Repaired = errors.Is(err, object.ErrNotFound); p.Repaired {
 				p.Action = "deleted"
 			} else {
@@ -53,8 +53,8 @@ func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all [
 }
 
 // deleteDue deletes orphans of a partition by the rules of the collector. It returns why it did not.
-func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, keys []string) string {
-	fresh, err := m.o.Metadata.Fresh(ctx)
+func (c *Collector) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, keys []string) string {
+	fresh, err := c.metadata.Fresh(ctx)
 	if err != nil {
 		return "not deleted: " + err.Error()
 	}
@@ -66,26 +66,16 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 		pointer, _ := fresh.RemotePointer(tip)
 		t, _ := fresh.TopicByID(tip.Topic)
 		p := leaderless{tip: tip, dir: manifest.PartitionDir(t.Name, tip), pointer: pointer, orphans: keys}
-		if err := m.deleteLeaderless(ctx, fresh, &p); err != nil {
+		if err := c.deleteLeaderless(ctx, fresh, &p); err != nil {
 			return "not deleted: " + err.Error()
 		}
 		return ""
 	}
-	m.mu.Lock()
-	p := m.partitions[tip]
-	m.mu.Unlock()
-	var l *leadership
-	if p != nil {
-		p.mu.Lock()
-		l = p.leader
-		p.mu.Unlock()
-	}
-	if l == nil {
+	p := c.o.Partitions.Find(tip)
+	if p == nil {
 		return fmt.Sprintf("left to broker %d, which leads the partition", state.Leader)
 	}
-	err = m.do(ctx, p, l, func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
-		return m.collectOrphans(ctx, p, l, man, handover{orphans: keys})
-	})
+	err = p.Do(ctx, c.Deletion(p, keys))
 	if err != nil {
 		return "not deleted: " + err.Error()
 	}
@@ -94,10 +84,10 @@ func (m *Manager) deleteDue(ctx context.Context, tip metadata.TopicIDPartition, 
 
 // strays looks at folders of topics that etcd does not know.
 func (f *fsck) strays(ctx context.Context) error {
-	m := f.m
+	c := f.c
 	var folders []manifest.TopicFolder
-	err := m.eachTopicFolder(ctx, func(t manifest.TopicFolder) { folders = append(folders, t) })
-	fresh, ferr := m.o.Metadata.Fresh(ctx)
+	err := c.eachTopicFolder(ctx, func(t manifest.TopicFolder) { folders = append(folders, t) })
+	fresh, ferr := c.metadata.Fresh(ctx)
 	if err != nil || ferr != nil {
 		return errors.Join(err, ferr)
 	}
@@ -113,9 +103,9 @@ func (f *fsck) strays(ctx context.Context) error {
 }
 
 func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
-	m := f.m
+	c := f.c
 	tip := metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
-	_, err := m.bucket.Store.Head(ctx, m.bucket.Prefix+t.Dir+"topic.json")
+	_, err := c.bucket.Store.Head(ctx, c.bucket.Prefix+t.Dir+"topic.json")
 	if err == nil {
 		p := newProblem(ProblemUnknown, t.Name, tip, t.Dir)
 		p.Detail = "in the bucket and not in etcd; `coldbrook topic recover` brings it back"
@@ -128,23 +118,23 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 	var orphans []Problem
 	var due []string
 	taken := map[string]bool{}
-	for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+t.Dir, "") {
+	for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+t.Dir, "") {
 		if err != nil {
 			return bucket.Failed("list", t.Dir, err)
 		}
-		key := info.Key[len(m.bucket.Prefix):]
+		key := info.Key[len(c.bucket.Prefix):]
 		_, part, n, ok := manifest.ParsePartitionKey(key)
 		p := newProblem(ProblemOrphan, t.Name, tip, key)
 		p.Size = info.Size
 		switch age := f.now.Sub(info.Modified); {
 		case !ok || n.Kind == manifest.KindForeign:
 			p.Kind = ProblemForeign
-		case age < m.o.Grace:
+		case age < c.o.Grace:
 			f.sum.Young++
 			continue
 		default:
 			p.Partition, p.AgeMs = part.Partition, age.Milliseconds()
-			if f.o.Repair && m.gc.due(key, info.Modified, time.Now(), m.o.Grace) && len(due) < fsckRepairLimits {
+			if f.o.Repair && c.state.due(key, info.Modified, time.Now(), c.o.Grace) && len(due) < fsckRepairLimits {
 				due = append(due, key)
 				taken[key] = true
 			}
@@ -153,21 +143,21 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 	}
 	var failed error
 	if len(due) > 0 {
-		fresh, err := m.o.Metadata.Fresh(ctx) // after the LIST
+		fresh, err := c.metadata.Fresh(ctx) // after the LIST
 		switch {
 		case err != nil:
 			return err
 		case exists(fresh, t.ID):
 			clear(taken)
 		default:
-			failed = m.deleteOrphans(ctx, due)
+			failed = c.deleteOrphans(ctx, due)
 		}
 	}
 	for _, p := range orphans {
 		switch {
 		case !f.o.Repair || p.Kind == ProblemForeign:
 		case !taken[p.Object]:
-			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", m.o.Grace)
+			p.Action = fmt.Sprintf("left: it goes when this broker has known it for %v", c.o.Grace)
 		case failed != nil:
 			p.Action = "not deleted: " + failed.Error()
 		default:
@@ -180,22 +170,22 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 
 // uploads reports multipart uploads that nobody has ended for the grace period. The collector aborts them.
 func (f *fsck) uploads(ctx context.Context) error {
-	m := f.m
-	for u, err := range m.bucket.Store.Uploads(ctx, m.bucket.Prefix+manifest.TopicsDir) {
+	c := f.c
+	for u, err := range c.bucket.Store.Uploads(ctx, c.bucket.Prefix+manifest.TopicsDir) {
 		if err != nil {
 			return bucket.Failed("list uploads", manifest.TopicsDir, err)
 		}
-		t, _, ok := manifest.ParseTopicKey(u.Key[len(m.bucket.Prefix):])
+		t, _, ok := manifest.ParseTopicKey(u.Key[len(c.bucket.Prefix):])
 		age := f.now.Sub(u.Initiated)
-		if !ok || age < m.o.Grace {
+		if !ok || age < c.o.Grace {
 			f.sum.Young++
 			continue
 		}
-		_, tip, _, ok := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
+		_, tip, _, ok := manifest.ParsePartitionKey(u.Key[len(c.bucket.Prefix):])
 		if !ok {
 			tip = metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
 		}
-		p := newProblem(ProblemUpload, t.Name, tip, u.Key[len(m.bucket.Prefix):])
+		p := newProblem(ProblemUpload, t.Name, tip, u.Key[len(c.bucket.Prefix):])
 		p.AgeMs = age.Milliseconds()
 		if f.o.Repair {
 			p.Action = "left: the collector aborts it"

@@ -1,4 +1,4 @@
-package tiering
+package gc
 
 import (
 	"context"
@@ -42,9 +42,9 @@ type VerifySummary struct {
 // Verify reads every byte that the manifests name, and checks it: each object's checksum, each batch's, each section
 // of the indexes. report is told of what is wrong, progress now and then how far it is; both are called by the
 // goroutine that called Verify. Errors are about what could not be checked; the rest was.
-func (m *Manager) Verify(ctx context.Context, o VerifyOptions, report func(Problem), progress func(VerifySummary)) (VerifySummary, error) {
+func (c *Collector) Verify(ctx context.Context, o VerifyOptions, report func(Problem), progress func(VerifySummary)) (VerifySummary, error) {
 	var sum VerifySummary
-	im, err := m.o.Metadata.Fresh(ctx)
+	im, err := c.metadata.Fresh(ctx)
 	if err != nil {
 		return sum, err
 	}
@@ -52,7 +52,7 @@ func (m *Manager) Verify(ctx context.Context, o VerifyOptions, report func(Probl
 	if err != nil {
 		return sum, err
 	}
-	v := &verifier{m: m, limit: bucket.NewLimiter(o.Rate), repair: o.Repair}
+	v := &verifier{c: c, limit: bucket.NewLimiter(o.Rate), repair: o.Repair}
 	var errs []error
 	for _, t := range topics {
 		for n := range t.Partitions {
@@ -100,9 +100,11 @@ func chosen(im *metadata.Image, name string) ([]*metadata.Topic, error) {
 	return out, nil
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // verifier reads segments one after another.
 type verifier struct {
-	m      *Manager
+	c      *Collector
 	limit  *rate.Limiter
 	repair bool
 	buf    []byte
@@ -110,7 +112,7 @@ type verifier struct {
 
 // partition verifies the segments of one partition from the one that holds offset from on.
 func (v *verifier) partition(ctx context.Context, topic string, tip metadata.TopicIDPartition, from int64, report func(Problem), each func(bytes int64)) error {
-	man, problem, err := v.m.openFresh(ctx, topic, tip)
+	man, problem, err := v.c.openFresh(ctx, topic, tip)
 	if problem != nil {
 		report(*problem)
 	}
@@ -132,10 +134,10 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 		if err != nil && !bucket.IsDamage(err) {
 			return err
 		}
-		if err != nil && v.m.stillNamed(ctx, tip, e) {
+		if err != nil && v.c.stillNamed(ctx, tip, e) {
 			p := problemOf(topic, tip, e, err)
 			if v.repair {
-				v.m.repair(ctx, &p, tip, *e, d)
+				v.c.repair(ctx, &p, tip, *e, d)
 			}
 			report(p)
 		}
@@ -144,11 +146,8 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 	return nil
 }
 
-// damage says which of a segment's objects are bad.
-type damage struct{ log, index bool }
-
 // entry reads and checks both objects of a segment. What is bad is read once more: it may have happened on the way.
-func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d damage, err error) {
+func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d bucket.Damage, err error) {
 	var x *index.Index
 	ixerr := again(func() (err error) { x, err = v.index(ctx, dir, e); return err })
 	if ixerr != nil && !bucket.IsDamage(ixerr) {
@@ -158,7 +157,7 @@ func (v *verifier) entry(ctx context.Context, dir string, e *manifest.Entry) (d 
 	if logerr != nil && !bucket.IsDamage(logerr) {
 		return d, logerr
 	}
-	return damage{log: logerr != nil, index: ixerr != nil}, errors.Join(logerr, ixerr)
+	return bucket.Damage{Log: logerr != nil, Index: ixerr != nil}, errors.Join(logerr, ixerr)
 }
 
 func again(fn func() error) error {
@@ -174,8 +173,8 @@ func (v *verifier) fill(ctx context.Context, key string, pos int64, b []byte) er
 	if _, err := bucket.Take(ctx, v.limit, int64(len(b))); err != nil {
 		return err
 	}
-	err := v.m.bucket.Retry(ctx, func(ctx context.Context) error {
-		_, err := object.ReadFull(ctx, v.m.bucket.Store, v.m.bucket.Prefix+key, pos, b)
+	err := v.c.bucket.Retry(ctx, func(ctx context.Context) error {
+		_, err := object.ReadFull(ctx, v.c.bucket.Store, v.c.bucket.Prefix+key, pos, b)
 		return err
 	})
 	return bucket.Failed("verify", key, err)
@@ -240,8 +239,8 @@ func (v *verifier) log(ctx context.Context, dir string, e *manifest.Entry, x *in
 
 // stillNamed says whether the manifest names the entry now: what retention dropped meanwhile may be gone. When it
 // cannot be told it says yes.
-func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition, e *manifest.Entry) bool {
-	man, err := m.current(ctx, m.partition(tip), true)
+func (c *Collector) stillNamed(ctx context.Context, tip metadata.TopicIDPartition, e *manifest.Entry) bool {
+	man, err := c.o.Partitions.Current(ctx, tip, true)
 	if err != nil {
 		return true
 	}
@@ -257,33 +256,50 @@ func (m *Manager) stillNamed(ctx context.Context, tip metadata.TopicIDPartition,
 
 // scrubLoop verifies the partitions that this broker leads, again and again, at a low rate, and repairs what it can.
 // It begins anywhere, so that a broker that restarts often gets round as well.
-func (m *Manager) scrubLoop(ctx context.Context) {
-	v := &verifier{m: m, limit: bucket.NewLimiter(m.o.ScrubRate), repair: true}
+func (c *Collector) scrubLoop(ctx context.Context) {
+	v := &verifier{c: c, limit: bucket.NewLimiter(c.o.ScrubRate), repair: true}
 	for first := true; ; first = false {
 		begun := time.Now()
-		parts := m.snapshot()
+		parts := c.o.Partitions.Led()
 		rand.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		for n, p := range parts {
-			p.mu.Lock()
-			l := p.leader
-			p.mu.Unlock()
-			if l == nil {
-				continue
+			tip, from := p.TopicIDPartition(), int64(0)
+			if start, last := p.Extent(); first && n == 0 && last > start && start >= 0 {
+				from = start + rand.Int64N(last-start)
 			}
-			from := int64(0)
-			if view := p.view.Load(); first && n == 0 && view.HighestOffset > view.StartOffset && view.StartOffset >= 0 {
-				from = view.StartOffset + rand.Int64N(view.HighestOffset-view.StartOffset)
-			}
-			err := v.partition(ctx, l.topic, p.tip, from, func(p Problem) {
-				m.gc.bad.Add(ctx, 1)
-				m.log.Error("the scrub found a bad object", "topic", p.Topic, "partition", p.Partition, "object", p.Object, "repaired", p.Repaired, "action", p.Action, "err", p.Detail)
-			}, func(bytes int64) { m.gc.scrubbed.Add(ctx, bytes) })
+			err := v.partition(ctx, p.Topic(), tip, from, func(p Problem) {
+				c.state.bad.Add(ctx, 1)
+				c.log.Error("the scrub found a bad object", "topic", p.Topic, "partition", p.Partition, "object", p.Object, "repaired", p.Repaired, "action", p.Action, "err", p.Detail)
+			}, func(bytes int64) { c.state.scrubbed.Add(ctx, bytes) })
 			if err != nil && ctx.Err() == nil {
-				m.log.Warn("partition not verified", "topic", l.topic, "partition", p.tip.Partition, "err", err)
+				c.log.Warn("partition not verified", "topic", p.Topic(), "partition", tip.Partition, "err", err)
 			}
 		}
 		if !bucket.Sleep(ctx, max(scrubCycle-time.Since(begun), time.Minute)) {
 			return
 		}
 	}
+}
+
+// repair has a segment's bad objects put back by the leader, and says in the problem what became of it.
+func (c *Collector) repair(ctx context.Context, problem *Problem, tip metadata.TopicIDPartition, e manifest.Entry, d bucket.Damage) {
+	p := c.o.Partitions.Find(tip)
+	if p == nil {
+		problem.Action = "left: only the partition's leader can repair it"
+		if state, ok := c.metadata.Image().PartitionByID(tip); ok && state.Leader != metadata.NoBroker {
+			problem.Action += fmt.Sprintf(", broker %d", state.Leader)
+		}
+		return
+	}
+	var stem string
+	err := p.Do(ctx, func(ctx context.Context, man bucket.Manifest) (next bucket.Manifest, err error) {
+		stem, next, err = c.o.Partitions.Repair(ctx, p, man, e, d)
+		return next, err
+	})
+	if err != nil {
+		problem.Action = "not repaired: " + err.Error()
+		return
+	}
+	problem.Repaired, problem.Action = true, "copied again from the local log as "+stem
+	c.log.Info("segment copied again", "topic", p.Topic(), "partition", tip.Partition, "offset", e.BaseOffset, "last", e.LastOffset, "object", stem)
 }

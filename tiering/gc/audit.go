@@ -1,4 +1,4 @@
-package tiering
+package gc
 
 import (
 	"context"
@@ -47,7 +47,7 @@ type references struct {
 }
 
 // references reads the nodes above the leaves. man.root may be nil.
-func (m *Manager) references(ctx context.Context, man bucket.Manifest) (*references, error) {
+func (c *Collector) references(ctx context.Context, man bucket.Manifest) (*references, error) {
 	r := &references{man: man, nodes: map[string]manifest.Ref{}, deadSegments: map[string]bool{}, deadNodes: map[string]bool{}}
 	if man.Root == nil {
 		return r, nil
@@ -132,9 +132,9 @@ func (r *references) names(ctx context.Context, n manifest.ObjectName) (bool, er
 // audit compares a partition's folder with a manifest, in one LIST and one walk side by side: both are in the order
 // of offsets, so memory does not grow with the partition. Differences may be of the moment between the two; who acts
 // on one looks again. Objects of other topics that the manifest names are not looked at.
-func (m *Manager) audit(ctx context.Context, dir string, man bucket.Manifest) iter.Seq2[difference, error] {
+func (c *Collector) audit(ctx context.Context, dir string, man bucket.Manifest) iter.Seq2[difference, error] {
 	return func(yield func(difference, error) bool) {
-		refs, err := m.references(ctx, man)
+		refs, err := c.references(ctx, man)
 		if err != nil {
 			yield(difference{}, err)
 			return
@@ -149,12 +149,12 @@ func (m *Manager) audit(ctx context.Context, dir string, man bucket.Manifest) it
 		if !a.advance() {
 			return
 		}
-		for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+dir, "") {
+		for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+dir, "") {
 			if err != nil {
 				yield(difference{}, bucket.Failed("list", dir, err))
 				return
 			}
-			if !a.object(info, info.Key[len(m.bucket.Prefix):]) {
+			if !a.object(info, info.Key[len(c.bucket.Prefix):]) {
 				return
 			}
 		}

@@ -1,9 +1,8 @@
-package tiering
+package gc
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,20 +13,24 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
-func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, h handover) (bucket.Manifest, error) {
-	held := map[string]bool{}
-	for i := range l.ready {
-		held[l.ready[i].Object] = true
+// Deletion is the job that deletes those of the keys that are orphans still when it is done.
+func (c *Collector) Deletion(p Led, keys []string) Job {
+	return func(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
+		return c.collectOrphans(ctx, p, man, handover{orphans: keys})
 	}
-	keys, err := m.stillOrphans(ctx, man, h.orphans, func(n manifest.ObjectName) bool {
+}
+
+// collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
+func (c *Collector) collectOrphans(ctx context.Context, p Led, man bucket.Manifest, h handover) (bucket.Manifest, error) {
+	epoch := p.Epoch()
+	keys, err := c.stillOrphans(ctx, man, h.orphans, func(n manifest.ObjectName) bool {
 		switch {
-		case n.Kind == manifest.KindSegment && held[n.Name]:
+		case n.Kind == manifest.KindSegment && p.Holds(n.Name):
 			return false
-		case n.Kind == manifest.KindRoot && n.Epoch == l.epoch && n.Sequence > man.Pointer.Sequence:
+		case n.Kind == manifest.KindRoot && n.Epoch == epoch && n.Sequence > man.Pointer.Sequence:
 			return false // the next commit may try the name again, and buries it
 		case man.Pointer.ModRevision == 0:
-			return n.Kind != manifest.KindNode && n.Epoch < l.epoch // there is no pointer to swap
+			return n.Kind != manifest.KindNode && n.Epoch < epoch // there is no pointer to swap
 		}
 		return true
 	})
@@ -35,31 +38,23 @@ func (m *Manager) collectOrphans(ctx context.Context, p *partition, l *leadershi
 		return man, err
 	}
 	if len(keys) > 0 {
-		if err := ahead(keys, l.epoch); err != nil {
+		if err := ahead(keys, epoch); err != nil {
 			return man, err
 		}
 		if man.Pointer.ModRevision != 0 {
-			swapped, err := m.swap(ctx, p, man.Pointer, l.epoch, man.Pointer)
-			if errors.Is(err, metadata.ErrFenced) {
-				p.fence(l)
-				err = fmt.Errorf("%w: %w", ErrNotLeader, err)
+			if man, err = p.Confirm(ctx, man); err != nil {
+				return man, err
 			}
-			if err != nil {
-				p.unload(l)
-				return man, fmt.Errorf("swap the pointer for itself: %w", err)
-			}
-			p.setPointer(swapped)
-			man.Pointer = swapped
 		}
-		if err := m.deleteOrphans(ctx, keys); err != nil {
+		if err := c.deleteOrphans(ctx, keys); err != nil {
 			return man, err
 		}
 	}
 	uploads := slices.DeleteFunc(slices.Clone(h.uploads), func(u object.Upload) bool {
-		_, _, n, _ := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
-		return n.Kind == manifest.KindNode || n.Epoch > l.epoch // another leader's
+		_, _, n, _ := manifest.ParsePartitionKey(u.Key[len(c.bucket.Prefix):])
+		return n.Kind == manifest.KindNode || n.Epoch > epoch // another leader's
 	})
-	return man, m.abortUploads(ctx, uploads)
+	return man, c.abortUploads(ctx, uploads)
 }
 
 // errAhead refuses to collect in a partition whose folder knows more than etcd.
@@ -76,11 +71,11 @@ func ahead(keys []string, epoch int32) error {
 }
 
 // stillOrphans keeps the keys that the manifest does not name and that may accepts.
-func (m *Manager) stillOrphans(ctx context.Context, man bucket.Manifest, keys []string, may func(manifest.ObjectName) bool) ([]string, error) {
+func (c *Collector) stillOrphans(ctx context.Context, man bucket.Manifest, keys []string, may func(manifest.ObjectName) bool) ([]string, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	refs, err := m.references(ctx, man)
+	refs, err := c.references(ctx, man)
 	if err != nil {
 		return nil, err
 	}
@@ -101,26 +96,26 @@ func (m *Manager) stillOrphans(ctx context.Context, man bucket.Manifest, keys []
 	return out, nil
 }
 
-func (m *Manager) deleteOrphans(ctx context.Context, keys []string) error {
-	if err := m.bucket.Remove(ctx, keys); err != nil {
+func (c *Collector) deleteOrphans(ctx context.Context, keys []string) error {
+	if err := c.bucket.Remove(ctx, keys); err != nil {
 		return err
 	}
-	m.gc.deleted.Add(ctx, int64(len(keys)))
-	m.gc.unmark(keys...)
-	m.log.Info("orphans deleted", "objects", len(keys), "object", keys[0])
+	c.state.deleted.Add(ctx, int64(len(keys)))
+	c.state.unmark(keys...)
+	c.log.Info("orphans deleted", "objects", len(keys), "object", keys[0])
 	return nil
 }
 
-func (m *Manager) abortUploads(ctx context.Context, uploads []object.Upload) error {
+func (c *Collector) abortUploads(ctx context.Context, uploads []object.Upload) error {
 	var errs []error
 	for _, u := range uploads {
-		if err := m.bucket.Retry(ctx, func(ctx context.Context) error { return m.bucket.Store.Abort(ctx, u) }); err != nil {
+		if err := c.bucket.Retry(ctx, func(ctx context.Context) error { return c.bucket.Store.Abort(ctx, u) }); err != nil {
 			errs = append(errs, bucket.Failed("abort", u.Key, err))
 			continue
 		}
-		m.gc.aborted.Add(ctx, 1)
-		m.gc.unmark(uploadMark(u))
-		m.log.Info("abandoned upload aborted", "object", u.Key, "age", time.Since(u.Initiated))
+		c.state.aborted.Add(ctx, 1)
+		c.state.unmark(uploadMark(u))
+		c.log.Info("abandoned upload aborted", "object", u.Key, "age", time.Since(u.Initiated))
 	}
 	return errors.Join(errs...)
 }
@@ -134,16 +129,16 @@ type leaderless struct {
 }
 
 // sweepRest is the collector's share of a round: partitions without a leader, and folders of topics that are gone.
-func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upload) error {
+func (c *Collector) sweepRest(ctx context.Context, uploads map[string][]object.Upload) error {
 	var errs []error
 	var parts []leaderless
 	var gone []manifest.TopicFolder
-	im := m.o.Metadata.Image()
+	im := c.metadata.Image()
 	buried := map[metadata.TopicID]bool{}
 	for _, grave := range im.Tombstones() {
 		buried[grave.Topic.ID] = true // Purge's
 	}
-	err := m.eachTopicFolder(ctx, func(f manifest.TopicFolder) {
+	err := c.eachTopicFolder(ctx, func(f manifest.TopicFolder) {
 		t, ok := im.TopicByID(f.ID)
 		switch {
 		case buried[f.ID]:
@@ -163,12 +158,12 @@ func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upl
 	for i := range parts {
 		p := &parts[i]
 		p.pointer, _ = im.RemotePointer(p.tip)
-		errs = append(errs, m.listLeaderless(ctx, p, now))
+		errs = append(errs, c.listLeaderless(ctx, p, now))
 	}
 	parts = slices.DeleteFunc(parts, func(p leaderless) bool { return len(p.orphans) == 0 })
 	dead := map[string][]string{}
 	for _, f := range gone {
-		keys, err := m.listGone(ctx, f, now)
+		keys, err := c.listGone(ctx, f, now)
 		errs = append(errs, err)
 		if len(keys) > 0 {
 			dead[f.Dir] = keys
@@ -177,19 +172,19 @@ func (m *Manager) sweepRest(ctx context.Context, uploads map[string][]object.Upl
 	if len(parts)+len(dead)+len(uploads) == 0 {
 		return errors.Join(errs...)
 	}
-	fresh, err := m.o.Metadata.Fresh(ctx) // after the LISTs that it judges
+	fresh, err := c.metadata.Fresh(ctx) // after the LISTs that it judges
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for i := range parts {
-		errs = append(errs, m.deleteLeaderless(ctx, fresh, &parts[i]))
+		errs = append(errs, c.deleteLeaderless(ctx, fresh, &parts[i]))
 	}
 	for _, f := range gone {
 		if keys := dead[f.Dir]; len(keys) > 0 && !exists(fresh, f.ID) {
-			errs = append(errs, m.deleteOrphans(ctx, keys))
+			errs = append(errs, c.deleteOrphans(ctx, keys))
 		}
 	}
-	return errors.Join(append(errs, m.abortRest(ctx, fresh, uploads))...)
+	return errors.Join(append(errs, c.abortRest(ctx, fresh, uploads))...)
 }
 
 // exists says whether anything is known of a topic: itself or its tombstone.
@@ -201,20 +196,20 @@ func exists(im *metadata.Image, id metadata.TopicID) bool {
 }
 
 // eachTopicFolder finds the topics' folders with one LIST request for each: it begins behind the folder before.
-func (m *Manager) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFolder)) error {
+func (c *Collector) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFolder)) error {
 	for after := ""; ; {
 		found := false
-		for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+manifest.TopicsDir, after) {
+		for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+manifest.TopicsDir, after) {
 			if err != nil {
 				return bucket.Failed("list", manifest.TopicsDir, err)
 			}
 			found = true
-			folder, _, _ := strings.Cut(info.Key[len(m.bucket.Prefix)+len(manifest.TopicsDir):], "/")
-			if f, _, ok := manifest.ParseTopicKey(info.Key[len(m.bucket.Prefix):]); ok && m.bucket.Prefix+f.Dir > after {
+			folder, _, _ := strings.Cut(info.Key[len(c.bucket.Prefix)+len(manifest.TopicsDir):], "/")
+			if f, _, ok := manifest.ParseTopicKey(info.Key[len(c.bucket.Prefix):]); ok && c.bucket.Prefix+f.Dir > after {
 				fn(f)
 			}
 			// Behind all names that we give; names of others may come after it.
-			after = max(info.Key, m.bucket.Prefix+manifest.TopicsDir+folder+"/~")
+			after = max(info.Key, c.bucket.Prefix+manifest.TopicsDir+folder+"/~")
 			break
 		}
 		if !found {
@@ -224,16 +219,16 @@ func (m *Manager) eachTopicFolder(ctx context.Context, fn func(manifest.TopicFol
 }
 
 // listLeaderless finds what is due in the folder of a partition that nobody leads.
-func (m *Manager) listLeaderless(ctx context.Context, p *leaderless, now time.Time) error {
-	man, err := m.bucket.Open(ctx, p.tip, p.pointer)
+func (c *Collector) listLeaderless(ctx context.Context, p *leaderless, now time.Time) error {
+	man, err := c.bucket.Open(ctx, p.tip, p.pointer)
 	if err != nil {
 		return err
 	}
-	for d, err := range m.audit(ctx, p.dir, m.bucket.Uncached(man)) {
+	for d, err := range c.audit(ctx, p.dir, c.bucket.Uncached(man)) {
 		if err != nil {
 			return err
 		}
-		if d.kind == unnamed && m.gc.due(d.key, d.modified, now, m.o.Grace) && len(p.orphans) < maxHandover {
+		if d.kind == unnamed && c.state.due(d.key, d.modified, now, c.o.Grace) && len(p.orphans) < maxHandover {
 			p.orphans = append(p.orphans, d.key)
 		}
 	}
@@ -241,17 +236,17 @@ func (m *Manager) listLeaderless(ctx context.Context, p *leaderless, now time.Ti
 }
 
 // deleteLeaderless deletes what earlier leaders left. fresh was read after the LIST.
-func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p *leaderless) error {
+func (c *Collector) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p *leaderless) error {
 	now, ok := fresh.PartitionByID(p.tip)
 	pointer, _ := fresh.RemotePointer(p.tip)
 	if !ok || now.Leader != metadata.NoBroker || pointer.ModRevision != p.pointer.ModRevision {
 		return nil // another round
 	}
-	man, err := m.bucket.Open(ctx, p.tip, pointer)
+	man, err := c.bucket.Open(ctx, p.tip, pointer)
 	if err != nil {
 		return err
 	}
-	keys, err := m.stillOrphans(ctx, man, p.orphans, func(n manifest.ObjectName) bool {
+	keys, err := c.stillOrphans(ctx, man, p.orphans, func(n manifest.ObjectName) bool {
 		return n.Kind == manifest.KindNode && pointer.ModRevision != 0 || n.Kind != manifest.KindNode && n.Epoch != now.LeaderEpoch
 	})
 	if err != nil || len(keys) == 0 {
@@ -262,33 +257,33 @@ func (m *Manager) deleteLeaderless(ctx context.Context, fresh *metadata.Image, p
 	}
 	if pointer.ModRevision != 0 {
 		bounded, cancel := context.WithTimeout(ctx, etcdLimit)
-		_, err := m.o.Metadata.SwapRemotePointer(bounded, p.tip, pointer, now.LeaderEpoch, pointer)
+		_, err := c.metadata.SwapRemotePointer(bounded, p.tip, pointer, now.LeaderEpoch, pointer)
 		cancel()
 		if err != nil {
 			return err
 		}
 	}
-	return m.deleteOrphans(ctx, keys)
+	return c.deleteOrphans(ctx, keys)
 }
 
 // listGone finds what is due in the folder of a topic that is not in etcd.
-func (m *Manager) listGone(ctx context.Context, f manifest.TopicFolder, now time.Time) ([]string, error) {
-	_, err := m.bucket.Store.Head(ctx, m.bucket.Prefix+f.Dir+"topic.json")
+func (c *Collector) listGone(ctx context.Context, f manifest.TopicFolder, now time.Time) ([]string, error) {
+	_, err := c.bucket.Store.Head(ctx, c.bucket.Prefix+f.Dir+"topic.json")
 	switch {
 	case err == nil:
-		m.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.Name, "topic_id", f.ID)
+		c.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.Name, "topic_id", f.ID)
 		return nil, nil
 	case !errors.Is(err, object.ErrNotFound):
 		return nil, bucket.Failed("head", f.Dir+"topic.json", err)
 	}
 	var keys []string
-	for info, err := range m.bucket.Store.List(ctx, m.bucket.Prefix+f.Dir, "") {
+	for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+f.Dir, "") {
 		if err != nil {
 			return nil, bucket.Failed("list", f.Dir, err)
 		}
-		key := info.Key[len(m.bucket.Prefix):]
+		key := info.Key[len(c.bucket.Prefix):]
 		_, _, n, ok := manifest.ParsePartitionKey(key)
-		if ok && n.Kind != manifest.KindForeign && m.gc.due(key, info.Modified, now, m.o.Grace) && len(keys) < maxHandover {
+		if ok && n.Kind != manifest.KindForeign && c.state.due(key, info.Modified, now, c.o.Grace) && len(keys) < maxHandover {
 			keys = append(keys, key)
 		}
 	}
@@ -296,16 +291,16 @@ func (m *Manager) listGone(ctx context.Context, f manifest.TopicFolder, now time
 }
 
 // abortRest aborts uploads that no leader will: of topics that are gone, and of former leader epochs.
-func (m *Manager) abortRest(ctx context.Context, fresh *metadata.Image, uploads map[string][]object.Upload) error {
+func (c *Collector) abortRest(ctx context.Context, fresh *metadata.Image, uploads map[string][]object.Upload) error {
 	var dead []object.Upload
 	for _, list := range uploads {
 		for _, u := range list {
-			_, tip, n, _ := manifest.ParsePartitionKey(u.Key[len(m.bucket.Prefix):])
+			_, tip, n, _ := manifest.ParsePartitionKey(u.Key[len(c.bucket.Prefix):])
 			p, ok := fresh.PartitionByID(tip)
 			if !ok && !exists(fresh, tip.Topic) || ok && n.Kind == manifest.KindSegment && n.Epoch < p.LeaderEpoch {
 				dead = append(dead, u)
 			}
 		}
 	}
-	return m.abortUploads(ctx, dead)
+	return c.abortUploads(ctx, dead)
 }

@@ -1,4 +1,4 @@
-package tiering
+package gc
 
 import (
 	"context"
@@ -69,8 +69,8 @@ type FsckSummary struct {
 // Fsck compares the bucket with the manifests and the manifests with themselves, without reading segments. It changes
 // nothing unless o.Repair. report and progress are called by the goroutine that called Fsck. Errors are about what
 // could not be looked at; the rest was.
-func (m *Manager) Fsck(ctx context.Context, o FsckOptions, report func(Problem), progress func(FsckSummary)) (FsckSummary, error) {
-	f := &fsck{m: m, o: o, now: time.Now(), progress: progress}
+func (c *Collector) Fsck(ctx context.Context, o FsckOptions, report func(Problem), progress func(FsckSummary)) (FsckSummary, error) {
+	f := &fsck{c: c, o: o, now: time.Now(), progress: progress}
 	f.report = func(p Problem) {
 		f.sum.Problems++
 		if p.Repaired {
@@ -78,7 +78,7 @@ func (m *Manager) Fsck(ctx context.Context, o FsckOptions, report func(Problem),
 		}
 		report(p)
 	}
-	im, err := m.o.Metadata.Fresh(ctx)
+	im, err := c.metadata.Fresh(ctx)
 	if err != nil {
 		return f.sum, err
 	}
@@ -109,7 +109,7 @@ func (m *Manager) Fsck(ctx context.Context, o FsckOptions, report func(Problem),
 
 // fsck is one run.
 type fsck struct {
-	m        *Manager
+	c        *Collector
 	o        FsckOptions
 	now      time.Time
 	sum      FsckSummary
@@ -150,18 +150,18 @@ func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Pr
 }
 
 // openFresh reads the root that etcd names now from the store; what is wrong with it is a problem, not an error.
-func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (bucket.Manifest, *Problem, error) {
+func (c *Collector) openFresh(ctx context.Context, topic string, tip metadata.TopicIDPartition) (bucket.Manifest, *Problem, error) {
 	for {
-		pointer, _, err := m.o.Metadata.RemotePointer(ctx, tip)
+		pointer, _, err := c.metadata.RemotePointer(ctx, tip)
 		if err != nil || pointer.Manifest == "" {
 			return bucket.Manifest{}, nil, err
 		}
-		m.bucket.Memo.Drop(pointer.Manifest)
-		man, err := m.bucket.Open(ctx, tip, pointer)
+		c.bucket.Memo.Drop(pointer.Manifest)
+		man, err := c.bucket.Open(ctx, tip, pointer)
 		if err == nil {
-			return m.bucket.Uncached(man), nil, nil
+			return c.bucket.Uncached(man), nil, nil
 		}
-		if now, _, perr := m.o.Metadata.RemotePointer(ctx, tip); perr == nil && now != pointer {
+		if now, _, perr := c.metadata.RemotePointer(ctx, tip); perr == nil && now != pointer {
 			continue // it was replaced meanwhile
 		}
 		p := manifestProblem(topic, tip, err)
@@ -178,7 +178,7 @@ func (m *Manager) openFresh(ctx context.Context, topic string, tip metadata.Topi
 
 // partition looks at one partition's folder and manifest.
 func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicIDPartition) error {
-	man, problem, err := f.m.openFresh(ctx, topic, tip)
+	man, problem, err := f.c.openFresh(ctx, topic, tip)
 	if problem != nil {
 		f.report(*problem)
 		return nil
@@ -191,7 +191,7 @@ func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicID
 		f.sum.Bytes += man.Root.Bytes
 	}
 	var found []difference
-	for d, err := range f.m.audit(ctx, manifest.PartitionDir(topic, tip), man) {
+	for d, err := range f.c.audit(ctx, manifest.PartitionDir(topic, tip), man) {
 		if err != nil {
 			if p := manifestProblem(topic, tip, err); p != nil {
 				f.report(*p)
@@ -199,7 +199,7 @@ func (f *fsck) partition(ctx context.Context, topic string, tip metadata.TopicID
 			}
 			return err
 		}
-		if d.kind == unnamed && f.now.Sub(d.modified) < f.m.o.Grace {
+		if d.kind == unnamed && f.now.Sub(d.modified) < f.c.o.Grace {
 			f.sum.Young++
 			continue
 		}
@@ -255,8 +255,8 @@ func (f *fsck) head(ctx context.Context, dir string, e *manifest.Entry, results 
 	}{{manifest.LogSuffix, e.Bytes, e.CRC32C}, {manifest.IndexSuffix, e.IndexBytes, e.IndexCRC32C}} {
 		key := manifest.SegmentKey(dir, e.Object, o.suffix)
 		var info object.Info
-		err := f.m.bucket.Retry(ctx, func(ctx context.Context) (err error) {
-			info, err = f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+key)
+		err := f.c.bucket.Retry(ctx, func(ctx context.Context) (err error) {
+			info, err = f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+key)
 			return err
 		})
 		d := difference{key: key, entry: e, size: info.Size, want: o.size, name: manifest.ObjectName{Kind: manifest.KindSegment, Base: e.BaseOffset, Name: e.Object, Index: o.suffix == manifest.IndexSuffix}}
@@ -285,7 +285,7 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 	if len(found) == 0 {
 		return nil
 	}
-	man, problem, err := f.m.openFresh(ctx, topic, tip)
+	man, problem, err := f.c.openFresh(ctx, topic, tip)
 	if problem != nil {
 		f.report(*problem)
 		return nil
@@ -293,12 +293,12 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 	if err != nil {
 		return err
 	}
-	refs, err := f.m.references(ctx, man)
+	refs, err := f.c.references(ctx, man)
 	if err != nil {
 		return err
 	}
 	var orphans []Problem
-	damaged := map[string]*damage{}
+	damaged := map[string]*bucket.Damage{}
 	var order []Problem
 	for _, d := range found {
 		there, err := refs.names(ctx, d.name)
@@ -329,11 +329,11 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 		p.BaseOffset, p.LastOffset = d.entry.BaseOffset, d.entry.LastOffset
 		bad := damaged[d.entry.Object]
 		if bad == nil {
-			bad = &damage{}
+			bad = &bucket.Damage{}
 			damaged[d.entry.Object] = bad
 		}
-		bad.index = bad.index || d.name.Index
-		bad.log = bad.log || !d.name.Index
+		bad.Index = bad.Index || d.name.Index
+		bad.Log = bad.Log || !d.name.Index
 		order = append(order, p)
 	}
 	f.damaged(ctx, tip, found, damaged, order)
@@ -343,19 +343,19 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 
 // present asks once more for an object that a LIST did not show.
 func (f *fsck) present(ctx context.Context, d difference) bool {
-	info, err := f.m.bucket.Store.Head(ctx, f.m.bucket.Prefix+d.key)
+	info, err := f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+d.key)
 	return err == nil && info.Size == d.want
 }
 
 // damaged reports segments' objects, and repairs each segment once.
-func (f *fsck) damaged(ctx context.Context, tip metadata.TopicIDPartition, found []difference, damaged map[string]*damage, problems []Problem) {
+func (f *fsck) damaged(ctx context.Context, tip metadata.TopicIDPartition, found []difference, damaged map[string]*bucket.Damage, problems []Problem) {
 	done := map[int64]Problem{}
 	for _, p := range problems {
 		if f.o.Repair {
 			r, ok := done[p.BaseOffset]
 			if !ok {
 				i := slices.IndexFunc(found, func(d difference) bool { return d.key == p.Object })
-				f.m.repair(ctx, &r, tip, *found[i].entry, *damaged[found[i].entry.Object])
+				f.c.repair(ctx, &r, tip, *found[i].entry, *damaged[found[i].entry.Object])
 				done[p.BaseOffset] = r
 			}
 			p.Repaired, p.Action = r.Repaired, r.Action
