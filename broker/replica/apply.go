@@ -116,7 +116,11 @@ func (a *applier) everything(img *metadata.Image) map[metadata.TopicIDPartition]
 			}
 		}
 	}
-	for id := range a.m.view.Load().byID {
+	v := a.m.view.Load()
+	for id := range v.byID {
+		todo[id] = struct{}{}
+	}
+	for id := range v.failed {
 		todo[id] = struct{}{}
 	}
 	return todo

@@ -16,6 +16,11 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
+// maxCuts bounds how many of the logs that this broker follows are truncated, or
+// get another log start, at the same time: enough for one rewrite of a checkpoint to
+// serve many of them.
+const maxCuts = 64
+
 // maxTierStarts bounds how many partitions ask the tier at the same time where
 // they shall begin (remote.log.manager.follower.thread.pool.size).
 const maxTierStarts = 8
@@ -29,6 +34,7 @@ type fetchers struct {
 	metrics  *fetcherMetrics
 	throttle *throttle
 	tier     chan struct{} // of capacity maxTierStarts
+	cuts     chan struct{} // of capacity maxCuts
 	wanted   chan struct{} // a fetcher is to be started
 
 	mu      sync.Mutex
@@ -44,7 +50,7 @@ type fetcherKey struct {
 
 func newFetchers(m *Manager) *fetchers {
 	return &fetchers{
-		m: m, throttle: newThrottle(m), tier: make(chan struct{}, maxTierStarts), wanted: make(chan struct{}, 1),
+		m: m, throttle: newThrottle(m), tier: make(chan struct{}, maxTierStarts), cuts: make(chan struct{}, maxCuts), wanted: make(chan struct{}, 1),
 		follows: make(map[*Partition]*follow), byKey: make(map[fetcherKey]*fetcher),
 	}
 }

@@ -202,7 +202,7 @@ func (w *fetcher) choose(ctx context.Context, list []*follow) time.Duration {
 func (w *fetcher) ready(ctx context.Context, fo *follow, now time.Time) (in time.Duration, ok bool) {
 	p := fo.p
 	switch {
-	case fo.isOver() || fo.building.Load():
+	case fo.isOver() || fo.aside.Load():
 		return w.f.m.o.FetchWait, false // who changes that pokes us
 	case now.Before(fo.notBefore):
 		return fo.notBefore.Sub(now), false
@@ -321,10 +321,8 @@ func (w *fetcher) take(ctx context.Context, r *kmsg.FetchResponse) {
 		}
 	}
 	w.f.metrics.fetched(ctx, w.report.bytes)
-	for _, fo := range w.astray {
-		if err := w.findWay(ctx, fo); err != nil && !errors.Is(err, errOver) {
-			fo.fault(err, now, &w.report)
-		}
+	if len(w.astray) > 0 {
+		w.findWay(ctx, w.astray, now)
 	}
 }
 
@@ -340,8 +338,11 @@ func (w *fetcher) takePartition(ctx context.Context, part *fetchPart, rp *kmsg.F
 		w.f.throttle.record(fo, n, now)
 	}
 	switch {
+	case fo.due != nil:
+		w.startCut(ctx, fo)
 	case err == nil:
 		fo.fine(&w.report)
+		w.trim(ctx, fo)
 	case errors.Is(err, errOver):
 	case errors.Is(err, ErrMovedToTier):
 		w.startFromTier(ctx, fo, noTierStart)

@@ -70,15 +70,19 @@ func (a answerer) fetch(ctx context.Context, req *kmsg.FetchRequest) *kmsg.Fetch
 
 func (a answerer) listOffsets(ctx context.Context, req *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-	t := &req.Topics[0]
-	rt, rp := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
-	rt.Topic, rp.Partition = t.Topic, t.Partitions[0].Partition
-	at, err := a.m.ListOffset(ctx, replica.OffsetQuery{
-		TopicPartition: metadata.TopicPartition{Topic: t.Topic, Partition: rp.Partition}, Timestamp: t.Partitions[0].Timestamp, Epoch: t.Partitions[0].CurrentLeaderEpoch, Follower: true,
-	})
-	rp.Offset, rp.Timestamp, rp.LeaderEpoch, rp.ErrorCode = at.Offset, at.Timestamp, at.LeaderEpoch, codeOf(err)
-	rt.Partitions = append(rt.Partitions, rp)
-	resp.Topics = append(resp.Topics, rt)
+	for _, t := range req.Topics {
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			at, err := a.m.ListOffset(ctx, replica.OffsetQuery{
+				TopicPartition: metadata.TopicPartition{Topic: t.Topic, Partition: p.Partition}, Timestamp: p.Timestamp, Epoch: p.CurrentLeaderEpoch, Follower: true,
+			})
+			rp.Partition, rp.Offset, rp.Timestamp, rp.LeaderEpoch, rp.ErrorCode = p.Partition, at.Offset, at.Timestamp, at.LeaderEpoch, codeOf(err)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
 	return resp
 }
 

@@ -35,15 +35,19 @@ type follow struct {
 	p       *Partition
 	leader  metadata.BrokerID
 	epoch   int32
+	turn    turn          // of p
 	over    chan struct{} // closed when it is replaced or removed, before the turn is taken to be sure
 	fetcher *fetcher      // nil when there is no leader to ask
 
-	building atomic.Bool  // the tier is asked where to begin
+	aside    atomic.Bool  // the disk or the tier works for it, and it is not fetched
+	trimming atomic.Bool  // the log start is moved
+	start    atomic.Int64 // of the log, as the leader said last
 	failed   atomic.Bool  // in trouble for long, or for good
 	lag      atomic.Int64 // records behind the leader's high watermark; -1 = not known
 
-	// Owned by the fetcher; tierKnown is building's while that is set.
+	// Owned by the fetcher, or by who works for it aside.
 	begun     bool      // see begin
+	due       *cut      // to be made before the next request
 	tierKnown bool      // that an empty log has nothing to take from the tier
 	notBefore time.Time // no request before
 	faults    int       // in a row
@@ -51,7 +55,7 @@ type follow struct {
 }
 
 func newFollow(p *Partition, leader metadata.BrokerID, epoch int32) *follow {
-	fo := &follow{p: p, leader: leader, epoch: epoch, over: make(chan struct{})}
+	fo := &follow{p: p, leader: leader, epoch: epoch, turn: p.turn, over: make(chan struct{})}
 	fo.lag.Store(-1)
 	return fo
 }
@@ -67,8 +71,8 @@ func (fo *follow) isOver() bool {
 
 // locked calls fn with the turn, unless the partition is not followed any more.
 func (fo *follow) locked(fn func() error) error {
-	fo.p.turn.take()
-	defer fo.p.turn.give()
+	fo.turn.take()
+	defer fo.turn.give()
 	if fo.isOver() {
 		return errOver
 	}
@@ -86,21 +90,24 @@ func (fo *follow) begin() error {
 	return err
 }
 
-// answer takes one partition's answer to a fetch from offset.
+// answer takes one partition's answer to a fetch from offset. Where it says that the
+// log diverges there is nothing to take, and a cut due.
 func (fo *follow) answer(offset int64, rp *kmsg.FetchResponseTopicPartition, report *report) error {
-	return fo.locked(func() error {
+	return fo.locked(func() (err error) {
 		if fo.p.log.LogEnd() != offset {
 			return nil // not the log that asked
 		}
 		if d := &rp.DivergingEpoch; d.Epoch >= 0 && d.EndOffset >= 0 {
-			return fo.diverged(d.Epoch, d.EndOffset, report)
+			fo.due, err = fo.diverged(d.Epoch, d.EndOffset)
+			return err
 		}
 		n, err := fo.append(rp.RecordBatches)
 		report.bytes += n
 		if err != nil {
 			return err
 		}
-		return fo.advance(rp.HighWatermark, rp.LogStartOffset)
+		fo.advance(rp.HighWatermark, rp.LogStartOffset)
+		return nil
 	})
 }
 
@@ -116,29 +123,33 @@ func (fo *follow) append(batches []byte) (int, error) {
 	return info.Bytes, err
 }
 
-// advance takes the leader's high watermark, as far as our log reaches, and its
-// log start, and wakes who waits for them.
-func (fo *follow) advance(hw, logStart int64) error {
+// advance takes the leader's high watermark, as far as our log reaches, and wakes
+// who waits for it. It notes where the log is to start: see trim.
+func (fo *follow) advance(hw, logStart int64) {
 	log := fo.p.log
 	fo.lag.Store(max(0, hw-log.LogEnd()))
 	was := log.HighWatermark()
 	log.SetHighWatermark(hw)
 	now := log.HighWatermark()
-	var err error
-	if start := min(logStart, now); start > log.LogStart() {
-		err = log.SetLogStart(start)
-	}
+	fo.start.Store(min(logStart, now))
 	if now > was {
 		fo.p.moved.broadcast()
 		fo.p.fetches.wake()
 	}
-	return err
 }
 
-// diverged truncates where the leader says that our last epoch ended in its
+// cut is a truncation to be made, of a log that ends at from, and why.
+type cut struct {
+	to, from int64
+	why      string
+	epoch    int32
+	end      int64
+}
+
+// diverged has the log truncated where the leader says that our last epoch ended in its
 // log: AbstractFetcherThread.getOffsetTruncationState. Where we do not know the
 // epoch that the leader names, the next fetch asks about the one before.
-func (fo *follow) diverged(epoch int32, end int64, report *report) error {
+func (fo *follow) diverged(epoch int32, end int64) (*cut, error) {
 	log := fo.p.log
 	to := min(end, log.LogEnd())
 	if found, ours := log.EndOffsetForEpoch(epoch); found == epoch {
@@ -147,27 +158,30 @@ func (fo *follow) diverged(epoch int32, end int64, report *report) error {
 		to = min(ours, log.LogEnd())
 	}
 	if to >= log.LogEnd() {
-		return fmt.Errorf("%w: leader's epoch %d ends at %d, ours are %v and end at %d", errNoCommonPoint, epoch, end, log.LeaderEpochs(), log.LogEnd())
+		return nil, fmt.Errorf("%w: leader's epoch %d ends at %d, ours are %v and end at %d", errNoCommonPoint, epoch, end, log.LeaderEpochs(), log.LogEnd())
 	}
-	return fo.truncate(to, "leader's epoch ended", epoch, end, report)
+	return &cut{to, log.LogEnd(), "leader's epoch ended", epoch, end}, nil
 }
 
 // errNoCommonPoint means that a leader says that our log diverges from its own
 // and names a point that is not in ours.
 var errNoCommonPoint = errors.New("diverging epoch names no offset to truncate to")
 
-// truncate cuts the log at offset. The turn is held.
-func (fo *follow) truncate(to int64, why string, epoch int32, end int64, report *report) error {
+// truncate makes a cut. The turn is held.
+func (fo *follow) truncate(c *cut, report *report) error {
 	log, p := fo.p.log, fo.p
+	if log.LogEnd() != c.from {
+		return nil // not the log that asked
+	}
 	level, hw := report.log.Info, log.HighWatermark()
-	if to < hw {
+	if c.to < hw {
 		// Committed records go: only an unclean election can bring that about.
 		level = report.log.Error
 	}
-	level("truncate follower", "partition", p.tp, "offset", to, "high_watermark", hw, "log_end", log.LogEnd(), "epoch", log.LatestEpoch(),
-		"reason", why, "leader", fo.leader, "leader_epoch", fo.epoch, "diverging_epoch", epoch, "diverging_end", end)
+	level("truncate follower", "partition", p.tp, "offset", c.to, "high_watermark", hw, "log_end", log.LogEnd(), "epoch", log.LatestEpoch(),
+		"reason", c.why, "leader", fo.leader, "leader_epoch", fo.epoch, "diverging_epoch", c.epoch, "diverging_end", c.end)
 	fo.tierKnown = false
-	if err := log.TruncateTo(to); err != nil {
+	if err := log.TruncateTo(c.to); err != nil {
 		return err
 	}
 	p.moved.broadcast()

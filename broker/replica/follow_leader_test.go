@@ -31,6 +31,7 @@ type leaderBroker struct {
 	logs     map[metadata.TopicIDPartition]*ledger
 	sessions map[int32]*leaderSession
 	asked    []asked
+	listed   int // ListOffsets requests
 	// script answers a partition in place of the log.
 	script func(lg *ledger, q *kmsg.FetchRequestTopicPartition, rp *kmsg.FetchResponseTopicPartition) bool
 }
@@ -174,22 +175,27 @@ func (b *leaderBroker) Handle(_ context.Context, r *wire.Request) (wire.Response
 
 func (b *leaderBroker) listOffsets(req *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-	q := req.Topics[0].Partitions[0]
-	rt, rp := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
-	rt.Topic = req.Topics[0].Topic
-	lg := b.ledger(b.l.tip(rt.Topic))
-	switch {
-	case q.CurrentLeaderEpoch != lg.epoch:
-		rp.ErrorCode = kerr.FencedLeaderEpoch.Code
-	case q.Timestamp == Latest:
-		rp.Offset = lg.log.LogEnd()
-	case q.Timestamp == Earliest:
-		rp.Offset = lg.log.LogStart()
-	default:
-		rp.ErrorCode = kerr.InvalidRequest.Code
+	b.mu.Lock()
+	b.listed++
+	b.mu.Unlock()
+	for _, t := range req.Topics {
+		q := t.Partitions[0]
+		rt, rp := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
+		rt.Topic = t.Topic
+		lg := b.ledger(b.l.tip(rt.Topic))
+		switch {
+		case q.CurrentLeaderEpoch != lg.epoch:
+			rp.ErrorCode = kerr.FencedLeaderEpoch.Code
+		case q.Timestamp == Latest:
+			rp.Offset = lg.log.LogEnd()
+		case q.Timestamp == Earliest:
+			rp.Offset = lg.log.LogStart()
+		default:
+			rp.ErrorCode = kerr.InvalidRequest.Code
+		}
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
 	}
-	rt.Partitions = append(rt.Partitions, rp)
-	resp.Topics = append(resp.Topics, rt)
 	return resp
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 )
 
@@ -38,12 +39,7 @@ func (w *fetcher) tierHasMore(fo *follow) bool {
 // if that is beyond. Reading from the tier may take long; the other partitions
 // go on meanwhile.
 func (w *fetcher) startFromTier(ctx context.Context, fo *follow, leaderStart int64) {
-	fo.building.Store(true)
-	w.starts.Go(func() {
-		defer func() {
-			fo.building.Store(false)
-			w.f.settle(w)
-		}()
+	w.aside(fo, func() {
 		for faults := 1; ; faults++ {
 			err := w.f.buildFromTier(ctx, fo, leaderStart)
 			if err == nil || errors.Is(err, errOver) || ctx.Err() != nil {
@@ -57,14 +53,6 @@ func (w *fetcher) startFromTier(ctx context.Context, fo *follow, leaderStart int
 			pause(ctx, backoff(faults, w.f.m.o.FetchBackoff), fo.over)
 		}
 	})
-}
-
-// settle ends a long poll of w, for a partition that can go on.
-func (f *fetchers) settle(w *fetcher) {
-	f.mu.Lock()
-	busy := w.changedLocked()
-	f.mu.Unlock()
-	busy.interruptIfIdle()
 }
 
 // buildFromTier is TierStateMachine.start: epochs and producers of what lies in
@@ -127,57 +115,80 @@ func (p *Partition) restore(aux segment.AuxState) error {
 // if records were deleted beyond that.
 func behind(aux segment.AuxState) int64 { return max(aux.EndOffset, aux.LogStart) }
 
-// findWay handles an offset that the leader does not have, as
-// AbstractFetcherThread.fetchOffsetAndApplyTruncateAndBuild: the leader's log
-// ends before ours, or begins behind it.
-func (w *fetcher) findWay(ctx context.Context, fo *follow) error {
-	log := fo.p.log
-	latest, err := w.leaderOffset(ctx, fo, Latest)
-	if err != nil {
-		return err
+// findWay handles offsets that the leader does not have, as
+// AbstractFetcherThread.fetchOffsetAndApplyTruncateAndBuild: the leader's log ends
+// before ours, or begins behind it. It asks once for all of them.
+func (w *fetcher) findWay(ctx context.Context, astray []*follow, now time.Time) {
+	var short []*follow // the leader's logs do not end before ours
+	latest := make(map[*follow]int64, len(astray))
+	w.leaderOffsets(ctx, astray, Latest, func(fo *follow, offset int64, err error) {
+		switch end := fo.p.log.LogEnd(); {
+		case err != nil:
+			fo.fault(err, now, &w.report)
+		case offset < end:
+			fo.due = &cut{offset, end, "leader's log ends", fo.epoch, offset}
+			w.startCut(ctx, fo)
+		default:
+			latest[fo], short = offset, append(short, fo)
+		}
+	})
+	if len(short) == 0 {
+		return
 	}
-	if latest < log.LogEnd() {
-		return fo.locked(func() error {
-			if latest >= log.LogEnd() {
-				return nil
-			}
-			return fo.truncate(latest, "leader's log ends", fo.epoch, latest, &w.report)
-		})
-	}
-	earliest, err := w.leaderOffset(ctx, fo, Earliest)
-	if err != nil {
-		return err
-	}
-	if earliest <= log.LogEnd() {
-		return fmt.Errorf("%w: %d, although the leader has %d to %d", segment.ErrOffsetOutOfRange, log.LogEnd(), earliest, latest)
-	}
-	w.startFromTier(ctx, fo, earliest)
-	return nil
+	w.leaderOffsets(ctx, short, Earliest, func(fo *follow, offset int64, err error) {
+		if end := fo.p.log.LogEnd(); err == nil && offset <= end {
+			err = fmt.Errorf("%w: %d, although the leader has %d to %d", segment.ErrOffsetOutOfRange, end, offset, latest[fo])
+		}
+		if err != nil {
+			fo.fault(err, now, &w.report)
+			return
+		}
+		w.startFromTier(ctx, fo, offset)
+	})
 }
 
-// leaderOffset asks ListOffsets for an end of the leader's log.
-func (w *fetcher) leaderOffset(ctx context.Context, fo *follow, timestamp int64) (int64, error) {
+// leaderOffsets asks ListOffsets for an end of the leader's logs, and tells for each
+// what it was answered.
+func (w *fetcher) leaderOffsets(ctx context.Context, follows []*follow, timestamp int64, tell func(fo *follow, offset int64, err error)) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.Version, req.ReplicaID = 7, int32(w.f.m.o.Broker)
-	t, p := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
-	t.Topic, p.Partition, p.CurrentLeaderEpoch, p.Timestamp = fo.p.tp.Topic, fo.p.tp.Partition, fo.epoch, timestamp
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := w.do(ctx, req, false, answerTimeout)
-	if err != nil {
+	topics := make(map[string]int, len(follows))
+	for _, fo := range follows {
+		at, ok := topics[fo.p.tp.Topic]
+		if !ok {
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic, at = fo.p.tp.Topic, len(req.Topics)
+			topics[t.Topic], req.Topics = at, append(req.Topics, t)
+		}
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = fo.p.tp.Partition, fo.epoch, timestamp
+		req.Topics[at].Partitions = append(req.Topics[at].Partitions, p)
+	}
+	answers := make(map[metadata.TopicPartition]*kmsg.ListOffsetsResponseTopicPartition, len(follows))
+	resp, failed := w.do(ctx, req, false, answerTimeout)
+	if failed != nil {
 		w.session.lost()
-		return 0, err
+	} else {
+		for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
+			for i := range t.Partitions {
+				answers[metadata.TopicPartition{Topic: t.Topic, Partition: t.Partitions[i].Partition}] = &t.Partitions[i]
+			}
+		}
 	}
-	r := resp.(*kmsg.ListOffsetsResponse)
-	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("%w: not one offset for one partition", errLeader)
+	for _, fo := range follows {
+		rp, err := answers[fo.p.tp], failed
+		switch {
+		case err != nil:
+		case rp == nil:
+			err = fmt.Errorf("%w: no offset for a partition", errLeader)
+		case rp.ErrorCode != 0:
+			err = errorOf(rp.ErrorCode)
+		case rp.Offset < 0:
+			err = fmt.Errorf("%w: offset %d for timestamp %d", errLeader, rp.Offset, timestamp)
+		}
+		if err != nil {
+			rp = &kmsg.ListOffsetsResponseTopicPartition{Offset: -1}
+		}
+		tell(fo, rp.Offset, err)
 	}
-	rp := &r.Topics[0].Partitions[0]
-	if err := errorOf(rp.ErrorCode); err != nil {
-		return 0, err
-	}
-	if rp.Offset < 0 {
-		return 0, fmt.Errorf("%w: offset %d for timestamp %d", errLeader, rp.Offset, timestamp)
-	}
-	return rp.Offset, nil
 }

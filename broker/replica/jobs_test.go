@@ -87,6 +87,53 @@ func TestElectionWaitsForNoOtherPartition(t *testing.T) {
 	}
 }
 
+// TestElectionWaitsForTheLogsFormerMaster alone: a broker whose follower has an
+// operation under way leads when that has ended, not before; others do not wait.
+func TestElectionWaitsForTheLogsFormerMaster(t *testing.T) {
+	for _, then := range []string{"leads", "follows another", "is deleted"} {
+		t.Run(then, func(t *testing.T) {
+			in(t, func(t *testing.T, b *bench) {
+				const away metadata.BrokerID = 9
+				lead := func(name string, by metadata.BrokerID, registration int64) {
+					b.decide(name, func(p *metadata.Partition) {
+						p.Replicas, p.ISR = []metadata.BrokerID{1, away}, []metadata.BrokerID{1}
+						p.Leader, p.LeaderBrokerEpoch, p.LeaderEpoch = by, registration, p.LeaderEpoch+1
+					})
+				}
+				p := b.topic("t")
+				b.topic("u")
+				lead("t", away, 1)
+				release := p.HoldLog()
+				epoch := p.LeaderEpoch()
+				lead("t", 1, b.session.Epoch)
+				same(t, "leads while another masters its log", p.Leading(), false)
+				switch then {
+				case "follows another":
+					lead("t", away, 1)
+				case "is deleted":
+					b.must(b.md.DeleteTopic(t.Context(), "t"))
+					synctest.Wait()
+					same(t, "served", b.partition("t") == nil, true)
+					same(t, "files", b.files("t"), true)
+				}
+				b.elects("u")
+				release()
+				synctest.Wait()
+				b.elects("u")
+				switch then {
+				case "leads":
+					same(t, "leads", p.Leading(), true)
+				case "follows another":
+					same(t, "leads", p.Leading(), false)
+					same(t, "epoch", p.LeaderEpoch(), epoch+2)
+				case "is deleted":
+					same(t, "files", b.files("t"), false)
+				}
+			})
+		})
+	}
+}
+
 // TestStartIsReadyOnceAllLogsAreOpen and what opens late leads then.
 func TestStartIsReadyOnceAllLogsAreOpen(t *testing.T) {
 	in(t, func(t *testing.T, b *bench) {
