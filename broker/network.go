@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,9 +94,29 @@ func (b *Broker) openHTTP(ctx context.Context, parts *layers, c config.Broker) e
 		return fmt.Errorf("http.listen: %w", err)
 	}
 	b.addresses.HTTP = ln.Addr().String()
-	server := console.New(b.consoleOptions())
+	o := b.consoleOptions()
+	o.Access = access(c, ln.Addr())
+	server := console.New(o)
 	parts.start(ctx, "HTTP", func(ctx context.Context) error { return server.Run(ctx, ln) })
 	return nil
+}
+
+// access is who gets in at the HTTP listener.
+func access(c config.Broker, bound net.Addr) console.Access {
+	a := console.Access{Hosts: c.HTTPAllowedHosts, Admin: c.HTTPAdmin, Token: c.HTTPToken}
+	if tcp, ok := bound.(*net.TCPAddr); ok {
+		a.Remote = !tcp.IP.IsLoopback()
+	}
+	for _, l := range slices.Concat(c.Listeners, c.AdvertisedListeners) {
+		a.Hosts = append(a.Hosts, l.Host)
+	}
+	if host, _, err := net.SplitHostPort(c.HTTPListen); err == nil {
+		a.Hosts = append(a.Hosts, host)
+	}
+	if name, err := os.Hostname(); err == nil {
+		a.Hosts = append(a.Hosts, name)
+	}
+	return a
 }
 
 func joinSemicolons(list []string) string { return strings.Join(list, ";") }

@@ -29,6 +29,9 @@ type Broker struct {
 	AdvertisedListeners []Listener // one for each of Listeners, in that order; Port 0: the bound one
 	InterBrokerListener string     // a name of Listeners
 	HTTPListen          string     // empty: no HTTP
+	HTTPAllowedHosts    []string   // beside those this broker knows to be its own
+	HTTPAdmin           *bool      // nil: as http.listen has it
+	HTTPToken           string     // empty: any
 
 	RequestMaxBytes     int32 // socket.request.max.bytes
 	RequestMemoryBytes  int64 // queued.max.request.bytes; negative: no limit
@@ -168,6 +171,8 @@ func (s *Settings) resolveBroker() (Broker, error) {
 		ClusterName:         r.text("cluster.name"),
 		InterBrokerListener: r.text("inter.broker.listener.name"),
 		HTTPListen:          r.text("http.listen"),
+		HTTPAllowedHosts:    r.list("http.allowed.hosts"),
+		HTTPToken:           r.text("http.token"),
 
 		RequestMaxBytes:     r.int("socket.request.max.bytes"),
 		RequestMemoryBytes:  r.long("queued.max.request.bytes"),
@@ -208,6 +213,9 @@ func (s *Settings) resolveBroker() (Broker, error) {
 	}
 	resolveReplication(r, &b)
 	resolveDirs(r, &b)
+	if _, given := r.get("http.admin.enable"); given {
+		b.HTTPAdmin = new(r.flag("http.admin.enable"))
+	}
 	if err := s.resolveEtcd(r, &b); err != nil {
 		return Broker{}, err
 	}

@@ -21,9 +21,12 @@
 //	/api/v1/topics/recover   POST makes a topic of one that is only in the object store; ?topic=NAME[&cluster=ID]
 //
 // It hides HTTP: what is shown comes from functions in Options, so that this package knows no log and
-// no tier. Everything answers GET and HEAD, which change nothing; what changes something is a POST with
-// Content-Type application/json, which no form of another site's page can send. An error of the API is
-// {"error": "…"} with a status that fits. Nobody is asked for a password: the address decides who gets in.
+// no tier. Everything answers GET and HEAD, which change nothing. What changes something is a POST with
+// Content-Type application/json; that, and what reads the whole store, needs the header [TokenHeader] too, which no
+// page of another site can make a browser send. Who asks under a name that is not this broker's, or for a page of
+// another site, is refused ([Access]). One check of the store runs at a time. Profiles and changes are for this
+// machine unless a setting says otherwise. An error of the API is {"error": "…"} with a status that fits. Nobody is
+// asked for a password to read: the address decides who gets in.
 package console
 
 import (
@@ -52,6 +55,7 @@ var ErrRefused = errors.New("refused")
 // called concurrently; ctx ends with the request or after its time.
 type Options struct {
 	Logger  *slog.Logger
+	Access  Access
 	Metrics http.Handler
 	// Unhealthy and NotReady return what is wrong; none is good.
 	Unhealthy func() []Reason
@@ -82,8 +86,9 @@ type Options struct {
 
 // Server answers. Make it with New, run it with Run.
 type Server struct {
-	o   Options
-	mux *http.ServeMux
+	o     Options
+	mux   *http.ServeMux
+	check single
 }
 
 // New returns a server that does nothing yet.
@@ -103,7 +108,7 @@ func New(o Options) *Server {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	s.mux.ServeHTTP(w, r)
+	s.guarded(w, r)
 }
 
 // Run serves l until ctx ends, lets requests under way finish for up to five seconds, and returns. It
@@ -139,16 +144,16 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 
 func (s *Server) routes() {
 	s.mux.Handle("GET /{$}", s.bounded(http.HandlerFunc(s.index)))
-	s.mux.Handle("GET /healthz", s.bounded(check(s.o.Unhealthy, "ok", "unhealthy")))
-	s.mux.Handle("GET /readyz", s.bounded(check(s.o.NotReady, "ready", "not ready")))
+	s.mux.Handle("GET /healthz", s.bounded(state(s.o.Unhealthy, "ok", "unhealthy")))
+	s.mux.Handle("GET /readyz", s.bounded(state(s.o.NotReady, "ready", "not ready")))
 	if s.o.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.bounded(s.o.Metrics))
 	}
-	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index) // unbounded: a profile lasts as long as it is asked to
-	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	s.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	s.mux.HandleFunc("GET /debug/pprof/", s.admin(pprof.Index)) // unbounded: a profile lasts as long as it is asked to
+	s.mux.HandleFunc("GET /debug/pprof/cmdline", s.admin(pprof.Cmdline))
+	s.mux.HandleFunc("GET /debug/pprof/profile", s.admin(pprof.Profile))
+	s.mux.HandleFunc("GET /debug/pprof/symbol", s.admin(pprof.Symbol))
+	s.mux.HandleFunc("GET /debug/pprof/trace", s.admin(pprof.Trace))
 
 	s.api("version", s.o.Version != nil, func(*http.Request) (any, error) { return s.o.Version(), nil })
 	s.api("brokers", s.o.Brokers != nil, func(r *http.Request) (any, error) { return s.o.Brokers(r.Context()) })
@@ -296,9 +301,9 @@ func (s *Server) settings(r *http.Request) (any, error) {
 	return s.o.TopicSettings(r.Context(), topic)
 }
 
-// check answers /healthz and /readyz.
-func check(reasons func() []Reason, good, bad string) http.Handler {
-	type state struct {
+// state answers /healthz and /readyz.
+func state(reasons func() []Reason, good, bad string) http.Handler {
+	type status struct {
 		Status  string   `json:"status"`
 		Reasons []Reason `json:"reasons,omitempty"`
 	}
@@ -308,9 +313,9 @@ func check(reasons func() []Reason, good, bad string) http.Handler {
 			all = reasons()
 		}
 		if len(all) == 0 {
-			answer(w, http.StatusOK, state{Status: good})
+			answer(w, http.StatusOK, status{Status: good})
 			return
 		}
-		answer(w, http.StatusServiceUnavailable, state{Status: bad, Reasons: all})
+		answer(w, http.StatusServiceUnavailable, status{Status: bad, Reasons: all})
 	})
 }

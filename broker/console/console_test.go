@@ -24,7 +24,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func get(t *testing.T, s *Server, path string) (int, string) {
 	t.Helper()
 	rec := httptest.NewRecorder()
-	s.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+	r := httptest.NewRequest("GET", path, nil)
+	r.Host = "127.0.0.1:9644"
+	s.ServeHTTP(rec, r)
 	return rec.Code, rec.Body.String()
 }
 
@@ -125,7 +127,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		t.Errorf("page without a function: %d", code)
 	}
 	rec := httptest.NewRecorder()
-	s.ServeHTTP(rec, httptest.NewRequest("POST", "/healthz", nil))
+	s.ServeHTTP(rec, httptest.NewRequest("POST", "http://localhost/healthz", nil))
 	if rec.Code != 405 {
 		t.Errorf("POST: %d", rec.Code)
 	}
@@ -209,7 +211,7 @@ func TestRunStopsAndBoundsRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "GET /debug/pprof/trace?seconds=600 HTTP/1.1\r\nHost: x\r\n\r\n")
+	fmt.Fprintf(c, "GET /debug/pprof/trace?seconds=600 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if _, err := bufio.NewReader(c).ReadByte(); err != nil { // the trace has begun
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestLagIsAskedForByOffset(t *testing.T) {
 	}})
 	get := func(query string) int {
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/lag?"+query, nil))
+		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/api/v1/lag?"+query, nil))
 		return w.Code
 	}
 	want := []console.LagAt{{Topic: "a.b_c-d", Partition: 3, Offset: 1 << 40}, {Topic: "x"}}
@@ -42,7 +42,7 @@ func TestCostsOfOneTopic(t *testing.T) {
 	}})
 	for query, want := range map[string]string{"?topic=b": `"put": 8`, "?topic=c": "not found", "": `"put": 7`} {
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/tier/cost"+query, nil))
+		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/api/v1/tier/cost"+query, nil))
 		if !strings.Contains(w.Body.String(), want) || query == "?topic=b" && strings.Contains(w.Body.String(), `"put": 7`) {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
 		}

@@ -33,7 +33,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request) {
 		Reasons []Reason
 		Health  *Health
 		Links   []link
-	}{Links: s.links()}
+	}{Links: s.links(r)}
 	if s.o.Version != nil {
 		v := s.o.Version()
 		page.Version = &v
@@ -56,7 +56,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) links() []link {
+func (s *Server) links(r *http.Request) []link {
 	all := []struct {
 		there bool
 		link
@@ -70,7 +70,7 @@ func (s *Server) links() []link {
 		{s.o.Brokers != nil, link{"/api/v1/brokers", "the cluster's brokers"}},
 		{s.o.Settings != nil, link{"/api/v1/config", "settings, and where each came from"}},
 		{s.o.Version != nil, link{"/api/v1/version", "what runs here"}},
-		{true, link{"/debug/pprof/", "profiles of this process"}},
+		{s.mayAdmin(r), link{"/debug/pprof/", "profiles of this process"}},
 	}
 	var out []link
 	for _, l := range all {

@@ -40,7 +40,7 @@ func (s *Server) recoverRoute() {
 	if run == nil {
 		return
 	}
-	s.mux.HandleFunc("POST /api/v1/topics/recover", changing(func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc("POST /api/v1/topics/recover", s.changing(func(w http.ResponseWriter, r *http.Request) {
 		q := RecoverQuery{Topic: r.URL.Query().Get("topic"), ClusterID: r.URL.Query().Get("cluster")}
 		if q.Topic == "" {
 			answer(w, http.StatusBadRequest, problem{Error: "want ?topic=NAME"})

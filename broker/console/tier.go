@@ -48,10 +48,10 @@ const progressPause = 500 * time.Millisecond
 
 // tierRoutes are the long checks and what changes something.
 func (s *Server) tierRoutes() {
-	s.check("fsck", s.o.Fsck)
-	s.check("verify", s.o.Verify)
+	s.checkRoutes("fsck", s.o.Fsck)
+	s.checkRoutes("verify", s.o.Verify)
 	if s.o.Undelete != nil {
-		s.mux.Handle("POST /api/v1/topics/undelete", s.bounded(changing(func(w http.ResponseWriter, r *http.Request) {
+		s.mux.Handle("POST /api/v1/topics/undelete", s.bounded(s.changing(func(w http.ResponseWriter, r *http.Request) {
 			out, err := s.o.Undelete(r.Context(), r.URL.Query().Get("topic"))
 			if err != nil {
 				answer(w, statusOf(err), problem{Error: err.Error()})
@@ -62,19 +62,8 @@ func (s *Server) tierRoutes() {
 	}
 }
 
-// changing refuses what a web page of somebody else could make a browser send.
-func changing(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Content-Type") != "application/json" {
-			answer(w, http.StatusUnsupportedMediaType, problem{Error: "want Content-Type: application/json"})
-			return
-		}
-		next(w, r)
-	}
-}
-
-// check registers a check: GET looks, POST repairs too.
-func (s *Server) check(name string, run func(context.Context, TierCheck, func(TierLine)) error) {
+// checkRoutes registers a check: GET looks, POST repairs too.
+func (s *Server) checkRoutes(name string, run func(context.Context, TierCheck, func(TierLine)) error) {
 	if run == nil {
 		return
 	}
@@ -85,11 +74,17 @@ func (s *Server) check(name string, run func(context.Context, TierCheck, func(Ti
 				answer(w, statusOf(err), problem{Error: err.Error()})
 				return
 			}
+			end, busy, took := s.check.begin(name)
+			if end == nil {
+				answer(w, http.StatusConflict, problem{Error: "a " + busy + " runs here for " + took.Round(time.Second).String() + ": one check at a time"})
+				return
+			}
+			defer end()
 			streamed(w, r, func(line func(TierLine)) error { return run(r.Context(), q, line) })
 		}
 	}
-	s.mux.HandleFunc("GET /api/v1/tier/"+name, handle(false)) // unbounded: it lasts as long as the client waits
-	s.mux.HandleFunc("POST /api/v1/tier/"+name, changing(handle(true)))
+	s.mux.HandleFunc("GET /api/v1/tier/"+name, s.deliberate(handle(false))) // unbounded: it lasts as long as the client waits
+	s.mux.HandleFunc("POST /api/v1/tier/"+name, s.changing(handle(true)))
 }
 
 func tierCheck(r *http.Request, repair bool) (TierCheck, error) {

@@ -32,12 +32,15 @@ func TestNothingChangesButByAPostThatNoFormCanSend(t *testing.T) {
 		want                      int
 	}{
 		{http.MethodGet, "/api/v1/tier/fsck", "", 200}, {http.MethodGet, "/api/v1/tier/fsck", "application/json", 200},
+		{http.MethodPost, "/api/v1/tier/fsck", "application/jsonx", 415}, {http.MethodPost, "/api/v1/tier/fsck", "text/plain; application/json", 415},
 		{http.MethodPost, "/api/v1/tier/fsck", "", 415}, {http.MethodPost, "/api/v1/tier/fsck", "text/plain", 415},
 		{http.MethodPost, "/api/v1/topics/undelete?topic=a", "application/x-www-form-urlencoded", 415},
 		{http.MethodGet, "/api/v1/topics/undelete?topic=a", "application/json", 404},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, nil)
+		r.Host = "[::1]:9644"
 		r.Header.Set("Content-Type", c.contentType)
+		r.Header.Set(console.TokenHeader, "any")
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		if w.Code != c.want || repairs+undeletes != 0 {
@@ -46,7 +49,9 @@ func TestNothingChangesButByAPostThatNoFormCanSend(t *testing.T) {
 	}
 	for _, path := range []string{"/api/v1/tier/fsck", "/api/v1/topics/undelete?topic=a"} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil)
-		r.Header.Set("Content-Type", "application/json")
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		r.Header.Set(console.TokenHeader, "any")
 		s.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	if repairs != 1 || undeletes != 1 {
@@ -68,7 +73,9 @@ func TestChecksStreamTheirLines(t *testing.T) {
 	}})
 	get := func(query string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/tier/verify"+query, nil))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/api/v1/tier/verify"+query, nil)
+		r.Header.Set(console.TokenHeader, "any")
+		s.ServeHTTP(w, r)
 		return w
 	}
 	w := get("")

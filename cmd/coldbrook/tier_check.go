@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -262,6 +263,7 @@ func (a *app) request(ctx context.Context, post bool, path string, query url.Val
 	if post {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	req.Header.Set(console.TokenHeader, cmp.Or(a.getenv("COLDBROOK_HTTP_TOKEN"), "coldbrook"))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		var ue *url.Error
