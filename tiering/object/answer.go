@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,11 +35,33 @@ func noteAnswer(ctx context.Context) (context.Context, *atomic.Pointer[answer]) 
 type observer struct{ http.RoundTripper }
 
 func (o observer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := turned(r.Context()); err != nil {
+		return nil, err
+	}
 	resp, err := o.RoundTripper.RoundTrip(r)
-	if last, ok := r.Context().Value(answerKey{}).(*atomic.Pointer[answer]); ok && err == nil {
+	if err != nil {
+		return nil, err
+	}
+	if last, ok := r.Context().Value(answerKey{}).(*atomic.Pointer[answer]); ok {
 		last.Store(&answer{status: resp.StatusCode, header: resp.Header, at: time.Now()})
 	}
-	return resp, err
+	if webPage(resp) {
+		_ = resp.Body.Close() // not read
+		return nil, &fault{kind: ErrUnavailable, again: soon, text: "the answer is a web page: " + resp.Status,
+			hint: "is the endpoint an S3 API, and is there a proxy in between?"}
+	}
+	return resp, nil
+}
+
+// webPage says that somebody else than an object store answered: a proxy that wants a login, the front door of a
+// server that is away. What it says of an object (there, not there, stored, deleted) is not so. Stores say in HTML
+// at most that something went wrong, which stays what its status says.
+func webPage(resp *http.Response) bool {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind != "text/html" && kind != "application/xhtml+xml" {
+		return false
+	}
+	return resp.StatusCode < 400 || resp.StatusCode == http.StatusNotFound
 }
 
 // answerOf is the answer noted in ctx, or nil.

@@ -2,11 +2,13 @@ package object
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +19,8 @@ type location struct {
 	keyNames       string // the variables that hold the credentials, for messages
 	checksums      bool   // whether the store is sent CRC32C
 	learnsTime     bool   // whether the client signs with the store's time when the clocks differ
+
+	oneByOne *atomic.Bool // the store does not delete in batches
 
 	creds   *renewal
 	window  *window
@@ -33,7 +37,7 @@ func bucketLocation(bucket, prefix string) (location, error) {
 		return location{}, fmt.Errorf("bucket %q: want 3 to 63 letters, digits, dots and hyphens: %w", bucket, ErrInvalid)
 	}
 	p, err := keyPrefix(prefix)
-	return location{bucket: bucket, prefix: p, creds: new(renewal), window: newWindow(), archive: new(archive)}, err
+	return location{bucket: bucket, prefix: p, oneByOne: new(atomic.Bool), creds: new(renewal), window: newWindow(), archive: new(archive)}, err
 }
 
 func (l *location) String() string { return fmt.Sprintf("bucket %q at %s", l.bucket, l.address) }
@@ -50,12 +54,13 @@ func (l *location) checkKey(key string) error {
 
 // newHTTPClient makes a client for few hosts, many connections and large bodies. It speaks
 // HTTP/1.1, so that parallel reads do not share one connection's window.
-func newHTTPClient() (*http.Client, func()) {
+// roots are the authorities whose certificates a server may show; nil: the system's.
+func newHTTPClient(roots *x509.CertPool) (*http.Client, func()) {
 	tr := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		ResponseHeaderTimeout: time.Minute, // counted from the end of the request's body
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       90 * time.Second,

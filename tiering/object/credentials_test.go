@@ -1,6 +1,7 @@
 package object_test
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -179,5 +180,56 @@ func TestUntrustedCertificateIsNamed(t *testing.T) {
 			t.Errorf("%d connections", n)
 		}
 		_ = s.Close()
+	}
+}
+
+// TestStoreIsTrustedByTheBundleOfTheEnvironment: a private authority is named as it is to the AWS tools.
+func TestStoreIsTrustedByTheBundleOfTheEnvironment(t *testing.T) {
+	c := &clone{objects: map[string][]byte{"k": []byte("v")}}
+	srv := httptest.NewTLSServer(c)
+	defer srv.Close()
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that clients break off
+	dir := t.TempDir()
+	bundle, config := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "config")
+	for file, text := range map[string]string{
+		bundle: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})),
+		config: "[default]\nca_bundle = " + bundle + "\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s3URL := "s3://bucket?region=us-east-1&endpoint=" + url.QueryEscape(srv.URL)
+	minioURL := "minio://" + strings.TrimPrefix(srv.URL, "https://") + "/bucket?region=us-east-1&secure=true"
+	head := func(rawURL string) error {
+		s, err := object.Open(t.Context(), rawURL, object.Options{Credentials: &object.Credentials{AccessKey: "a", SecretKey: "b"}})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		_, err = s.Head(t.Context(), "k")
+		return err
+	}
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "no-config"))
+	for _, rawURL := range []string{s3URL, minioURL} {
+		t.Setenv("AWS_CA_BUNDLE", "")
+		wantError(t, head(rawURL), object.ErrUnavailable, "AWS_CA_BUNDLE")
+		t.Setenv("AWS_CA_BUNDLE", bundle)
+		if err := head(rawURL); err != nil {
+			t.Errorf("with AWS_CA_BUNDLE: %v", err)
+		}
+		t.Setenv("AWS_CA_BUNDLE", filepath.Join(dir, "none.pem"))
+		if err := head(rawURL); err == nil || !strings.Contains(err.Error(), "none.pem") {
+			t.Errorf("with a bundle that is not there: %v", err)
+		}
+		t.Setenv("AWS_CA_BUNDLE", config)
+		if err := head(rawURL); err == nil || !strings.Contains(err.Error(), "AWS_CA_BUNDLE") {
+			t.Errorf("with a bundle that has no certificates: %v", err)
+		}
+	}
+	t.Setenv("AWS_CA_BUNDLE", "")
+	t.Setenv("AWS_CONFIG_FILE", config)
+	if err := head(s3URL); err != nil {
+		t.Errorf("with ca_bundle in the configuration: %v", err)
 	}
 }

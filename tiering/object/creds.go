@@ -2,8 +2,10 @@ package object
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -75,3 +77,36 @@ type noCredentialsError struct{ err error }
 
 func (e *noCredentialsError) Error() string { return e.err.Error() }
 func (e *noCredentialsError) Unwrap() error { return e.err }
+
+// bundleVariable names a file of certificates that count instead of the system's, as for the AWS tools. SSL_CERT_FILE
+// replaces the system's file for all of the program; Go looks at it.
+const bundleVariable = "AWS_CA_BUNDLE"
+
+// bundledRoots are the authorities in that file, nil without one.
+func bundledRoots() (*x509.CertPool, error) {
+	file := os.Getenv(bundleVariable)
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", bundleVariable, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s: no certificate in PEM in %s: %w", bundleVariable, file, ErrInvalid)
+	}
+	return pool, nil
+}
+
+// rootsOf are the authorities that the AWS configuration names, as ca_bundle in its file.
+func rootsOf(cfg aws.Config) *x509.CertPool {
+	c, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		return nil
+	}
+	if t := c.GetTransport().TLSClientConfig; t != nil {
+		return t.RootCAs
+	}
+	return nil
+}

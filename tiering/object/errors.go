@@ -24,6 +24,9 @@ var (
 	// is under way changes it, in minutes to hours. Asking again is right all the same, and cheap: the
 	// S3 drivers ask the store for such an object once a minute and answer from memory in between.
 	ErrArchived = errors.New("object is archived")
+	// ErrUnsupported is returned for what this store does not do and nothing can stand in for. Check finds it at the
+	// start.
+	ErrUnsupported = errors.New("the object store cannot do this")
 )
 
 // Error says which operation on which object of which store went wrong. errors.Is finds the
@@ -58,6 +61,18 @@ func (e *Error) Error() string {
 	}
 	return s
 }
+
+// fault is what this package itself finds wrong with an answer.
+type fault struct {
+	kind       error
+	again      repeat
+	text, hint string
+}
+
+func (f *fault) Error() string { return f.text }
+
+// noSize is a description of an object that does not say how large it is. Unknown is not zero.
+var noSize = &fault{kind: ErrUnavailable, again: soon, text: "the answer does not say how large the object is"}
 
 // Unwrap gives errors.Is and errors.As both the sentinel and the cause.
 func (e *Error) Unwrap() []error {

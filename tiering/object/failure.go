@@ -24,6 +24,7 @@ func (l *location) fail(op, key string, err error) error {
 		done  *Error
 		none  *noCredentialsError
 		body  *bodyError
+		wrong *fault
 		api   smithy.APIError
 		mresp minio.ErrorResponse
 	)
@@ -37,6 +38,8 @@ func (l *location) fail(op, key string, err error) error {
 		return &Error{Op: op, Key: key, Store: l.String(), Err: body}
 	case errors.As(err, &none):
 		return l.noCredentials(op, key, none)
+	case errors.As(err, &wrong):
+		return &Error{Op: op, Key: key, Store: l.String(), Kind: wrong.kind, Hint: wrong.hint, Err: wrong, again: wrong.again}
 	}
 	status, code := answerStatus(err), answerCode(err)
 	switch {
@@ -137,6 +140,8 @@ func (l *location) failCode(op, key string, status int, code string, err error) 
 		// Servers over a file system also say this (versitygw), or AccessDenied (MinIO), when another
 		// request has just removed the folder that the object is going into.
 		e.Hint, e.again = "a key must not also be the folder of another key", folder
+	case "NotImplemented", "MethodNotAllowed":
+		e.Kind = ErrUnsupported
 	case "PreconditionFailed":
 		e.Kind = ErrExists
 	case "InvalidRange":
@@ -148,6 +153,9 @@ func (l *location) failCode(op, key string, status int, code string, err error) 
 	case "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "InternalError", "InvalidResponse", "XMinioServerNotInitialized":
 		e.Kind, e.again = ErrUnavailable, soon
 	default:
+		if status == 0 && code != "" {
+			break // a word about one object of many, which has no status: an answer, and no passing fault that we know
+		}
 		e.Kind, e.Hint, e.again = l.byStatus(op, status, err)
 	}
 	return e
@@ -167,6 +175,10 @@ func (l *location) byStatus(op string, status int, err error) (kind error, hint 
 		return ErrShortBody, "", never
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		return ErrUnavailable, "", slowly
+	case status == http.StatusNotImplemented, status == http.StatusMethodNotAllowed:
+		return ErrUnsupported, "", never
+	case status == http.StatusProxyAuthRequired:
+		return ErrAccess, "the proxy in between wants credentials: see HTTPS_PROXY", never
 	case status == http.StatusRequestTimeout, status == http.StatusConflict, status >= 500, status >= 200 && status < 300:
 		return ErrUnavailable, "", soon // a good answer that could not be read is none
 	case status != 0:
@@ -191,7 +203,7 @@ func (l *location) networkHint(err error) (string, repeat) {
 	case errors.As(err, &dns):
 		return "the host name does not resolve", soon
 	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid):
-		return "the server's certificate is not trusted here", never
+		return "the server's certificate is not trusted here: name a file of the authority's certificates in AWS_CA_BUNDLE or SSL_CERT_FILE", never
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the server does not speak TLS: use http:// or ?secure=false", never
 	}

@@ -29,9 +29,6 @@ type metered struct {
 // a driver repeats, or takes apart to upload, is not seen here. It is called concurrently and must not wait.
 type Count func(op OpKind, key string, requests, bytes int64)
 
-// pageKeys is how many objects a page of a list has, and so what one request to list returns.
-const pageKeys = 1000
-
 // WithMetrics counts requests (by the count of the latency histogram), failures and bytes of s by
 // operation. A list counts once for all its pages; a get's latency ends where its body begins.
 func WithMetrics(s Store, m metric.Meter) (Store, error) {

@@ -42,7 +42,11 @@ func openMinIO(u *url.URL, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	httpClient, closeIdle := newHTTPClient()
+	roots, err := bundledRoots()
+	if err != nil {
+		return nil, err
+	}
+	httpClient, closeIdle := newHTTPClient(roots)
 	creds := minioCredentials(o.Credentials)
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds:        creds,
@@ -131,7 +135,10 @@ func (s *minioStore) Head(ctx context.Context, key string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Key: key, Size: out.Size, Modified: out.LastModified, ETag: out.ETag}
+	if out.Size < 0 {
+		return Info{}, s.fail("head", key, noSize)
+	}
+	info := Info{Key: key, Size: out.Size, Modified: known(out.LastModified), ETag: out.ETag}
 	if out.ChecksumMode != minio.ChecksumCompositeMode.String() {
 		info.CRC32C, info.HasCRC = decodeCRC(out.ChecksumCRC32C)
 	}
@@ -140,96 +147,58 @@ func (s *minioStore) Head(ctx context.Context, key string) (Info, error) {
 
 // Delete implements Store.
 func (s *minioStore) Delete(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := s.checkKey(key); err != nil {
-			return s.fail("delete", key, err)
-		}
-	}
-	if len(keys) == 1 {
-		err := s.try(ctx, request{op: "delete", key: keys[0], patience: ofRequests}, func(ctx context.Context) error {
-			return s.client.RemoveObject(ctx, s.bucket, s.prefix+keys[0], minio.RemoveObjectOptions{})
-		})
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		return nil
-	}
-	var errs []error
-	for len(keys) > 0 {
-		n := min(len(keys), deleteBatch)
-		errs = append(errs, s.deleteSome(ctx, keys[:n])...)
-		keys = keys[n:]
-	}
-	return errors.Join(errs...)
+	return s.delete(ctx, s, keys)
 }
 
-// deleteSome deletes one batch; what failed of it for the moment is tried again.
-func (s *minioStore) deleteSome(ctx context.Context, keys []string) []error {
-	var errs []error
-	err := s.try(ctx, request{op: "delete", key: fmt.Sprintf("%s and %d more", keys[0], len(keys)-1), patience: ofRequests}, func(ctx context.Context) error {
-		results, err := s.client.RemoveObjectsWithIter(ctx, s.bucket, func(yield func(minio.ObjectInfo) bool) {
-			for _, key := range keys {
-				if !yield(minio.ObjectInfo{Key: s.prefix + key}) {
-					return
-				}
-			}
-		}, minio.RemoveObjectsOptions{})
-		if err != nil {
-			return err
-		}
-		errs = nil
-		var again error
-		var rest []string
-		for r := range results {
-			key := strings.TrimPrefix(r.ObjectName, s.prefix)
-			err := s.fail("delete", key, r.Err)
-			if err == nil || errors.Is(err, ErrNotFound) {
-				continue
-			}
-			errs = append(errs, err)
-			if Retriable(err) {
-				again, rest = err, append(rest, key)
-			}
-		}
-		if err := ctx.Err(); err != nil { // the iterator just stops
-			return err
-		}
-		if len(rest) > 0 {
-			keys = rest
-		}
-		return again
-	})
-	if err != nil && len(errs) == 0 {
-		errs = []error{err}
-	}
-	return errs
+func (s *minioStore) deleteOne(ctx context.Context, key string) error {
+	return s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
 }
 
-// List implements Store. The library turns the pages; after a failure the list goes on behind the
-// last name.
+func (s *minioStore) deleteMany(ctx context.Context, keys []string) (map[string]error, error) {
+	results, err := s.client.RemoveObjectsWithIter(ctx, s.bucket, func(yield func(minio.ObjectInfo) bool) {
+		for _, key := range keys {
+			if !yield(minio.ObjectInfo{Key: s.prefix + key}) {
+				return
+			}
+		}
+	}, minio.RemoveObjectsOptions{})
+	if err != nil {
+		return nil, err
+	}
+	said := make(map[string]error, len(keys))
+	for r := range results {
+		if r.ObjectName == "" {
+			continue // the answer could not be read: it says nothing
+		}
+		key := strings.TrimPrefix(r.ObjectName, s.prefix)
+		if r.Err != nil && (answerCode(r.Err) == "" || answerStatus(r.Err) != 0) {
+			return nil, r.Err // of the request, which the library gives to each object
+		}
+		said[key] = s.fail("delete", key, r.Err)
+	}
+	return said, ctx.Err() // the iterator just stops
+}
+
+// List implements Store.
 func (s *minioStore) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		stopped := false
-		err := s.try(ctx, request{op: "list", key: prefix, patience: ofRequests}, func(ctx context.Context) error {
-			lo := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
-			if after != "" {
-				lo.StartAfter = s.prefix + after
-			}
-			for obj := range s.client.ListObjectsIter(ctx, s.bucket, lo) {
-				if obj.Err != nil {
-					return obj.Err
-				}
-				after = strings.TrimPrefix(obj.Key, s.prefix)
-				if stopped = !yield(Info{Key: after, Size: obj.Size, Modified: obj.LastModified, ETag: obj.ETag}, nil); stopped {
-					return nil
-				}
-			}
-			return ctx.Err() // the iterator just stops
-		})
-		if err != nil && !stopped {
-			yield(Info{}, err)
+	return s.list(ctx, prefix, after, s.listPages)
+}
+
+// listPages gives the objects behind after; the library turns the pages.
+func (s *minioStore) listPages(ctx context.Context, prefix, after string, give func(Info) error) error {
+	lo := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+	if after != "" {
+		lo.StartAfter = s.prefix + after
+	}
+	for obj := range s.client.ListObjectsIter(ctx, s.bucket, lo) {
+		if obj.Err != nil {
+			return obj.Err
+		}
+		if err := give(Info{Key: obj.Key, Size: obj.Size, Modified: obj.LastModified, ETag: obj.ETag}); err != nil {
+			return err
 		}
 	}
+	return ctx.Err() // the iterator just stops
 }
 
 // Close implements Store.

@@ -155,7 +155,9 @@ func (u *upload) join(ctx context.Context, up Upload, parts []part, info *Info) 
 			return err
 		}
 		info.ETag, info.CRC32C = out.etag, sum
-		info.HasCRC, err = confirmedWhole(out.crc, parts, sum)
+		if info.HasCRC, err = confirmedWhole(out.crc, parts, sum); err == nil && !info.HasCRC && out.etag == "" {
+			err = u.lookAfter(ctx, u.sender, info)
+		}
 		return err
 	})
 }

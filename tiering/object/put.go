@@ -61,13 +61,41 @@ func (l *location) put(ctx context.Context, d sender, key string, body Body, o P
 			return err
 		}
 		info.ETag = out.etag
-		info.HasCRC, err = confirmed(out.crc, sum)
+		if info.HasCRC, err = confirmed(out.crc, sum); err == nil && !info.HasCRC && out.etag == "" {
+			err = l.lookAfter(ctx, d, &info)
+		}
 		return err
 	})
 	if err != nil {
-		return Info{}, err
+		return Info{}, l.withoutChecksums(err)
 	}
 	return info, nil
+}
+
+// withoutChecksums names the setting for stores that refuse a PUT because of the checksum that goes with it. They say
+// so in many ways.
+func (l *location) withoutChecksums(err error) error {
+	var e *Error
+	if !l.checksums || !errors.As(err, &e) || e.Hint != "" || e.Err == nil || e.Kind != ErrUnsupported && (e.Kind != nil || answerStatus(e.Err) != http.StatusBadRequest) {
+		return err
+	}
+	own := *e
+	own.Hint = "if the store does not know CRC32C checksums, add ?checksum=when_required"
+	return &own
+}
+
+// lookAfter looks at an object whose PUT was answered with nothing that only a store can know: neither checksum nor
+// ETag. It may not be there.
+func (l *location) lookAfter(ctx context.Context, d sender, info *Info) error {
+	there, err := d.Head(ctx, info.Key)
+	switch {
+	case err != nil:
+		return &fault{kind: ErrUnavailable, again: soon, text: "the answer does not say what was stored, and " + err.Error()}
+	case there.Size != info.Size || there.HasCRC && there.CRC32C != info.CRC32C:
+		return &fault{kind: ErrUnavailable, again: soon, text: fmt.Sprintf("the answer does not say what was stored, and %d bytes are there instead of %d", there.Size, info.Size)}
+	}
+	info.ETag = there.ETag
+	return nil
 }
 
 // absent refuses to upload a large object that could not be stored in the end. Not all servers

@@ -40,11 +40,18 @@ func openS3(ctx context.Context, u *url.URL, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	roots, err := bundledRoots()
+	if err != nil {
+		return nil, err
+	}
 	cfg, found, err := awsConfig(ctx, u.Query().Get("region"), o.Credentials, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	httpClient, closeIdle := newHTTPClient()
+	if roots == nil {
+		roots = rootsOf(cfg)
+	}
+	httpClient, closeIdle := newHTTPClient(roots)
 	client := s3.NewFromConfig(cfg, func(so *s3.Options) {
 		so.HTTPClient = httpClient
 		so.UsePathStyle = pathStyle

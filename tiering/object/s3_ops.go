@@ -2,8 +2,6 @@ package object
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"strings"
@@ -14,10 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-const (
-	abortTimeout = 10 * time.Second
-	deleteBatch  = 1000 // S3's limit of one DeleteObjects
-)
+const abortTimeout = 10 * time.Second
 
 // Put implements Store.
 func (s *s3Store) Put(ctx context.Context, key string, body Body, o PutOptions) (Info, error) {
@@ -56,7 +51,10 @@ func (s *s3Store) Head(ctx context.Context, key string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Key: key, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified), ETag: strings.Trim(aws.ToString(out.ETag), `"`)}
+	if out.ContentLength == nil {
+		return Info{}, s.fail("head", key, noSize)
+	}
+	info := Info{Key: key, Size: *out.ContentLength, Modified: known(aws.ToTime(out.LastModified)), ETag: etagOf(out.ETag)}
 	if out.ChecksumType != types.ChecksumTypeComposite { // a sum of sums says nothing about the bytes
 		info.CRC32C, info.HasCRC = decodeCRC(aws.ToString(out.ChecksumCRC32C))
 	}
@@ -64,94 +62,69 @@ func (s *s3Store) Head(ctx context.Context, key string) (Info, error) {
 }
 
 // Delete implements Store.
-func (s *s3Store) Delete(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := s.checkKey(key); err != nil {
-			return s.fail("delete", key, err)
-		}
-	}
-	if len(keys) == 1 {
-		err := s.try(ctx, request{op: "delete", key: keys[0], patience: ofRequests}, func(ctx context.Context) error {
-			_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + keys[0])})
-			return err
-		})
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		return nil
-	}
-	var errs []error
-	for len(keys) > 0 {
-		n := min(len(keys), deleteBatch)
-		errs = append(errs, s.deleteSome(ctx, keys[:n])...)
-		keys = keys[n:]
-	}
-	return errors.Join(errs...)
+func (s *s3Store) Delete(ctx context.Context, keys ...string) error { return s.delete(ctx, s, keys) }
+
+func (s *s3Store) deleteOne(ctx context.Context, key string) error {
+	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: aws.String(s.prefix + key)})
+	return err
 }
 
-// deleteSome deletes one batch; what failed of it for the moment is tried again.
-func (s *s3Store) deleteSome(ctx context.Context, keys []string) []error {
+func (s *s3Store) deleteMany(ctx context.Context, keys []string) (map[string]error, error) {
 	var opts []func(*s3.Options)
 	if !s.checksums {
 		opts = append(opts, contentMD5)
 	}
-	var errs []error
-	err := s.try(ctx, request{op: "delete", key: fmt.Sprintf("%s and %d more", keys[0], len(keys)-1), patience: ofRequests}, func(ctx context.Context) error {
-		ids := make([]types.ObjectIdentifier, len(keys))
-		for i, key := range keys {
-			ids[i].Key = aws.String(s.prefix + key)
-		}
-		out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &s.bucket, Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)}}, opts...)
-		if err != nil {
-			return err
-		}
-		errs = nil
-		var again error
-		for _, e := range out.Errors {
-			if code := aws.ToString(e.Code); code != "NoSuchKey" {
-				key := strings.TrimPrefix(aws.ToString(e.Key), s.prefix)
-				err := s.failCode("delete", key, 0, code, errors.New(aws.ToString(e.Message)))
-				if Retriable(err) && again == nil {
-					keys, again = nil, err
-				}
-				if Retriable(err) {
-					keys = append(keys, key)
-				}
-				errs = append(errs, err)
-			}
-		}
-		return again
-	})
-	if err != nil && len(errs) == 0 {
-		errs = []error{err}
+	ids := make([]types.ObjectIdentifier, len(keys))
+	for i, key := range keys {
+		ids[i].Key = aws.String(s.prefix + key)
 	}
-	return errs
+	// Not quiet: silence would be taken for success, also that of a server that did something else.
+	out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &s.bucket, Delete: &types.Delete{Objects: ids}}, opts...)
+	if err != nil {
+		return nil, err
+	}
+	said := make(map[string]error, len(keys))
+	for _, gone := range out.Deleted {
+		said[strings.TrimPrefix(aws.ToString(gone.Key), s.prefix)] = nil
+	}
+	for _, e := range out.Errors {
+		key := strings.TrimPrefix(aws.ToString(e.Key), s.prefix)
+		code := aws.ToString(e.Code)
+		said[key] = s.failCode("delete", key, 0, code, &answerError{code, aws.ToString(e.Message), nil})
+	}
+	return said, nil
 }
 
 // List implements Store.
 func (s *s3Store) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)}
-		if after != "" {
-			in.StartAfter = aws.String(s.prefix + after)
+	return s.list(ctx, prefix, after, s.listPages)
+}
+
+// listPages gives the objects behind after, and returns after the last page.
+func (s *s3Store) listPages(ctx context.Context, prefix, after string, give func(Info) error) error {
+	in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)}
+	if after != "" {
+		in.StartAfter = aws.String(s.prefix + after)
+	}
+	for last := in.StartAfter; ; {
+		page, err := s.client.ListObjectsV2(ctx, in)
+		if err != nil {
+			return err
 		}
-		pages := s3.NewListObjectsV2Paginator(s.client, in)
-		for pages.HasMorePages() {
-			var page *s3.ListObjectsV2Output
-			err := s.try(ctx, request{op: "list", key: prefix, patience: ofRequests}, func(ctx context.Context) (err error) {
-				page, err = pages.NextPage(ctx)
+		if page.Name == nil && page.IsTruncated == nil && page.KeyCount == nil {
+			return notAList // an empty body, or another document, is not an empty bucket
+		}
+		for _, obj := range page.Contents {
+			if err := give(Info{Key: aws.ToString(obj.Key), Size: aws.ToInt64(obj.Size), Modified: aws.ToTime(obj.LastModified), ETag: etagOf(obj.ETag)}); err != nil {
 				return err
-			})
-			if err != nil {
-				yield(Info{}, err)
-				return
 			}
-			for _, obj := range page.Contents {
-				info := Info{Key: strings.TrimPrefix(aws.ToString(obj.Key), s.prefix), Size: aws.ToInt64(obj.Size), Modified: aws.ToTime(obj.LastModified), ETag: strings.Trim(aws.ToString(obj.ETag), `"`)}
-				if !yield(info, nil) {
-					return
-				}
-			}
+			last = obj.Key
+		}
+		if !aws.ToBool(page.IsTruncated) {
+			return nil
+		}
+		if in.ContinuationToken = page.NextContinuationToken; aws.ToString(in.ContinuationToken) == "" {
+			in.StartAfter = last // the store has no token for us
 		}
 	}
 }

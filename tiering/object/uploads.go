@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,6 +33,7 @@ func listedBelow(amazon bool, prefix string) string {
 func (s *s3Store) Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
 		whole := s.prefix + prefix
+		ctx := context.WithValue(ctx, turnsKey{}, new(atomic.Int32))
 		pages := s3.NewListMultipartUploadsPaginator(s.client, &s3.ListMultipartUploadsInput{
 			Bucket: &s.bucket, Prefix: aws.String(listedBelow(s.client.Options().BaseEndpoint == nil, whole)),
 		})
@@ -41,13 +43,16 @@ func (s *s3Store) Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, 
 				page, err = pages.NextPage(ctx)
 				return err
 			})
+			if errors.Is(err, ErrUnsupported) {
+				return
+			}
 			if err != nil {
 				yield(Upload{}, err)
 				return
 			}
 			for _, u := range page.Uploads {
 				if key := aws.ToString(u.Key); strings.HasPrefix(key, whole) {
-					if !yield(Upload{Key: key[len(s.prefix):], ID: aws.ToString(u.UploadId), Initiated: aws.ToTime(u.Initiated)}, nil) {
+					if !yield(Upload{Key: key[len(s.prefix):], ID: aws.ToString(u.UploadId), Initiated: known(aws.ToTime(u.Initiated))}, nil) {
 						return
 					}
 				}
@@ -78,6 +83,7 @@ func aborted(err error) error {
 func (s *minioStore) Uploads(ctx context.Context, prefix string) iter.Seq2[Upload, error] {
 	return func(yield func(Upload, error) bool) {
 		whole := s.prefix + prefix
+		ctx := context.WithValue(ctx, turnsKey{}, new(atomic.Int32))
 		amazon := strings.HasSuffix(s.client.EndpointURL().Hostname(), ".amazonaws.com")
 		for keyMarker, idMarker := "", ""; ; {
 			var page minio.ListMultipartUploadsResult
@@ -85,12 +91,15 @@ func (s *minioStore) Uploads(ctx context.Context, prefix string) iter.Seq2[Uploa
 				page, err = s.core.ListMultipartUploads(ctx, s.bucket, listedBelow(amazon, whole), keyMarker, idMarker, "", 1000)
 				return err
 			})
+			if errors.Is(err, ErrUnsupported) {
+				return
+			}
 			if err != nil {
 				yield(Upload{}, err)
 				return
 			}
 			for _, u := range page.Uploads {
-				if strings.HasPrefix(u.Key, whole) && !yield(Upload{Key: u.Key[len(s.prefix):], ID: u.UploadID, Initiated: u.Initiated}, nil) {
+				if strings.HasPrefix(u.Key, whole) && !yield(Upload{Key: u.Key[len(s.prefix):], ID: u.UploadID, Initiated: known(u.Initiated)}, nil) {
 					return
 				}
 			}
