@@ -14,6 +14,9 @@ type ReadOptions struct {
 	MinOne   bool  // at least one batch, even if it is larger than MaxBytes (KIP-74)
 	// Reader names the client. Readers of the tier share its rate; the local log does not ask.
 	Reader string
+	// Holder names who holds the answer until Release, a connection; empty: Reader. Each has a share of the memory
+	// for reads of the tier. The local log does not ask.
+	Holder string
 }
 
 // maxRegions bounds how many segments one read touches.

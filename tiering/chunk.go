@@ -36,10 +36,10 @@ func (m *Manager) chunk(ctx context.Context, s *bucket.Segment, i int) (piece, e
 // piece returns the bytes of c, which has whole batches and the name key.
 func (m *Manager) piece(ctx context.Context, s *bucket.Segment, key cache.Key, c index.Chunk) (piece, error) {
 	if m.outsized(c.Size) {
-		out, err := m.reserve.get(ctx, key, c.Size, m.fetcher(readerOf(ctx), s, c))
+		out, err := m.reserve.get(ctx, key, c.Size, m.fetcher(readerOf(ctx).Client, s, c))
 		return piece{out: out}, err
 	}
-	pin, err := m.o.Cache.Get(ctx, readerOf(ctx), key, int(c.Size), m.fetcher(readerOf(ctx), s, c))
+	pin, err := m.o.Cache.Get(ctx, readerOf(ctx), key, int(c.Size), m.fetcher(readerOf(ctx).Client, s, c))
 	return piece{pin: pin}, err
 }
 

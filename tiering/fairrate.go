@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/tiering/bucket"
+	"github.com/coldbrook/coldbrook/tiering/cache"
 )
 
 // maxReaders is how many readers are remembered that may have taken more than others; beyond it those are forgotten
@@ -180,14 +181,14 @@ func (q *waiters) Pop() any {
 type readerKey struct{}
 
 // withReader notes for whom the tier is read.
-func withReader(ctx context.Context, reader string) context.Context {
-	if reader == "" {
+func withReader(ctx context.Context, reader cache.Reader) context.Context {
+	if reader == (cache.Reader{}) {
 		return ctx
 	}
 	return context.WithValue(ctx, readerKey{}, reader)
 }
 
-func readerOf(ctx context.Context) string {
-	reader, _ := ctx.Value(readerKey{}).(string)
+func readerOf(ctx context.Context) cache.Reader {
+	reader, _ := ctx.Value(readerKey{}).(cache.Reader)
 	return reader
 }

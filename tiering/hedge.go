@@ -13,7 +13,7 @@ func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) er
 	begun := time.Now()
 	after := m.pace.hedgeAfter()
 	if after == 0 || int64(len(dst)) > m.o.ChunkBytes { // a hedge has memory of its own, a chunk each
-		_, err := object.ReadFull(ctx, m.bucket.Store, key, pos, dst)
+		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, dst)
 		if err == nil {
 			m.pace.took(time.Since(begun), time.Now())
 		}
@@ -23,7 +23,7 @@ func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) er
 	defer cancel()
 	first := make(chan error, 1)
 	go func() {
-		_, err := object.ReadFull(ctx, m.bucket.Store, key, pos, dst)
+		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, dst)
 		first <- err
 	}()
 	timer := time.NewTimer(after)
@@ -57,7 +57,7 @@ func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key stri
 	}
 	again := (*buf)[:len(dst)]
 	go func() {
-		_, err := object.ReadFull(ctx, m.bucket.Store, key, pos, again)
+		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, again)
 		second <- err
 	}()
 	var err error

@@ -98,7 +98,7 @@ func (m *Manager) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, w
 	}
 	n := seg.ChunkOf(cut.Offset)
 	whole := seg.Chunks[n]
-	if pin, there := m.o.Cache.Lookup(chunkKey(seg, n)); there {
+	if pin, there := m.o.Cache.Lookup(readerOf(ctx), chunkKey(seg, n)); there {
 		defer pin.Release()
 		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.Object)
 	}

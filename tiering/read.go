@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
+	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -26,11 +28,11 @@ const complainEvery = 10 * time.Second
 
 // Read returns whole batches of the tier from the one that holds offset on: those that end at or before o.UpTo, at
 // most o.MaxBytes, but at least one when o.MinOne. It waits for the first chunk only; further ones are part of the
-// answer when they are there. When ctx ends first the fetch goes on into the cache and the next Read finds it. The
+// answer when they are there. Without any when o.Holder holds its share of the cache already. When ctx ends first the fetch goes on into the cache and the next Read finds it. The
 // caller releases the data. Errors: ErrOffsetOutOfRange; ErrCorrupt and ErrMissing in an *ObjectError.
 func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
 	start := time.Now()
-	ctx = withReader(ctx, o.Reader)
+	ctx = withReader(ctx, cache.Reader{Client: o.Reader, Holder: cmp.Or(o.Holder, o.Reader)})
 	ctx, span := m.o.Tracer.Start(ctx, "remote fetch", trace.WithAttributes(attribute.Int("partition", int(tip.Partition)), attribute.Int64("offset", offset)))
 	defer span.End()
 	m.metrics.fetchRequests.Add(ctx, 1)
@@ -94,6 +96,9 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man bucket.Manifes
 	for at, done := offset, false; !done && err == nil && at < min(man.Root.EndOffset, o.UpTo); {
 		at, done, err = m.readEntry(ctx, man, at, o, d)
 	}
+	if errors.Is(err, cache.ErrShare) {
+		err = nil // other answers are to be taken first, or what there is of this one
+	}
 	if err != nil && d.size == 0 {
 		return nil, err
 	}
@@ -141,7 +146,7 @@ func (m *Manager) readSegment(ctx context.Context, s *bucket.Segment, offset int
 		default:
 			// Waiting for memory while holding some could last for ever: only what is there.
 			var there bool
-			if pin.pin, there = m.o.Cache.Lookup(chunkKey(s, i)); !there {
+			if pin.pin, there = m.o.Cache.Lookup(readerOf(ctx), chunkKey(s, i)); !there {
 				return true, nil
 			}
 		}

@@ -198,7 +198,7 @@ func (m *Manager) prefetch(ctx context.Context, man bucket.Manifest, offset, win
 		}
 		for i := seg.ChunkOf(offset); i < len(seg.Chunks); i++ {
 			c := seg.Chunks[i]
-			fetch := m.fetcher(readerOf(ctx), seg, c)
+			fetch := m.fetcher(readerOf(ctx).Client, seg, c)
 			if calm {
 				fetch = m.calmly(fetch)
 			}

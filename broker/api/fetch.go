@@ -123,6 +123,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		Rack:          req.Rack,
 		User:          c.principal.Name,
 		ClientID:      c.ClientID,
+		Conn:          c.Conn.ID(),
 		AnyReplica:    req.Version >= 11,
 		ReplicasOnly:  franzGo(c),
 		MaxWait:       time.Duration(req.MaxWaitMillis) * time.Millisecond,

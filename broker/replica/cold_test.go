@@ -159,6 +159,7 @@ func TestCommittedRecordsAreTheSameOverTierAndLocalLog(t *testing.T) {
 						t.Fatalf("seed %d: nothing at %d of %d", seed, at, end)
 					}
 					at = readCommitted(t, r, at, got)
+					r.Data.Release() // or this client has its share of the cold cache soon
 				}
 				for o, v := range x.committed {
 					if o >= from && o < end {

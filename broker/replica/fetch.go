@@ -19,8 +19,9 @@ type FetchRequest struct {
 	Rack          string            // the consumer's
 	User          string            // with ClientID: who shares the rate of cold reads with others
 	ClientID      string
-	AnyReplica    bool // the caller takes PreferredReplica for an answer: version 11 and above (KIP-392)
-	ReplicasOnly  bool // the caller goes only to brokers that Metadata has named as replicas to it
+	Conn          string // where the answer goes: it holds the answer until its peer takes it
+	AnyReplica    bool   // the caller takes PreferredReplica for an answer: version 11 and above (KIP-392)
+	ReplicasOnly  bool   // the caller goes only to brokers that Metadata has named as replicas to it
 	MaxWait       time.Duration
 	MinBytes      int
 	MaxBytes      int

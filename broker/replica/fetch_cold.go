@@ -108,7 +108,7 @@ func (f *fetch) readCold(ctx context.Context) {
 // readOneCold only reads what no other goroutine changes.
 func (f *fetch) readOneCold(ctx context.Context, i, share int, minOne bool) coldRead {
 	q, p := &f.req.Partitions[i], f.parts[i]
-	o := segment.ReadOptions{UpTo: f.upTo(p, &f.results[i]), MaxBytes: min(q.MaxBytes, share), MinOne: minOne, Reader: f.reader}
+	o := segment.ReadOptions{UpTo: f.upTo(p, &f.results[i]), MaxBytes: min(q.MaxBytes, share), MinOne: minOne, Reader: f.reader, Holder: f.req.Conn}
 	if o.MaxBytes <= 0 && !minOne {
 		return coldRead{index: i}
 	}

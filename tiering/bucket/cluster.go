@@ -21,21 +21,22 @@ type Options struct {
 // better the next time is tried again.
 type Cluster struct {
 	Store  object.Store
-	Prefix string // "<cluster-id>/"
+	Reads  object.Store // Store for readers, who ask again and again for what is missing
+	Prefix string       // "<cluster-id>/"
 	Memo   *Memo
 	o      Options
 }
 
 // NewCluster makes the part of a bucket that a cluster has.
 func NewCluster(store object.Store, clusterID string, o Options) *Cluster {
-	return &Cluster{Store: store, Prefix: clusterID + "/", Memo: o.Memo, o: o}
+	return &Cluster{Store: store, Reads: object.WithoutRepeats(store), Prefix: clusterID + "/", Memo: o.Memo, o: o}
 }
 
 // GetAll reads an object of at most limit bytes. An object that is gone is ErrMissing.
 func (c *Cluster) GetAll(ctx context.Context, key string, limit int64) ([]byte, error) {
 	var b []byte
 	err := c.Retry(ctx, func(ctx context.Context) (err error) {
-		b, err = object.ReadAll(ctx, c.Store, c.Prefix+key, limit)
+		b, err = object.ReadAll(ctx, c.Reads, c.Prefix+key, limit)
 		return err
 	})
 	return b, Failed("read", key, err)

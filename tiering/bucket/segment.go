@@ -33,7 +33,7 @@ func (c *Cluster) Segment(ctx context.Context, dir string, e *manifest.Entry, li
 	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
 	b := make([]byte, e.IndexHead)
 	err := c.Retry(ctx, func(ctx context.Context) error {
-		_, err := object.ReadFull(ctx, c.Store, c.Prefix+key, 0, b)
+		_, err := object.ReadFull(ctx, c.Reads, c.Prefix+key, 0, b)
 		return err
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *Cluster) Section(ctx context.Context, dir string, s *Segment, t index.S
 	key := manifest.SegmentKey(dir, s.Entry.Object, manifest.IndexSuffix)
 	b := make([]byte, size)
 	err := c.Retry(ctx, func(ctx context.Context) error {
-		_, err := object.ReadFull(ctx, c.Store, c.Prefix+key, pos, b)
+		_, err := object.ReadFull(ctx, c.Reads, c.Prefix+key, pos, b)
 		return err
 	})
 	if err != nil {

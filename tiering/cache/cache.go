@@ -18,6 +18,7 @@ import (
 // What callers test for.
 var (
 	ErrTooLarge = errors.New("piece is larger than the cache")
+	ErrShare    = errors.New("whoever asks holds its share of the cache")
 	ErrClosed   = errors.New("cache is closed")
 )
 
@@ -26,6 +27,14 @@ var (
 type Key struct {
 	Object string
 	Chunk  int64
+}
+
+// Reader says for whom a piece is wanted. The zero value is this program itself, whose pieces are charged to nobody.
+type Reader struct {
+	Client string // whose turn it is where there is not enough memory for all
+	// Holder is charged with the memory of the pieces it holds or waits for: a connection, whose answers stay until
+	// its peer takes them.
+	Holder string
 }
 
 // Fetch fills dst from its beginning and returns how many bytes the piece has. It is called at most
@@ -66,7 +75,8 @@ type Cache struct {
 	fresh   ring              // ready, not pinned, and prefetched for somebody who has not come yet
 	queue   []*entry          // want memory, by turn
 	turn    int64             // of the last that left the queue, 0 when it is empty
-	turns   map[string]int64  // of each reader's last entry; empty when the queue is
+	turns   map[string]int64  // of each client's last entry; empty when the queue is
+	held    shares            // of the holders
 	starts  []*entry          // have memory, Run has not picked them up yet
 	touches int64             // so far
 	spare   []memory.Buffer   // of chunk bytes each
@@ -156,6 +166,7 @@ func New(o Options) (c *Cache, err error) {
 		index:   make(map[Key]*entry),
 		objects: make(map[string]*entry),
 		turns:   make(map[string]int64),
+		held:    shares{memory: o.MemoryBytes, of: make(map[string]int64)},
 	}
 	return c, c.register(o.Meter)
 }
@@ -168,8 +179,10 @@ func (c *Cache) MemoryBytes() int64 { return c.memory }
 
 // Pinned is a piece in use. Its bytes stay as they are until Release.
 type Pinned struct {
-	c *Cache
-	e *entry
+	c      *Cache
+	e      *entry
+	holder string
+	charge int64
 }
 
 // Len is the number of bytes.
@@ -182,6 +195,7 @@ func (p *Pinned) Bytes() []byte { return p.e.data }
 func (p *Pinned) Release() {
 	p.c.mu.Lock()
 	if p.e != nil {
+		p.c.held.payBack(p.holder, p.charge)
 		p.c.unpinLocked(p.e)
 		p.e = nil
 	}
@@ -192,53 +206,63 @@ func (p *Pinned) Release() {
 // memory take turns, whatever each of them asks for. The wait for memory and for the fetch ends with
 // ctx; the fetch goes on without its caller. A caller that waits while it holds other pieces must have
 // a deadline: all memory may be pinned by callers like itself.
-// Errors: ErrTooLarge, ErrClosed, ctx's, the fetch's.
-func (c *Cache) Get(ctx context.Context, reader string, key Key, size int, fetch Fetch) (*Pinned, error) {
+// Errors: ErrTooLarge, ErrClosed, ErrShare when the holder has so much already, ctx's, the fetch's.
+func (c *Cache) Get(ctx context.Context, reader Reader, key Key, size int, fetch Fetch) (*Pinned, error) {
+	charge := int64(footprint(size, c.chunk))
 	c.mu.Lock()
+	if !c.held.charge(reader.Holder, charge) {
+		c.mu.Unlock()
+		return nil, ErrShare
+	}
 	e := c.index[key]
 	if e != nil && e.state == ready {
-		c.pinLocked(e)
-		c.stats.Hits++
-		c.stats.HitBytes += int64(len(e.data))
+		p := c.hitLocked(e, reader.Holder, charge)
 		c.mu.Unlock()
-		c.count(key.Object, int64(len(e.data)), true)
-		return &Pinned{c, e}, nil
+		c.count(key.Object, int64(p.Len()), true)
+		return p, nil
 	}
 	joined := e != nil
 	switch {
 	case e != nil:
 		c.stats.Joined++
 		c.usedLocked(e)
-		c.hastenLocked(e, reader)
+		c.hastenLocked(e, reader.Client)
 	default:
 		if err := c.refuseLocked(size); err != nil {
+			c.held.payBack(reader.Holder, charge)
 			c.mu.Unlock()
 			return nil, err
 		}
 		c.stats.Misses++
-		e = c.enqueueLocked(reader, key, size, fetch)
+		e = c.enqueueLocked(reader.Client, key, size, fetch)
 	}
 	e.pins++ // becomes a pin when the piece is ready
 	c.admitLocked()
 	c.mu.Unlock()
 	c.count(key.Object, int64(size), joined)
-	return c.wait(ctx, e)
+	return c.wait(ctx, e, reader.Holder, charge)
 }
 
-// Lookup returns the piece if it is there. It never waits.
-func (c *Cache) Lookup(key Key) (*Pinned, bool) {
+// Lookup returns the piece if it is there and within the holder's share. It never waits.
+func (c *Cache) Lookup(reader Reader, key Key) (*Pinned, bool) {
 	c.mu.Lock()
 	e := c.index[key]
-	if e == nil || e.state != ready {
+	if e == nil || e.state != ready || !c.held.charge(reader.Holder, int64(e.buf.Len())) {
 		c.mu.Unlock()
 		return nil, false
 	}
+	p := c.hitLocked(e, reader.Holder, int64(e.buf.Len()))
+	c.mu.Unlock()
+	c.count(key.Object, int64(p.Len()), true)
+	return p, true
+}
+
+// hitLocked takes a piece that is there into use.
+func (c *Cache) hitLocked(e *entry, holder string, charge int64) *Pinned {
 	c.pinLocked(e)
 	c.stats.Hits++
 	c.stats.HitBytes += int64(len(e.data))
-	c.mu.Unlock()
-	c.count(key.Object, int64(len(e.data)), true)
-	return &Pinned{c, e}, true
+	return &Pinned{c, e, holder, charge}
 }
 
 // Prefetch starts to fetch the piece if it is not there, and waits for nothing. It reports whether
@@ -315,17 +339,21 @@ func (c *Cache) refuseLocked(size int) error {
 }
 
 // wait waits for e as one of the callers counted in e.pins.
-func (c *Cache) wait(ctx context.Context, e *entry) (*Pinned, error) {
+func (c *Cache) wait(ctx context.Context, e *entry, holder string, charge int64) (*Pinned, error) {
 	select {
 	case <-e.done:
-		if e.err != nil {
-			return nil, e.err
+		if e.err == nil {
+			return &Pinned{c, e, holder, charge}, nil
 		}
-		return &Pinned{c, e}, nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.held.payBack(holder, charge)
+		return nil, e.err
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.held.payBack(holder, charge)
 	switch e.state {
 	case ready:
 		c.unpinLocked(e)

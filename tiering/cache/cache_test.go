@@ -84,7 +84,7 @@ func start(t testing.TB, o Options) *Cache {
 
 func mustGet(t testing.TB, c *Cache, key Key, size int, f Fetch) *Pinned {
 	t.Helper()
-	p, err := c.Get(t.Context(), "", key, size, f)
+	p, err := c.Get(t.Context(), Reader{}, key, size, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,10 +110,10 @@ func TestSecondReadIsAHit(t *testing.T) {
 	if s := c.Stats(); s.Hits != 2 || s.Misses != 1 || s.HitBytes != 200 || s.PinnedBytes != 0 || s.UsedBytes != pageBytes {
 		t.Errorf("%+v", s)
 	}
-	if _, ok := c.Lookup(Key{"a", 2}); ok {
+	if _, ok := c.Lookup(Reader{}, Key{"a", 2}); ok {
 		t.Error("found what was never fetched")
 	}
-	if p, ok := c.Lookup(key); !ok {
+	if p, ok := c.Lookup(Reader{}, key); !ok {
 		t.Error("did not find the piece")
 	} else {
 		p.Release()
@@ -149,12 +149,12 @@ func TestFetchOutlivesItsCaller(t *testing.T) {
 		key := Key{"a", 1}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Get(ctx, "", key, testChunk, src.fetch(key)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Get(ctx, Reader{}, key, testChunk, src.fetch(key)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
 		}
 		close(src.hold)
 		synctest.Wait()
-		p, ok := c.Lookup(key)
+		p, ok := c.Lookup(Reader{}, key)
 		if !ok {
 			t.Fatal("the fetch did not land in the cache")
 		}
@@ -175,7 +175,7 @@ func TestMemoryIsNeverExceededAndWaitersAreServedInOrder(t *testing.T) {
 		// All is pinned: who comes now waits.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Get(ctx, "", Key{"a", 3}, testChunk, src.fetch(Key{"a", 3})); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Get(ctx, Reader{}, Key{"a", 3}, testChunk, src.fetch(Key{"a", 3})); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
 		}
 		if s := c.Stats(); s.Queued != 0 || s.Entries != 2 {
@@ -223,7 +223,7 @@ func TestReadersTakeTurns(t *testing.T) {
 		var wg sync.WaitGroup
 		want := func(ctx context.Context, reader string, n int64) {
 			wg.Go(func() {
-				p, err := c.Get(ctx, reader, Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
+				p, err := c.Get(ctx, Reader{Client: reader}, Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
 				if err != nil {
 					return
 				}
@@ -265,7 +265,7 @@ func TestLeastRecentlyReleasedGoesFirst(t *testing.T) {
 		mustGet(t, c, Key{"a", n}, testChunk, src.fetch(Key{"a", n})).Release()
 	}
 	for n, want := range map[int64]bool{1: true, 2: false, 3: true, 4: true} {
-		p, ok := c.Lookup(Key{"a", n})
+		p, ok := c.Lookup(Reader{}, Key{"a", n})
 		if ok {
 			check(t, Key{"a", n}, p.Bytes())
 			p.Release()
@@ -306,7 +306,7 @@ func TestSizesShareTheBound(t *testing.T) {
 		}
 		p.Release()
 	}
-	if _, err := c.Get(t.Context(), "", Key{"a", 99}, memory+1, src.fetch(Key{"a", 99})); !errors.Is(err, ErrTooLarge) {
+	if _, err := c.Get(t.Context(), Reader{}, Key{"a", 99}, memory+1, src.fetch(Key{"a", 99})); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v, want %v", err, ErrTooLarge)
 	}
 }
@@ -320,7 +320,7 @@ func TestErrorsAreDeliveredAndForgotten(t *testing.T) {
 		func(_ context.Context, dst []byte) (int, error) { return len(dst) + 1, nil },
 		func(context.Context, []byte) (int, error) { return -1, nil },
 	} {
-		if _, err := c.Get(t.Context(), "", key, 10, f); err == nil {
+		if _, err := c.Get(t.Context(), Reader{}, key, 10, f); err == nil {
 			t.Error("no error")
 		}
 	}
@@ -402,7 +402,7 @@ func TestPrefetchForReaderThatLeftMakesRoom(t *testing.T) {
 		}
 		for n := range int64(2) {
 			for _, object := range []string{"a", "b"} {
-				p, ok := c.Lookup(Key{object, n})
+				p, ok := c.Lookup(Reader{}, Key{object, n})
 				if !ok {
 					t.Fatalf("piece %d of %s is gone", n, object)
 				}
@@ -450,15 +450,15 @@ func TestInvalidatedObjectIsFetchedAgain(t *testing.T) {
 		close(src.hold)
 		wg.Wait()
 		for n, object := range []string{"a", "a", "a"} {
-			if _, ok := c.Lookup(Key{object, int64(n)}); ok {
+			if _, ok := c.Lookup(Reader{}, Key{object, int64(n)}); ok {
 				t.Errorf("%s %d is still there", object, n)
 			}
 		}
-		if _, ok := c.Lookup(Key{"a", 9}); ok {
+		if _, ok := c.Lookup(Reader{}, Key{"a", 9}); ok {
 			t.Error("a fetch from before the invalidation stayed")
 		}
 		for n := range int64(3) {
-			p, ok := c.Lookup(Key{"bb", n})
+			p, ok := c.Lookup(Reader{}, Key{"bb", n})
 			if !ok {
 				t.Fatalf("bb %d went with a", n)
 			}
@@ -483,7 +483,7 @@ func TestEndOfRunFailsWaitersAndKeepsPins(t *testing.T) {
 		src := source{hold: make(chan struct{})}
 		errs := make(chan error, 3)
 		get := func(n int64) {
-			_, err := c.Get(t.Context(), "", Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
+			_, err := c.Get(t.Context(), Reader{}, Key{"a", n}, testChunk, src.fetch(Key{"a", n}))
 			errs <- err
 		}
 		var plain source
@@ -528,7 +528,7 @@ func TestGetBeforeRunWaitsForIt(t *testing.T) {
 		var src source
 		got := make(chan *Pinned)
 		go func() {
-			p, err := c.Get(t.Context(), "", Key{"a", 1}, 1, src.fetch(Key{"a", 1}))
+			p, err := c.Get(t.Context(), Reader{}, Key{"a", 1}, 1, src.fetch(Key{"a", 1}))
 			if err != nil {
 				t.Error(err)
 			}
@@ -597,7 +597,7 @@ func TestHammer(t *testing.T) {
 					c.Prefetch(key, size, fetch(key), false)
 				default:
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r%64)*100*time.Microsecond)
-					p, err := c.Get(ctx, "", key, size, fetch(key))
+					p, err := c.Get(ctx, Reader{}, key, size, fetch(key))
 					cancel()
 					if err != nil {
 						if !errors.Is(err, broken) && !errors.Is(err, context.DeadlineExceeded) {
@@ -625,7 +625,7 @@ func BenchmarkHit(b *testing.B) {
 	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := c.Get(ctx, "", key, 1<<20, fetch)
+		p, err := c.Get(ctx, Reader{}, key, 1<<20, fetch)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -642,7 +642,7 @@ func BenchmarkMissInFullCache(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for n := int64(0); b.Loop(); n++ {
-		p, err := c.Get(b.Context(), "", Key{"a", n}, 1<<20, fetch)
+		p, err := c.Get(b.Context(), Reader{}, Key{"a", n}, 1<<20, fetch)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -657,7 +657,7 @@ func TestHitCostsOneSmallAllocation(t *testing.T) {
 	f := src.fetch(key)
 	mustGet(t, c, key, 100, f).Release()
 	got := testing.AllocsPerRun(200, func() {
-		p, err := c.Get(t.Context(), "", key, 100, f)
+		p, err := c.Get(t.Context(), Reader{}, key, 100, f)
 		if err != nil {
 			t.Fatal(err)
 		}

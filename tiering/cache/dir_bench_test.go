@@ -38,7 +38,7 @@ func BenchmarkColdReadFromDir(b *testing.B) {
 					for a := n + 1; a <= n+ahead && a < size/int64(chunk); a++ {
 						c.Prefetch(Key{"segment.log", a}, chunk, fetch(a), false)
 					}
-					p, err := c.Get(b.Context(), "", Key{"segment.log", n}, chunk, fetch(n))
+					p, err := c.Get(b.Context(), Reader{}, Key{"segment.log", n}, chunk, fetch(n))
 					if err != nil {
 						b.Fatal(err)
 					}

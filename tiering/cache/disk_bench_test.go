@@ -18,7 +18,7 @@ func BenchmarkLevels(b *testing.B) {
 	}
 	var fetched int
 	get := func(b *testing.B, c *Cache, n int64) {
-		p, err := c.Get(b.Context(), "", Key{"a.log", n}, chunk, func(ctx context.Context, dst []byte) (int, error) {
+		p, err := c.Get(b.Context(), Reader{}, Key{"a.log", n}, chunk, func(ctx context.Context, dst []byte) (int, error) {
 			fetched++
 			return object.ReadFull(ctx, store, "a.log", n%chunks*chunk, dst)
 		})

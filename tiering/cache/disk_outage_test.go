@@ -79,7 +79,7 @@ func TestReadThatHangsIsTheOnlyOne(t *testing.T) {
 		synctest.Wait()
 		for _, k := range keys("a", 8)[1:5] {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			p, err := l.Get(ctx, "", k, testChunk, src.fetch(k))
+			p, err := l.Get(ctx, Reader{}, k, testChunk, src.fetch(k))
 			cancel()
 			if err != nil {
 				t.Fatalf("%v: %v", k, err)

@@ -7,6 +7,9 @@
 //   - Memory: the buffers of cached pieces, of running fetches, of pieces that are pinned, and the
 //     spare buffers together never exceed Options.MemoryBytes. A fetch starts only when its buffer is
 //     reserved; until then its callers wait. Readers take turns, a piece each.
+//   - Shares: what a holder (a connection) has pinned or waits for is charged to it until Release. One that has its
+//     share gets nothing more, at once and without waiting; its first piece it always gets. What nobody takes, however
+//     long, leaves room for others.
 //   - One fetch: however many callers want a piece at once, it is fetched once. The fetch belongs to
 //     the cache (Run's context), not to its callers: when all of them give up it finishes and the
 //     piece is there for the next one. Only a fetch that has not started yet is dropped with its last

@@ -170,7 +170,7 @@ func (s *machine) call(key Key, fails bool) (pin *Pinned, fetched bool, err erro
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pin, err = s.c.Get(ctx, "", key, modelSize(key), func(_ context.Context, dst []byte) (int, error) {
+		pin, err = s.c.Get(ctx, Reader{}, key, modelSize(key), func(_ context.Context, dst []byte) (int, error) {
 			fetched = true
 			if fails {
 				return 0, errModel
@@ -206,7 +206,7 @@ func (s *machine) release(rt *rapid.T) {
 
 func (s *machine) lookup(rt *rapid.T) {
 	key := drawKey(rt)
-	p, ok := s.c.Lookup(key)
+	p, ok := s.c.Lookup(Reader{}, key)
 	piece := s.m.find(key)
 	if ok != (piece != nil) {
 		rt.Fatalf("lookup %v: %v", key, ok)
