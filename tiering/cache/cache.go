@@ -168,6 +168,9 @@ func New(o Options) (c *Cache, err error) {
 		turns:   make(map[string]int64),
 		held:    shares{memory: o.MemoryBytes, of: make(map[string]int64)},
 	}
+	if c.disk != nil {
+		c.disk.maxLoads = int(max(c.memory/int64(c.chunk)/loadShare, 1))
+	}
 	return c, c.register(o.Meter)
 }
 

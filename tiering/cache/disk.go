@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
@@ -26,6 +27,9 @@ const (
 	stuckAfter = 2 * time.Second
 	// After an error the disk is left alone for a while, twice as long after each further one.
 	outageMin, outageMax = time.Second, 5 * time.Minute
+
+	// loadShare is the part of the memory, a quarter, that may wait for reads of the disk.
+	loadShare = 4
 
 	maxOffers  = 64
 	maxTouches = 1024
@@ -59,6 +63,8 @@ type Disk struct {
 	wake  chan struct{} // buffered 1: the writer has something to do
 
 	mu        sync.Mutex
+	maxLoads  int // set by New
+	loads     int // reads under way
 	index     map[pieceID]*list.Element
 	lru       *list.List // of *piece, newest first
 	used      int64
@@ -154,6 +160,7 @@ func (d *Disk) load(key Key, dst []byte) (n int, ok bool) {
 	if !d.mayHave(id, time.Now()) {
 		return 0, false
 	}
+	defer d.loaded()
 	// Nothing can end a read that hangs; those that come after it need not hang too.
 	stuck := time.AfterFunc(stuckAfter, func() { d.failed(&d.reads, fmt.Errorf("no answer for %v", stuckAfter)) })
 	n, size, err := d.read(id, name, key.Chunk, dst)
@@ -166,16 +173,29 @@ func (d *Disk) load(key Key, dst []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// mayHave says whether it is worth looking for a file.
+// mayHave says whether it is worth looking for a file; loaded must follow then. A read that hangs has its caller's
+// memory for as long, so only a part of the memory is ever waiting for the disk, and only one piece of it for a disk
+// that was out of order: the store has the others.
 func (d *Disk) mayHave(id pieceID, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, known := d.index[id]
-	if now.Before(d.reads.until) || !known && (d.scanned || d.forgotten[id.object]) {
+	most := d.maxLoads
+	if d.reads.wait > 0 {
+		most = 1
+	}
+	if now.Before(d.reads.until) || d.loads >= most || !known && (d.scanned || d.forgotten[id.object]) {
 		d.stats.Misses++
 		return false
 	}
+	d.loads++
 	return true
+}
+
+func (d *Disk) loaded() {
+	d.mu.Lock()
+	d.loads--
+	d.mu.Unlock()
 }
 
 func (d *Disk) read(id pieceID, name string, chunk int64, dst []byte) (n int, size int64, err error) {
@@ -221,8 +241,8 @@ func (d *Disk) missed(id pieceID, err error) {
 	if bad {
 		d.log.Warn("piece in the disk cache is bad, removed", "file", id.file(), "err", err)
 	}
-	// After an I/O error it goes too: the bad sector would be met again and again.
-	if !gone {
+	// After an I/O error it goes too: the bad sector would be met again and again. Too few descriptors say nothing of it.
+	if !gone && !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
 		rerr := d.fs.Remove(d.path(id.file()))
 		if gone = rerr == nil || errors.Is(rerr, fs.ErrNotExist); !gone && !broken {
 			err, broken = rerr, true

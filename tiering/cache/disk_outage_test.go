@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -187,6 +188,61 @@ func TestListingThatFailsIsTriedAgain(t *testing.T) {
 		l.fill(&src, Key{"b", 1})
 		if s := l.disk.Stats(); s.Pieces != 1 || s.Errors != 3 || s.Out {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestReadsThatHangLeaveMemoryForReadsOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const chunks = 16
+		src, g := source{}, gate{}
+		l := live(t, Options{MemoryBytes: chunks * testChunk}, DiskOptions{FS: g.over(vfs.NewMem())})
+		l.fill(&src, keys("a", 3*chunks)...)
+		g.close(vfs.OpRead)
+		var wg sync.WaitGroup
+		for _, k := range keys("a", chunks) { // on the disk, and no longer in memory
+			wg.Go(func() { l.read(&src, k) })
+		}
+		synctest.Wait()
+		if s := l.Stats(); s.Running > chunks/loadShare {
+			t.Errorf("%d of %d chunks wait for a disk that hangs", s.Running, chunks)
+		}
+		for range 20 { // whatever is tried again meanwhile
+			time.Sleep(outageMax + time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			for _, k := range keys("a", 3*chunks)[chunks : 2*chunks] {
+				p, err := l.Get(ctx, Reader{}, k, testChunk, src.fetch(k))
+				if err != nil {
+					t.Fatalf("%v: %v", k, err)
+				}
+				p.Release()
+			}
+			cancel()
+		}
+		g.open()
+		wg.Wait()
+	})
+}
+
+func TestFewDescriptorsCostNoPiece(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, src := vfs.NewMem(), source{}
+		var few atomic.Bool
+		l := live(t, Options{}, DiskOptions{FS: vfs.WithFaults(mem, func(op vfs.Op) error {
+			if few.Load() && (op.Kind == vfs.OpOpen || op.Kind == vfs.OpCreate) {
+				return syscall.EMFILE
+			}
+			return nil
+		})})
+		l.fill(&src, keys("a", 3)...)
+		few.Store(true)
+		l.fill(&src, keys("a", 3)...)
+		few.Store(false)
+		time.Sleep(outageMax)
+		before := src.n.Load()
+		l.fill(&src, keys("a", 3)...)
+		if n := src.n.Load() - before; n != 0 {
+			t.Errorf("%d pieces are gone", n)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
@@ -218,7 +219,7 @@ func (d *Disk) write(key Key, size int, b []byte) {
 		err = d.remove(p.id.file())
 	}
 	switch {
-	case errors.Is(err, vfs.ErrNoSpace):
+	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, syscall.EDQUOT):
 		// Others need the space too: give some back.
 		d.failed(&d.writes, errors.Join(err, d.shrink()))
 	case err != nil:

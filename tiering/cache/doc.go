@@ -47,7 +47,8 @@
 //     names are left alone.
 //   - Never in the way of a read: after an error, or a read that hangs for two seconds, the disk is left
 //     alone, for a second and then for longer, reading and writing apart. A full disk also gives an
-//     eighth of its pieces back. A read that hangs keeps its own callers waiting: it has their buffer.
+//     eighth of its pieces back. A read that hangs keeps its own callers waiting: it has their buffer. So
+//     at most a quarter of the memory waits for the disk, and the store is asked for what goes beyond.
 //   - Invisible to what is hot: written and read bytes do not stay in the page cache, where the active
 //     segments are.
 //
