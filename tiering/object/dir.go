@@ -66,8 +66,13 @@ func (d *Dir) fail(op, key string, err error) error {
 	switch {
 	case errors.As(err, &body), errors.Is(err, ErrInvalid), errors.Is(err, ErrShortBody), errors.Is(err, ErrChecksum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case op != "open" && missing(err) && d.away():
+		// Nothing is known of the object then: a disk was unmounted, or a folder moved.
+		e.Kind, e.Hint = ErrUnavailable, "the directory is not there, or no object store: is its file system mounted?"
 	case missing(err):
 		e.Kind = ErrNotFound
+	case errors.Is(err, syscall.EXDEV):
+		e.Hint = "all of the directory must be one file system"
 	case errors.Is(err, fs.ErrExist):
 		e.Kind = ErrExists
 	case errors.Is(err, fs.ErrPermission):
@@ -76,6 +81,12 @@ func (d *Dir) fail(op, key string, err error) error {
 		e.Kind = ErrUnavailable
 	}
 	return e
+}
+
+// away says that what NewDir made is not there.
+func (d *Dir) away() bool {
+	_, err := os.Stat(filepath.Join(d.root, tempFolder))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // path checks the key and ctx, and returns the file's name.
@@ -169,7 +180,7 @@ func (d *Dir) writeTemp(ctx context.Context, body Body, o PutOptions) (name stri
 func (d *Dir) publish(temp, name string, ifAbsent bool) error {
 	move := os.Rename
 	if ifAbsent {
-		move = os.Link
+		move = renameAbsent
 	}
 	folder := filepath.Dir(name)
 	for attempt := 0; ; attempt++ {
@@ -181,7 +192,7 @@ func (d *Dir) publish(temp, name string, ifAbsent bool) error {
 			return syncFolder(folder)
 		}
 		// A Delete beside us may have removed the folder it emptied.
-		if !errors.Is(err, fs.ErrNotExist) || attempt == 100 {
+		if !errors.Is(err, fs.ErrNotExist) || attempt == 100 || d.away() {
 			return err
 		}
 		d.durable.Delete(folder)
@@ -341,9 +352,9 @@ func (d *Dir) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		name, err := d.path(ctx, key)
 		if err == nil {
-			err = os.Remove(name)
+			err = removeFile(name)
 		}
-		if err != nil && !missing(err) {
+		if err != nil && (!missing(err) || d.away()) {
 			errs = append(errs, d.fail("delete", key, err))
 			continue
 		}
@@ -355,6 +366,18 @@ func (d *Dir) Delete(ctx context.Context, keys ...string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeFile leaves a folder alone, which is no object.
+func removeFile(name string) error {
+	st, err := os.Lstat(name)
+	if err == nil && st.IsDir() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(name)
 }
 
 // missing also covers a key below a file (a/b where a is an object).

@@ -20,6 +20,10 @@ func (d *Dir) List(ctx context.Context, prefix, after string) iter.Seq2[Info, er
 				return
 			}
 		}
+		if d.away() {
+			yield(Info{}, d.fail("list", prefix, fs.ErrNotExist))
+			return
+		}
 		w := dirWalk{d: d, ctx: ctx, prefix: prefix, after: after, yield: yield}
 		w.walk(folder)
 	}
@@ -49,10 +53,18 @@ func (w *dirWalk) walk(folder string) bool {
 	names := make([]string, 0, len(entries))
 	byName := make(map[string]fs.DirEntry, len(entries))
 	for _, e := range entries {
-		if folder == "" && e.Name() == tempFolder {
+		name := folder + e.Name()
+		if folder == "" && (e.Name() == tempFolder || e.Name() == "lost+found") || ValidKey(name) != nil {
+			continue // the file system's, or others': no key of ours
+		}
+		if e.Type()&fs.ModeSymlink != 0 { // to where the bytes are: Get goes there too
+			if st, err := os.Stat(filepath.Join(w.d.root, filepath.FromSlash(folder), e.Name())); err == nil {
+				e = fs.FileInfoToDirEntry(st)
+			}
+		}
+		if !e.IsDir() && !e.Type().IsRegular() {
 			continue
 		}
-		name := folder + e.Name()
 		if e.IsDir() {
 			name += "/" // where a folder's keys sort
 		}
