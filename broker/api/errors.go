@@ -49,13 +49,14 @@ var codes = []struct {
 	{record.ErrTooLarge, kerr.MessageTooLarge},
 	{record.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 	{record.ErrInvalidRecord, kerr.InvalidRecord},
-	{record.ErrMagic, kerr.InvalidRecord},
 	{errZstd, kerr.UnsupportedCompressionType},
 	{errAcks, kerr.InvalidRequiredAcks},
 	{errInner, kerr.InvalidTopicException},
 	{segment.ErrInvalidBatch, kerr.InvalidRecord},
 	{record.ErrCorrupt, kerr.CorruptMessage},
-	{record.ErrTorn, kerr.CorruptMessage},
+	// Kafka finds no batch at all in bytes that end within the first.
+	{record.ErrTorn, kerr.InvalidRecord},
+	{record.ErrMagic, kerr.InvalidRecord}, // of a format before v2; of none, the batch is corrupt
 	{segment.ErrCorrupt, kerr.KafkaStorageError},
 	{metadata.ErrTopicExists, kerr.TopicAlreadyExists},
 	{metadata.ErrUnknownTopic, kerr.UnknownTopicOrPartition},

@@ -27,6 +27,10 @@ func TestWrongProduceRequestsGetKafkasErrors(t *testing.T) {
 	flipped[len(flipped)-1] ^= 1
 	old := batch("a")
 	old[16] = 1 // magic
+	never := batch("a")
+	never[16] = 3
+	archived := record.NewBuilder(record.BuilderOptions{})
+	archived.Append(-86_400_000, nil, []byte("then"))
 	late := record.NewBuilder(record.BuilderOptions{})
 	late.Append(time.Now().UnixMilli(), nil, []byte("now"))
 	late.Append(time.Now().Add(-time.Hour).UnixMilli(), nil, []byte("then"))
@@ -48,9 +52,12 @@ func TestWrongProduceRequestsGetKafkasErrors(t *testing.T) {
 		{"empty batch", "t", 9, -1, []byte{}, kerr.InvalidRecord, -1},
 		{"two batches", "t", 9, -1, append(batch("a"), batch("b")...), kerr.InvalidRecord, -1},
 		{"bytes behind the batch", "t", 9, -1, append(batch("a"), 1, 2, 3), kerr.InvalidRecord, -1},
-		{"half a batch", "t", 9, -1, batch("abc")[:65], kerr.CorruptMessage, -1},
+		{"half a batch", "t", 9, -1, batch("abc")[:65], kerr.InvalidRecord, -1},
+		{"half a header", "t", 9, -1, batch("abc")[:10], kerr.InvalidRecord, -1},
 		{"flipped bit", "t", 9, -1, flipped, kerr.CorruptMessage, -1},
 		{"format before v2", "t", 9, -1, old, kerr.InvalidRecord, -1},
+		{"no format", "t", 9, -1, never, kerr.CorruptMessage, -1},
+		{"record from before 1970", "t", 9, -1, archived.Build(), nil, -1},
 		{"offsets not from 0", "t", 9, -1, shifted, kerr.InvalidRecord, -1},
 		{"too large", "t", 9, -1, batch(string(make([]byte, 2000))), kerr.MessageTooLarge, -1},
 		{"zstd before v7", "t", 6, -1, batchOf(record.BuilderOptions{Compression: record.Zstd}, "a"), kerr.UnsupportedCompressionType, -1},

@@ -18,7 +18,8 @@ type ValidateOptions struct {
 	// TimestampType is the topic's. LogAppendTime replaces the timestamps by Now.
 	TimestampType TimestampType
 	// TimestampBeforeMax and TimestampAfterMax bound how far a timestamp of type
-	// CreateTime may lie before and after Now. 0 or less means unlimited.
+	// CreateTime may lie before and after Now. 0 or less, and the longest Duration
+	// there is, mean unlimited.
 	TimestampBeforeMax, TimestampAfterMax time.Duration
 	// RequireKey refuses null keys: the topic is compacted.
 	RequireKey bool
@@ -136,8 +137,9 @@ func checkClientHeader(b Batch) error {
 type walk struct {
 	fromClient, requireKey bool
 
-	earliest, latest int64 // of a timestamp, in milliseconds
-	bounded          bool
+	createTime       bool  // the topic's timestamps are the producers'
+	earliest, latest int64 // then, of a timestamp in milliseconds
+	claimsAppendTime bool  // the batch says that its timestamps are a broker's
 	baseTimestamp    int64
 	lastDelta        int64
 
@@ -149,19 +151,19 @@ type walk struct {
 func newWalk(b Batch, o *ValidateOptions) walk {
 	w := walk{
 		fromClient: o.FromClient, requireKey: o.RequireKey,
-		earliest: math.MinInt64, latest: math.MaxInt64,
+		createTime: o.TimestampType == CreateTime, claimsAppendTime: b.TimestampType() == LogAppendTime,
 		baseTimestamp: b.BaseTimestamp(), lastDelta: int64(b.LastOffsetDelta()),
 		previous: -1, maxTimestamp: NoTimestamp,
 	}
-	if o.TimestampType == LogAppendTime {
-		return w
-	}
+	// A time before 1970 is one as any other: archives have them. Only what has no
+	// distance from now, as an int64, is refused whatever the topic allows.
 	now := o.Now.UnixMilli()
-	if before := o.TimestampBeforeMax; before > 0 {
-		w.earliest, w.bounded = now-before.Milliseconds(), true
+	w.earliest, w.latest = max(now, 0)-math.MaxInt64, math.MaxInt64
+	if before := o.TimestampBeforeMax; before > 0 && before != math.MaxInt64 {
+		w.earliest = now - before.Milliseconds()
 	}
-	if after := o.TimestampAfterMax; after > 0 {
-		w.latest, w.bounded = now+after.Milliseconds(), true
+	if after := o.TimestampAfterMax; after > 0 && after != math.MaxInt64 {
+		w.latest = now + after.Milliseconds()
 	}
 	return w
 }
@@ -229,12 +231,18 @@ func (w *walk) record(i int, timestampDelta, offsetDelta int64, hasKey bool) err
 		return &RecordError{Index: i, Err: fmt.Errorf("%w: a compacted topic needs a key", ErrInvalidRecord)}
 	}
 	timestamp, ok := addTimestamp(w.baseTimestamp, timestampDelta)
-	if !ok || timestamp < NoTimestamp {
-		return &RecordError{Index: i, Err: fmt.Errorf("%w: negative or too large", ErrInvalidTimestamp)}
+	if !ok {
+		return &RecordError{Index: i, Err: fmt.Errorf("%w: too large", ErrInvalidTimestamp)}
 	}
-	if w.bounded && timestamp != NoTimestamp && (timestamp < w.earliest || timestamp > w.latest) {
-		return &RecordError{Index: i, Err: fmt.Errorf("%w: %d is not within %d and %d", ErrInvalidTimestamp,
-			timestamp, w.earliest, w.latest)}
+	// LogValidator.validateTimestamp.
+	switch {
+	case w.createTime && timestamp != NoTimestamp:
+		if timestamp < w.earliest || timestamp > w.latest {
+			return &RecordError{Index: i, Err: fmt.Errorf("%w: %d is not within %d and %d", ErrInvalidTimestamp,
+				timestamp, w.earliest, w.latest)}
+		}
+	case w.claimsAppendTime:
+		return &RecordError{Index: i, Err: fmt.Errorf("%w: producers may not set the type LogAppendTime", ErrInvalidTimestamp)}
 	}
 	if timestamp > w.maxTimestamp {
 		w.maxTimestamp, w.maxDelta = timestamp, offsetDelta
