@@ -21,8 +21,11 @@ const (
 	remoteLookups = 32
 )
 
-// minListOffsets is the first version that knows each special timestamp.
+// minListOffsets is the first version that knows each special timestamp. Other
+// negative timestamps mean nothing, in no version.
 var minListOffsets = map[int64]int16{
+	replica.Latest:                1,
+	replica.Earliest:              1,
 	replica.MaxTimestamp:          7,
 	replica.EarliestLocal:         8,
 	replica.LatestTiered:          9,
@@ -63,10 +66,10 @@ func (a *API) listOffsets(ctx context.Context, c *call) kmsg.Response {
 			minVersion, special := minListOffsets[q.Timestamp]
 			switch {
 			case denied != 0:
-			case special && req.Version < minVersion:
-				rp.ErrorCode = kerr.UnsupportedVersion.Code
 			case named[q.TopicPartition] > 1:
 				rp.ErrorCode = kerr.InvalidRequest.Code
+			case q.Timestamp < 0 && (!special || req.Version < minVersion):
+				rp.ErrorCode = kerr.UnsupportedVersion.Code
 			case a.o.Replicas.MayWait(q):
 				remote = append(remote, func() { a.listOffset(ctx, req, q, rp) })
 			default:

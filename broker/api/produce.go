@@ -102,7 +102,7 @@ func (a *API) produceTopic(ctx context.Context, c *call, req *kmsg.ProduceReques
 		q := &t.Partitions[j]
 		p := produced{topic: name, partition: q.Partition, code: code, index: -1, appended: replica.NotAppended()}
 		if code == 0 {
-			a.produceOne(c, &p, topic.ID, q.Records, replica.Acks(req.Acks))
+			a.produceOne(c, &p, topic, q.Records, replica.Acks(req.Acks))
 		}
 		parts = append(parts, p)
 	}
@@ -139,19 +139,24 @@ var (
 	errInner = errors.New("internal topics are written by the broker only")
 )
 
-func (a *API) produceOne(c *call, p *produced, id metadata.TopicID, records []byte, acks replica.Acks) {
-	partition, err := a.o.Replicas.PartitionByID(metadata.TopicIDPartition{Topic: id, Partition: p.partition})
-	if err == nil {
-		err = checkProduce(c.Version, records)
-	}
+// produceOne appends one partition's records. What is wrong with them is said by
+// any broker, whoever leads the partition.
+func (a *API) produceOne(c *call, p *produced, topic *metadata.Topic, records []byte, acks replica.Acks) {
+	err := checkProduce(c.Version, records)
 	switch {
+	case p.partition < 0 || int(p.partition) >= len(topic.Partitions):
+		err = replica.ErrUnknownPartition
 	case err != nil:
 	case acks < replica.AcksAll || acks > replica.Acks1:
 		err = errAcks
 	case internalTopic(p.topic) && c.ClientID != adminClient:
 		err = errInner
 	default:
-		p.appended, err = a.o.Replicas.AppendTo(partition, records, acks, segment.Client, c.Received)
+		var partition *replica.Partition
+		partition, err = a.o.Replicas.PartitionByID(metadata.TopicIDPartition{Topic: topic.ID, Partition: p.partition})
+		if err == nil {
+			p.appended, err = a.o.Replicas.AppendTo(partition, records, acks, segment.Client, c.Received)
+		}
 	}
 	if err == nil {
 		return

@@ -16,7 +16,7 @@ type until uint8
 
 const (
 	untilAppended     until = iota // its records are in the log
-	untilCommitted                 // its records are committed
+	untilCommitted                 // its records are committed; without any, all that it may have seen
 	untilAllCommitted              // everything in the log is committed
 )
 
@@ -230,11 +230,11 @@ func (h *host[M]) apply(ctx context.Context, u *Update, wait until, reply chan<-
 		return
 	case len(u.records) == 0:
 		h.finish(ctx, u.done, nil)
-		if wait != untilAllCommitted || h.committed >= h.appended {
+		if wait == untilAppended || h.committed >= h.appended {
 			answer(reply, nil)
 			return
 		}
-		u.done = nil
+		u.done = nil // what the handler saw may not be committed yet
 	case wait == untilAppended:
 		answer(reply, nil)
 		reply = nil

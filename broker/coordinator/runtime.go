@@ -157,7 +157,8 @@ func (r *Runtime[M]) Partitions() []int32 {
 }
 
 // Write runs fn on the partition's machine and returns its result when the
-// records fn added are committed. An error of fn drops its update. An error of
+// records fn added are committed; if it added none, when those are that were in the
+// log by then, since the result may tell of them. An error of fn drops its update. An error of
 // Write besides fn's own and those of this package is the log's or the
 // context's; the records may still be committed when it is the context's.
 func Write[M Machine, T any](ctx context.Context, r *Runtime[M], partition int32, fn func(m M, u *Update) (T, error)) (T, error) {

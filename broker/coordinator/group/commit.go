@@ -19,14 +19,12 @@ import (
 // GROUP_ID_NOT_FOUND. v10: topic ids. The empty group id is allowed, as in Kafka.
 func (c *Coordinator) OffsetCommit(ctx context.Context, _ Client, req *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse {
 	commits := c.resolveCommits(req)
-	code, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) int16 {
-		return s.commit(req, commits, u)
+	_, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) (struct{}, error) {
+		return struct{}{}, refused(s.commit(req, commits, u))
 	})
-	switch {
-	case errors.Is(err, record.ErrTooLarge):
+	code := codeOf(err)
+	if errors.Is(err, record.ErrTooLarge) {
 		code = kerr.InvalidCommitOffsetSize.Code
-	case err != nil:
-		code = codeOf(err)
 	}
 	return commitResponse(req, commits, code)
 }

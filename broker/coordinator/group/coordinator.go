@@ -125,9 +125,12 @@ var (
 // that fails for want of replicas or in time is COORDINATOR_NOT_AVAILABLE,
 // which makes clients look for the coordinator and try again.
 func codeOf(err error) int16 {
+	var r refusal
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &r):
+		return int16(r)
 	case errors.Is(err, coordinator.ErrLoading):
 		return codeLoading
 	case errors.Is(err, coordinator.ErrNotCoordinator):
@@ -139,14 +142,26 @@ func codeOf(err error) int16 {
 	}
 }
 
+// refusal is the code of a request that is refused as a whole. It is answered at
+// once, as in Kafka, whatever is not committed yet.
+type refusal int16
+
+func (r refusal) Error() string { return fmt.Sprintf("refused with code %d", int16(r)) }
+
+// refused is the error of a code, nil for 0.
+func refused(code int16) error {
+	if code == 0 {
+		return nil
+	}
+	return refusal(code)
+}
+
 // write runs fn on the group's shard and waits for the commit, at most
 // offsets.commit.timeout.ms as Kafka does for all writes of the coordinator.
-func write[T any](ctx context.Context, c *Coordinator, partition int32, fn func(s *shard, u *coordinator.Update) T) (T, error) {
+func write[T any](ctx context.Context, c *Coordinator, partition int32, fn func(s *shard, u *coordinator.Update) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Config.CommitTimeout)
 	defer cancel()
-	return coordinator.Write(ctx, c.rt, partition, func(s *shard, u *coordinator.Update) (T, error) {
-		return fn(s, u), nil
-	})
+	return coordinator.Write(ctx, c.rt, partition, fn)
 }
 
 // submit runs fn on the group's shard and does not wait for the commit.

@@ -21,19 +21,15 @@ func (c *Coordinator) OffsetDelete(ctx context.Context, _ Client, req *kmsg.Offs
 		resp.ErrorCode = codeInvalidGroup
 		return resp
 	}
-	type result struct {
-		code   int16
-		topics []kmsg.OffsetDeleteResponseTopic
-	}
-	r, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) result {
+	topics, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) ([]kmsg.OffsetDeleteResponseTopic, error) {
 		topics, code := s.offsetDelete(req, u)
-		return result{code, topics}
+		return topics, refused(code)
 	})
 	if err != nil {
 		resp.ErrorCode = codeOf(err)
 		return resp
 	}
-	resp.ErrorCode, resp.Topics = r.code, r.topics
+	resp.Topics = topics
 	return resp
 }
 
@@ -72,8 +68,8 @@ func (c *Coordinator) DeleteGroups(ctx context.Context, _ Client, req *kmsg.Dele
 	resp := req.ResponseKind().(*kmsg.DeleteGroupsResponse)
 	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(req.Groups))
 	for i, group := range req.Groups {
-		code, err := write(ctx, c, c.PartitionOf(group), func(s *shard, u *coordinator.Update) int16 {
-			return s.delete(group, u)
+		code, err := write(ctx, c, c.PartitionOf(group), func(s *shard, u *coordinator.Update) (int16, error) {
+			return s.delete(group, u), nil
 		})
 		if err != nil {
 			code = codeOf(err)

@@ -13,7 +13,8 @@ import (
 
 // OffsetFetch handles OffsetFetch (key 9), versions 1–10. v2: null topics ask
 // for all. v5: leader epochs. v7: require stable (KIP-447). v8: several groups.
-// v10: topic ids. It waits until what it returns is committed.
+// v10: topic ids. It waits until what it returns is committed, at most
+// offsets.commit.timeout.ms.
 func (c *Coordinator) OffsetFetch(ctx context.Context, _ Client, req *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Config.CommitTimeout)
 	defer cancel()
@@ -93,7 +94,7 @@ func (c *Coordinator) fetch(ctx context.Context, req *kmsg.OffsetFetchRequestGro
 		return s.fetch(req, names, stable), nil
 	})
 	resp := kmsg.NewOffsetFetchResponseGroup()
-	resp.Group, resp.ErrorCode = req.Group, codeOf(err)
+	resp.Group, resp.ErrorCode = req.Group, fetchCode(err)
 	if err != nil {
 		return resp
 	}
@@ -108,6 +109,16 @@ func (c *Coordinator) fetch(ctx context.Context, req *kmsg.OffsetFetchRequestGro
 	}
 	resp.Topics = topics
 	return resp
+}
+
+// fetchCode is codeOf for OffsetFetch: consumers before Kafka 3.9 take
+// COORDINATOR_NOT_AVAILABLE there for fatal. NOT_COORDINATOR makes all of them look
+// for the coordinator and ask again: GroupCoordinatorService.fetchOffsets.
+func fetchCode(err error) int16 {
+	if code := codeOf(err); code != codeCoordinatorNotAvail {
+		return code
+	}
+	return codeNotCoordinator
 }
 
 // fetchNames are the names of the topics asked for; "" if not known.

@@ -23,8 +23,8 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, _ Client, req *kmsg.LeaveG
 		one.MemberID = req.MemberID
 		leaving = []kmsg.LeaveGroupRequestMember{one}
 	}
-	members, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) []kmsg.LeaveGroupResponseMember {
-		return s.leave(req.Group, leaving, u)
+	members, err := write(ctx, c, c.PartitionOf(req.Group), func(s *shard, u *coordinator.Update) ([]kmsg.LeaveGroupResponseMember, error) {
+		return s.leave(req.Group, leaving, u), nil
 	})
 	resp.ErrorCode = codeOf(err)
 	switch {

@@ -216,9 +216,13 @@ func (m *member) terms() joinTerms {
 	return joinTerms{m.protocols, m.rebalanceTimeout, m.sessionTimeout}
 }
 
+// count takes each protocol that a member names once, however often it does.
 func (g *classicGroup) count(m *member, by int) {
 	for i := range m.protocols {
 		name := m.protocols[i].Name
+		if slices.ContainsFunc(m.protocols[:i], func(p kmsg.JoinGroupRequestProtocol) bool { return p.Name == name }) {
+			continue
+		}
 		if g.support[name] += by; g.support[name] == 0 {
 			delete(g.support, name)
 		}
