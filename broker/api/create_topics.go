@@ -87,7 +87,7 @@ func (a *API) createAsked(ctx context.Context, c *call, req *kmsg.CreateTopicsRe
 	if err := newTopicName(a.o.Metadata.Image(), q.Topic); err != nil {
 		return err
 	}
-	if internalTopic(q.Topic) {
+	if reservedTopic(q.Topic) {
 		return errInternalTopic
 	}
 	if _, exists := a.o.Metadata.Image().Topic(q.Topic); exists {

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
+	"github.com/coldbrook/coldbrook/broker/coordinator/group"
 	"github.com/coldbrook/coldbrook/metadata"
 )
 
@@ -95,7 +96,7 @@ func (a *API) deleteTopic(ctx context.Context, t *metadata.Topic) error {
 	switch {
 	case !s.Broker().DeleteTopics:
 		return errDisabled
-	case internalTopic(t.Name):
+	case t.Name == group.Topic: // the other names may be of topics made before they were kept
 		return errInternalTopic
 	case cfg.DeleteProtection:
 		return fmt.Errorf("%q: %w", t.Name, errProtected)

@@ -143,7 +143,7 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 		t := &fc.targets[i]
 		f := &answers[i]
 		f.fetchTarget, f.FetchResult = *t, replica.NoFetchResult(nil)
-		f.named = sessionKey{topic: t.topic, id: t.id, partition: t.partition}
+		f.named = t.key()
 		if i == 0 || !t.sameTopic(&fc.targets[i-1]) {
 			if topic, code = a.fetchTopic(ctx, c, req.Version, t, fr.Replica >= 0); denied != 0 {
 				code = denied
@@ -153,8 +153,11 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 			f.topic = topic.Name
 		}
 		f.code = code
-		if code == 0 && (t.partition < 0 || int(t.partition) >= len(topic.Partitions)) {
+		if (code == 0 || code == kerr.InconsistentTopicID.Code) && (t.partition < 0 || int(t.partition) >= len(topic.Partitions)) {
 			f.code = kerr.UnknownTopicOrPartition.Code
+		}
+		if f.code == kerr.InconsistentTopicID.Code {
+			fr.MaxWait = 0 // Kafka finds this in the log, which ends the wait
 		}
 		if f.code != 0 {
 			continue
@@ -167,27 +170,28 @@ func (a *API) fetchPlan(ctx context.Context, c *call, req *kmsg.FetchRequest, fc
 	return fr, answers
 }
 
-// fetchTopic finds a target's topic and says whether it may be read.
+// fetchTopic finds a target's topic and says whether it may be read. An id stands
+// for the name that it had when it was resolved, as in Kafka's sessions: if no topic
+// has the name any more, or another one has it, the client is told which.
 func (a *API) fetchTopic(ctx context.Context, c *call, version int16, t *fetchTarget, follower bool) (*metadata.Topic, int16) {
 	img := a.o.Metadata.Image()
+	name := t.topic
 	if version >= 13 {
-		topic, ok := img.TopicByID(t.id)
-		switch {
-		case !ok:
+		if name = t.known; name == "" {
 			return nil, kerr.UnknownTopicID.Code
-		case follower:
-			return topic, 0
 		}
-		return topic, a.topicAllowed(ctx, c, auth.Read, topic.Name)
 	}
 	if !follower {
-		if code := a.topicAllowed(ctx, c, auth.Read, t.topic); code != 0 {
+		if code := a.topicAllowed(ctx, c, auth.Read, name); code != 0 {
 			return nil, code
 		}
 	}
-	topic, ok := img.Topic(t.topic)
-	if !ok {
+	topic, ok := img.Topic(name)
+	switch {
+	case !ok:
 		return nil, kerr.UnknownTopicOrPartition.Code
+	case version >= 13 && topic.ID != t.id:
+		return topic, kerr.InconsistentTopicID.Code
 	}
 	return topic, 0
 }

@@ -42,6 +42,10 @@ func (a *API) openFetch(req *kmsg.FetchRequest, now time.Time) (*fetchContext, i
 			a.sessions.remove(req.SessionID)
 		}
 		fc := &fetchContext{targets: fullTargets(req)}
+		img := a.o.Metadata.Image()
+		for i := range fc.targets {
+			fc.targets[i].resolve(img)
+		}
 		fc.create = req.Version >= 7 && req.SessionEpoch == initialEpoch && len(fc.targets) > 0
 		return fc, 0
 	}
@@ -68,19 +72,33 @@ func (a *API) openFetch(req *kmsg.FetchRequest, now time.Time) (*fetchContext, i
 	if s.epoch++; s.epoch <= 0 {
 		s.epoch = 1
 	}
-	return &fetchContext{targets: s.targets(), session: s, id: req.SessionID, epoch: s.epoch}, 0
+	return &fetchContext{targets: s.targets(a.o.Metadata.Image()), session: s, id: req.SessionID, epoch: s.epoch}, 0
 }
 
+// fullTargets are the partitions that a request names. What it says last of one
+// counts, where it named it first.
 func fullTargets(req *kmsg.FetchRequest) []fetchTarget {
 	n := 0
 	for i := range req.Topics {
 		n += len(req.Topics[i].Partitions)
 	}
 	targets := make([]fetchTarget, 0, n)
+	var at map[sessionKey]int
+	if n > 1 {
+		at = make(map[sessionKey]int, n)
+	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		for j := range t.Partitions {
-			targets = append(targets, targetOf(t, &t.Partitions[j]))
+			target := targetOf(t, &t.Partitions[j])
+			if first, again := at[target.key()]; again {
+				targets[first] = target
+				continue
+			}
+			if at != nil {
+				at[target.key()] = len(targets)
+			}
+			targets = append(targets, target)
 		}
 	}
 	return targets

@@ -27,8 +27,9 @@ const (
 // fetchTarget is one partition that a request fetches. It is a copy: what
 // requests of one session change does not disturb those under way.
 type fetchTarget struct {
-	topic        string           // "" where the request names topics by id and no topic has it
+	topic        string           // "" where the request names topics by id
 	id           metadata.TopicID // zero where the request names topics by name
+	known        string           // the name of the topic with that id, since there was one
 	partition    int32
 	offset       int64
 	maxBytes     int32
@@ -42,7 +43,18 @@ func (t *fetchTarget) sameTopic(o *fetchTarget) bool { return t.id == o.id && t.
 func targetOf(t *kmsg.FetchRequestTopic, q *kmsg.FetchRequestTopicPartition) fetchTarget {
 	return fetchTarget{
 		topic: t.Topic, id: t.TopicID, partition: q.Partition, offset: q.FetchOffset, maxBytes: q.PartitionMaxBytes,
-		currentEpoch: q.CurrentLeaderEpoch, fetchedEpoch: q.LastFetchedEpoch, replicaStart: q.LogStartOffset,
+		currentEpoch: max(q.CurrentLeaderEpoch, -1), fetchedEpoch: max(q.LastFetchedEpoch, -1), replicaStart: q.LogStartOffset,
+	}
+}
+
+// resolve finds the name behind the id of a target, once: a session remembers it when
+// the topic is gone, and tells a topic that was made again from one that never was.
+func (t *fetchTarget) resolve(img *metadata.Image) {
+	if t.known != "" || t.id.IsZero() {
+		return
+	}
+	if topic, ok := img.TopicByID(t.id); ok {
+		t.known = topic.Name
 	}
 }
 
@@ -51,6 +63,10 @@ type sessionKey struct {
 	topic     string
 	id        metadata.TopicID
 	partition int32
+}
+
+func (t *fetchTarget) key() sessionKey {
+	return sessionKey{topic: t.topic, id: t.id, partition: t.partition}
 }
 
 // sessionPartition is what a session remembers of one partition.
@@ -86,12 +102,15 @@ func newFetchSession(usesIDs, follower bool) *fetchSession {
 
 // put adds a partition or updates it.
 func (s *fetchSession) put(t fetchTarget) *sessionPartition {
-	key := sessionKey{topic: t.topic, id: t.id, partition: t.partition}
+	key := t.key()
 	p := s.byKey[key]
 	if p == nil {
 		p = &sessionPartition{highWatermark: -1, logStart: -1}
 		s.parts = append(s.parts, p)
 		s.byKey[key] = p
+	}
+	if t.known == "" {
+		t.known = p.known
 	}
 	p.fetchTarget = t
 	return p
@@ -121,7 +140,7 @@ func (s *fetchSession) merge(req *kmsg.FetchRequest) {
 	}
 	kept := s.parts[:0]
 	for _, p := range s.parts {
-		if s.byKey[sessionKey{topic: p.topic, id: p.id, partition: p.partition}] == p {
+		if s.byKey[p.key()] == p {
 			kept = append(kept, p)
 		}
 	}
@@ -130,9 +149,10 @@ func (s *fetchSession) merge(req *kmsg.FetchRequest) {
 }
 
 // targets are the session's partitions in their present order; mu is held.
-func (s *fetchSession) targets() []fetchTarget {
+func (s *fetchSession) targets(img *metadata.Image) []fetchTarget {
 	out := make([]fetchTarget, len(s.parts))
 	for i, p := range s.parts {
+		p.resolve(img)
 		out[i] = p.fetchTarget
 	}
 	return out

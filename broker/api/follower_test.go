@@ -138,7 +138,7 @@ func TestGroupsMoveWithTheirCoordinator(t *testing.T) {
 		join.Protocols = append(join.Protocols, kmsg.NewJoinGroupRequestProtocol())
 		code(t, "join", do[*kmsg.JoinGroupResponse](k, join).ErrorCode, not)
 		sync := at(kmsg.NewPtrSyncGroupRequest(), 5)
-		sync.Group, sync.MemberID = there, "m"
+		sync.Group, sync.MemberID, sync.ProtocolType, sync.Protocol = there, "m", kmsg.StringPtr("consumer"), kmsg.StringPtr("range")
 		code(t, "sync", do[*kmsg.SyncGroupResponse](k, sync).ErrorCode, not)
 		beat := at(kmsg.NewPtrHeartbeatRequest(), 4)
 		beat.Group, beat.MemberID = there, "m"

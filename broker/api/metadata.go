@@ -23,11 +23,16 @@ func (a *API) metadata(ctx context.Context, c *call) kmsg.Response {
 	// Version 0 has no null: an empty list asks for all topics.
 	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
 	asked := uniqueTopics(req.Topics)
+	if !all && req.Version < 12 && slices.ContainsFunc(asked, namedByID) {
+		return idsNotKnown(resp, asked)
+	}
+	// What is made now is not in the answer: it is UNKNOWN_TOPIC_OR_PARTITION this
+	// time, as in Kafka, and clients ask again.
+	img := a.o.Metadata.Image()
 	var denied map[string]bool
 	if !all {
-		denied = a.autoCreate(ctx, c, req, asked)
+		denied = a.autoCreate(ctx, c, req, img, asked)
 	}
-	img := a.o.Metadata.Image()
 	for _, b := range img.Brokers() {
 		host, port, ok := endpoint(b, c.Conn.Listener())
 		if !ok || leaving(img, b) {
@@ -101,6 +106,24 @@ func uniqueTopics(topics []kmsg.MetadataRequestTopic) []*kmsg.MetadataRequestTop
 		}
 	}
 	return out
+}
+
+func namedByID(q *kmsg.MetadataRequestTopic) bool {
+	return q.Topic == nil || !metadata.TopicID(q.TopicID).IsZero()
+}
+
+// idsNotKnown refuses a request of a version that has a field for ids and no use for
+// them: KafkaApis.handleTopicMetadataRequest.
+func idsNotKnown(resp *kmsg.MetadataResponse, asked []*kmsg.MetadataRequestTopic) kmsg.Response {
+	for _, q := range asked {
+		rt := kmsg.NewMetadataResponseTopic()
+		rt.Topic, rt.TopicID, rt.ErrorCode, rt.AuthorizedOperations = q.Topic, q.TopicID, kerr.InvalidRequest.Code, noOperations
+		if q.Topic == nil {
+			rt.Topic = kmsg.StringPtr("")
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
 }
 
 // askedTopic answers one topic of the request: by id if it has one, else by name.
@@ -197,45 +220,6 @@ func replayBrokers(img *metadata.Image) []int32 {
 		}
 	}
 	return ids
-}
-
-// autoCreate creates missing topics where client and broker both want it. denied
-// are those that the client may see but not create.
-func (a *API) autoCreate(ctx context.Context, c *call, req *kmsg.MetadataRequest, asked []*kmsg.MetadataRequestTopic) (denied map[string]bool) {
-	if req.Version >= 4 && !req.AllowAutoTopicCreation || !a.limits().autoCreate {
-		return nil
-	}
-	img := a.o.Metadata.Image()
-	for _, q := range asked {
-		if q.Topic == nil || !metadata.TopicID(q.TopicID).IsZero() || unknownTopic(*q.Topic) == kerr.InvalidTopicException.Code {
-			continue
-		}
-		name := *q.Topic
-		if _, ok := img.Topic(name); ok {
-			a.creating.settle(ctx, name)
-			continue
-		}
-		if a.topicAllowed(ctx, c, auth.Describe, name) != 0 {
-			continue
-		}
-		if !a.clusterAllowed(ctx, c, auth.Create) && a.topicAllowed(ctx, c, auth.Create, name) != 0 {
-			if denied == nil {
-				denied = make(map[string]bool)
-			}
-			denied[name] = true
-			continue
-		}
-		var err error
-		if internalTopic(name) {
-			_, err = a.groupTopic(ctx)
-		} else {
-			_, err = a.createOnce(ctx, topicSpec{name: name, partitions: -1, replication: -1})
-		}
-		if err != nil {
-			a.log.Warn("create topic automatically", "topic", name, "err", err)
-		}
-	}
-	return denied
 }
 
 // controllerID is the broker that clients are to send what a controller decides

@@ -19,7 +19,8 @@ func askTopic(version int16, name string, create bool) *kmsg.MetadataRequest {
 }
 
 // TestTopicsAreCreatedOnDemandOnce asks for a new topic from many connections at
-// once: there is one topic, and everybody can use it at once.
+// once: there is one topic. Who made it is told that it is not known, as Kafka does,
+// and everybody can use it when they ask again.
 func TestTopicsAreCreatedOnDemandOnce(t *testing.T) {
 	c := newCluster(t).start(map[string]string{"num.partitions": "3"})
 	ids := make([]metadata.TopicID, 8)
@@ -28,7 +29,12 @@ func TestTopicsAreCreatedOnDemandOnce(t *testing.T) {
 		k := c.dial()
 		wg.Go(func() {
 			rt := do[*kmsg.MetadataResponse](k, askTopic(12, "new", true)).Topics[0]
-			code(t, "topic", rt.ErrorCode, nil)
+			if rt.ErrorCode != 0 {
+				code(t, "topic", rt.ErrorCode, kerr.UnknownTopicOrPartition)
+				same(t, "partitions of what is not known", len(rt.Partitions), 0)
+				rt = do[*kmsg.MetadataResponse](k, askTopic(12, "new", true)).Topics[0]
+			}
+			code(t, "topic, asked for again", rt.ErrorCode, nil)
 			same(t, "partitions", len(rt.Partitions), 3)
 			ids[i] = rt.TopicID
 			k.produce("new", 2, "x")
@@ -54,8 +60,52 @@ func TestTopicsAreNotCreatedUnlessBothSidesWant(t *testing.T) {
 	} {
 		k := newCluster(t).start(map[string]string{"auto.create.topics.enable": q.enabled}).dial()
 		rt := do[*kmsg.MetadataResponse](k, askTopic(q.version, "new", q.wish)).Topics[0]
+		code(t, "topic, asked for once", rt.ErrorCode, kerr.UnknownTopicOrPartition)
+		rt = do[*kmsg.MetadataResponse](k, askTopic(12, "new", false)).Topics[0]
 		code(t, text("enabled %s, v%d, wish %v", q.enabled, q.version, q.wish), rt.ErrorCode, q.want)
 	}
+}
+
+// TestOneRequestMakesFewTopics names thousands that are missing, and some that only
+// the broker may make.
+func TestOneRequestMakesFewTopics(t *testing.T) {
+	c := newCluster(t).start(nil)
+	k := c.dial()
+	made := func() int {
+		return len(do[*kmsg.MetadataResponse](k, at(kmsg.NewPtrMetadataRequest(), 12)).Topics)
+	}
+	req := at(kmsg.NewPtrMetadataRequest(), 12)
+	req.AllowAutoTopicCreation = true
+	for i := range 3000 {
+		q := kmsg.NewMetadataRequestTopic()
+		q.Topic = kmsg.StringPtr(text("new-%04d", i))
+		req.Topics = append(req.Topics, q)
+	}
+	for n := range 2 {
+		for _, rt := range do[*kmsg.MetadataResponse](k, req).Topics[n*100:] {
+			code(t, *rt.Topic, rt.ErrorCode, kerr.UnknownTopicOrPartition)
+		}
+		same(t, "made", made(), (n+1)*100)
+	}
+}
+
+// TestReservedNamesAreNobodysTopics asks for the topics of coordinators that are not
+// there, and of Kafka's controllers.
+func TestReservedNamesAreNobodysTopics(t *testing.T) {
+	c := newCluster(t).start(nil)
+	k := c.dial()
+	for _, name := range []string{"__transaction_state", "__share_group_state", "__cluster_metadata"} {
+		for range 2 {
+			rt := do[*kmsg.MetadataResponse](k, askTopic(4, name, true)).Topics[0]
+			code(t, "metadata of "+name, rt.ErrorCode, kerr.UnknownTopicOrPartition)
+			same(t, name+" is internal", rt.IsInternal, name != "__cluster_metadata")
+		}
+		req := at(kmsg.NewPtrCreateTopicsRequest(), 7)
+		req.Topics = append(req.Topics, createTopic(name, 1))
+		code(t, "create "+name, do[*kmsg.CreateTopicsResponse](k, req).Topics[0].ErrorCode, kerr.InvalidTopicException)
+		code(t, "produce to "+name, produced(do[*kmsg.ProduceResponse](k, produceRequest(name, 0, batch("x")))).ErrorCode, kerr.UnknownTopicOrPartition)
+	}
+	same(t, "topics", len(do[*kmsg.MetadataResponse](k, at(kmsg.NewPtrMetadataRequest(), 12)).Topics), 0)
 }
 
 // TestRequestsOfOneSessionDoNotDisturbEachOther hammers one fetch session from

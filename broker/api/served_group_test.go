@@ -27,6 +27,80 @@ func checkFindCoordinator(t *testing.T, s *served, v int16) {
 	}
 }
 
+// TestCoordinatorsOfEveryTypeAreAnswered asks for those that there are not, and for
+// types that there will be or never will.
+func TestCoordinatorsOfEveryTypeAreAnswered(t *testing.T) {
+	k := newCluster(t).start(nil).dial()
+	ask := func(version int16, kind int8, key string) (int16, *string) {
+		req := at(kmsg.NewPtrFindCoordinatorRequest(), version)
+		req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = kind, key, []string{key}
+		resp := do[*kmsg.FindCoordinatorResponse](k, req)
+		if version < 4 {
+			return resp.ErrorCode, resp.ErrorMessage
+		}
+		return resp.Coordinators[0].ErrorCode, resp.Coordinators[0].ErrorMessage
+	}
+	const group, transaction, share = 0, 1, 2
+	for _, q := range []struct {
+		kind  int8
+		key   string
+		since int16 // the version that knows the type
+		want  *kerr.Error
+	}{
+		{group, "g", 0, nil}, {group, "", 0, nil},
+		{transaction, "tx", 1, kerr.CoordinatorNotAvailable}, {transaction, "", 1, kerr.CoordinatorNotAvailable},
+		{share, "g:AAAAAAAAAAAAAAAAAAAAAQ:0", 6, kerr.CoordinatorNotAvailable}, {share, "g", 6, kerr.InvalidRequest},
+		{3, "g", 7, kerr.InvalidRequest}, {-1, "g", 7, kerr.InvalidRequest}, {127, "g", 7, kerr.InvalidRequest},
+	} {
+		for version := int16(0); version <= 6; version++ {
+			want := q.want
+			switch {
+			case version == 0:
+				want = nil // knows no types: it is a group
+			case version < q.since:
+				want = kerr.InvalidRequest
+			}
+			got, message := ask(version, q.kind, q.key)
+			code(t, text("v%d, type %d, key %q", version, q.kind, q.key), got, want)
+			same(t, "has a message", message != nil && *message != "", version >= 1 && version <= 3)
+		}
+	}
+}
+
+// TestAFindCoordinatorIsNotWorthManyTimesItsSize asks for two groups a hundred
+// thousand times, and for more than are answered.
+func TestAFindCoordinatorIsNotWorthManyTimesItsSize(t *testing.T) {
+	k := newCluster(t).start(nil).dial()
+	ask := func(key func(i int) string) int {
+		req := at(kmsg.NewPtrFindCoordinatorRequest(), 4)
+		for i := range 100_000 {
+			req.CoordinatorKeys = append(req.CoordinatorKeys, key(i))
+		}
+		return len(do[*kmsg.FindCoordinatorResponse](k, req).Coordinators)
+	}
+	same(t, "answers", ask(func(i int) string { return text("%d", i%2) }), 2)
+	same(t, "answers", ask(func(i int) string { return text("%d", i) }), 1<<16)
+}
+
+// TestAMemberSaysWhatItSyncs is KIP-559: type and protocol are mandatory since v5.
+func TestAMemberSaysWhatItSyncs(t *testing.T) {
+	k := newCluster(t).start(nil).dial()
+	k.coordinate()
+	name := kmsg.StringPtr("range")
+	for _, q := range []struct {
+		version        int16
+		kind, protocol *string
+		want           *kerr.Error
+	}{
+		{4, nil, nil, kerr.UnknownMemberID}, {5, nil, nil, kerr.InconsistentGroupProtocol}, {5, nil, name, kerr.InconsistentGroupProtocol},
+		{5, name, nil, kerr.InconsistentGroupProtocol}, {5, name, name, kerr.UnknownMemberID},
+	} {
+		req := at(kmsg.NewPtrSyncGroupRequest(), q.version)
+		req.Group, req.MemberID, req.ProtocolType, req.Protocol = "g", "m", q.kind, q.protocol
+		code(t, text("sync v%d", q.version), do[*kmsg.SyncGroupResponse](k, req).ErrorCode, q.want)
+	}
+}
+
 // coordinate makes the groups' topic and waits until its partitions are loaded.
 func (k *conn) coordinate() {
 	k.t.Helper()
@@ -202,15 +276,28 @@ func checkOffsetDelete(t *testing.T, s *served, v int16) {
 	for _, name := range []string{"t", "nowhere"} {
 		rt := kmsg.NewOffsetDeleteRequestTopic()
 		rt.Topic = name
-		rt.Partitions = append(rt.Partitions, kmsg.NewOffsetDeleteRequestTopicPartition())
+		for _, n := range []int32{0, 9, -1} {
+			rt.Partitions = append(rt.Partitions, kmsg.OffsetDeleteRequestTopicPartition{Partition: n})
+		}
 		req.Topics = append(req.Topics, rt)
 	}
 	resp := do[*kmsg.OffsetDeleteResponse](s.conn, req)
 	code(t, "delete", resp.ErrorCode, nil)
+	same(t, "topics", len(resp.Topics), 2)
 	for _, rt := range resp.Topics {
-		want := map[string]*kerr.Error{"t": nil, "nowhere": kerr.UnknownTopicOrPartition}[rt.Topic]
-		code(t, rt.Topic, rt.Partitions[0].ErrorCode, want)
+		same(t, "partitions", len(rt.Partitions), 3)
+		for _, p := range rt.Partitions {
+			want := kerr.UnknownTopicOrPartition
+			if rt.Topic == "t" && p.Partition == 0 {
+				want = nil
+			}
+			code(t, text("%s-%d", rt.Topic, p.Partition), p.ErrorCode, want)
+		}
 	}
+	req.Group, req.Topics = "no-such", req.Topics[1:]
+	resp = do[*kmsg.OffsetDeleteResponse](s.conn, req)
+	code(t, "no such group", resp.ErrorCode, kerr.GroupIDNotFound)
+	same(t, "its topics", len(resp.Topics), 0)
 	same(t, "deleted", s.committed("forget", 0), -1)
 }
 
@@ -251,7 +338,7 @@ func checkDeleteGroups(t *testing.T, s *served, v int16) {
 	busy := group + "-busy"
 	s.stable(busy)
 	req := at(kmsg.NewPtrDeleteGroupsRequest(), v)
-	req.Groups = []string{group, busy, "no-such"}
+	req.Groups = []string{group, busy, "no-such", group}
 	got := map[string]int16{}
 	for _, g := range do[*kmsg.DeleteGroupsResponse](s.conn, req).Groups {
 		got[g.Group] = g.ErrorCode

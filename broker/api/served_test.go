@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -122,8 +123,9 @@ func checkFetch(t *testing.T, s *served, v int16) {
 	start, end := s.listOffset("t", 0, -2).Offset, s.listOffset("t", 0, -1).Offset
 	req := at(kmsg.NewPtrFetchRequest(), v)
 	req.MaxBytes, req.MinBytes, req.SessionEpoch = 1<<20, 1, -1
-	addFetch(req, name, id, 0, start)
 	addFetch(req, name, id, 0, end+100)
+	addFetch(req, name, id, 0, start) // what is said last counts
+	addFetch(req, name, id, 1, 100)
 	addFetch(req, name, id, 7, 0)
 	resp := do[*kmsg.FetchResponse](s.conn, req)
 	code(t, "fetch", resp.ErrorCode, nil)
@@ -151,6 +153,9 @@ func checkFetch(t *testing.T, s *served, v int16) {
 	code(t, "unknown topic", do[*kmsg.FetchResponse](s.conn, unknown).Topics[0].Partitions[0].ErrorCode, want)
 }
 
+// never is the version that knows what means nothing.
+const never = math.MaxInt16
+
 func checkListOffsets(t *testing.T, s *served, v int16) {
 	ask := func(ts int64) kmsg.ListOffsetsResponseTopicPartition {
 		return do[*kmsg.ListOffsetsResponse](s.conn, listRequest(v, "t", 0, ts)).Topics[0].Partitions[0]
@@ -160,7 +165,10 @@ func checkListOffsets(t *testing.T, s *served, v int16) {
 		ts    int64
 		since int16
 		want  int64
-	}{{-1, 1, end}, {-2, 1, start}, {-3, 7, -2}, {-4, 8, start}, {-5, 9, -1}, {-6, 11, start}, {0, 1, start}, {time.Now().Add(time.Hour).UnixMilli(), 1, -1}} {
+	}{
+		{-1, 1, end}, {-2, 1, start}, {-3, 7, -2}, {-4, 8, start}, {-5, 9, -1}, {-6, 11, start}, {0, 1, start}, {time.Now().Add(time.Hour).UnixMilli(), 1, -1},
+		{-7, never, 0}, {-100, never, 0}, {math.MinInt64, never, 0},
+	} {
 		p := ask(q.ts)
 		if v < q.since {
 			code(t, text("timestamp %d", q.ts), p.ErrorCode, kerr.UnsupportedVersion)
@@ -181,6 +189,8 @@ func checkListOffsets(t *testing.T, s *served, v int16) {
 	for _, rt := range do[*kmsg.ListOffsetsResponse](s.conn, twice).Topics {
 		code(t, "asked twice", rt.Partitions[0].ErrorCode, kerr.InvalidRequest)
 	}
+	nonsense := do[*kmsg.ListOffsetsResponse](s.conn, listRequest(v, "nowhere", 0, -7)).Topics[0].Partitions[0]
+	code(t, "a timestamp without a meaning, of no topic", nonsense.ErrorCode, kerr.UnsupportedVersion)
 	missing := do[*kmsg.ListOffsetsResponse](s.conn, listRequest(v, "nowhere", 0, -1)).Topics[0].Partitions[0]
 	code(t, "unknown topic", missing.ErrorCode, kerr.UnknownTopicOrPartition)
 	same(t, "its offset", missing.Offset, -1)
@@ -232,8 +242,19 @@ func checkMetadata(t *testing.T, s *served, v int16) {
 	if !slices.ContainsFunc(every.Topics, func(t kmsg.MetadataResponseTopic) bool { return *t.Topic == "t" }) {
 		t.Error("all topics: t is missing")
 	}
-	if v >= 12 {
+	switch {
+	case v >= 12:
 		checkMetadataByID(t, s, v)
+	case v >= 10: // has a field for ids, and no use for them
+		req := at(kmsg.NewPtrMetadataRequest(), v)
+		for _, id := range []metadata.TopicID{s.id, {}} {
+			q := kmsg.NewMetadataRequestTopic()
+			q.Topic, q.TopicID = &name, id
+			req.Topics = append(req.Topics, q)
+		}
+		for _, rt := range do[*kmsg.MetadataResponse](s.conn, req).Topics {
+			code(t, "by id, before v12", rt.ErrorCode, kerr.InvalidRequest)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/coldbrook/coldbrook/broker/auth"
@@ -13,6 +14,9 @@ import (
 func (a *API) syncGroup(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.SyncGroupRequest)
 	code := a.groupAllowed(ctx, c, auth.Read, req.Group)
+	if req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil) {
+		code = kerr.InconsistentGroupProtocol.Code // areMandatoryProtocolTypeAndNamePresent
+	}
 	if code == 0 {
 		return a.o.Groups.SyncGroup(wire.Idle(ctx), clientOf(c), req)
 	}

@@ -27,7 +27,16 @@ var (
 // ReplicationControlManager.MAX_PARTITIONS_PER_BATCH.
 const maxNewPartitions = 10_000
 
-func internalTopic(name string) bool { return name == group.Topic }
+// internalTopic says whether a name is that of a coordinator's topic:
+// Topic.INTERNAL_TOPICS. Those of coordinators that are not there yet are kept for
+// them.
+func internalTopic(name string) bool {
+	return name == group.Topic || name == "__transaction_state" || name == "__share_group_state"
+}
+
+// reservedTopic says whether clients may not make a topic of that name. The last one
+// is no topic in Kafka either, but the log of its controllers.
+func reservedTopic(name string) bool { return internalTopic(name) || name == "__cluster_metadata" }
 
 // topicSpec is a topic to be created; -1 means the broker's default.
 type topicSpec struct {

@@ -20,6 +20,7 @@ const (
 	codeFencedLeaderEpoch  = 74
 	codeUnknownLeaderEpoch = 75
 	codeUnknownTopicID     = 100
+	codeInconsistentID     = 103
 	codeSessionTopicID     = 106
 	codeMovedToTier        = 109
 )
@@ -46,7 +47,7 @@ func errorOf(code int16) error {
 		return ErrFencedEpoch
 	case codeUnknownLeaderEpoch:
 		return ErrUnknownEpoch
-	case codeUnknownTopicID:
+	case codeUnknownTopicID, codeInconsistentID: // the name may be another topic's by now
 		return ErrUnknownTopicID
 	case codeMovedToTier:
 		return ErrMovedToTier
