@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,7 @@ type Options struct {
 type API struct {
 	o        Options
 	log      *slog.Logger
-	table    map[int16]entry
+	table    map[int16]*entry
 	versions []VersionRange
 	current  currentLimits
 	sessions *sessionCache
@@ -80,19 +79,22 @@ type call struct {
 // peer is what the API keeps of a connection.
 type peer struct{ host string }
 
-// Limits is the largest body of a request, and whether the version is served.
-func (a *API) Limits(key, version int16) (maxBytes int32, ok bool) {
+// Terms are the largest frame of a request and whether it is pipelined; ok says
+// whether the version is served.
+func (a *API) Terms(key, version int16) (t wire.Terms, ok bool) {
 	e, ok := a.table[key]
-	switch {
-	case !ok || version < e.advertised() || version > e.max:
-		return 0, false
-	case e.maxBytes == anyBytes:
-		return a.limits().requestMaxBytes, true
+	if !ok || version < e.advertised() || version > e.max {
+		return wire.Terms{}, false
 	}
-	return e.maxBytes, true
+	t = wire.Terms{MaxBytes: e.maxBytes, Pipelined: e.pipelined != nil}
+	if e.maxBytes == anyBytes {
+		t.MaxBytes = a.limits().requestMaxBytes
+	}
+	return t, true
 }
 
-// Handle runs the ordered part of a request.
+// Handle runs the ordered part of a request: all of a pipelined one, but for its
+// wait. Any other is served where it can be seen that its client goes away.
 func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.Pending) {
 	e, ok := a.table[r.Key]
 	if r.Key == int16(kmsg.ApiVersions) && (r.Version < e.min || r.Version > e.max) {
@@ -103,43 +105,50 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 		a.log.Debug("closing connection, version not served", "api", kmsg.NameForKey(r.Key), "version", r.Version)
 		return wire.Response{Close: true, Failed: true}, nil
 	}
+	c := &call{Request: r, principal: principalOf(r.Conn), host: hostOf(r.Conn)}
+	if e.pipelined == nil {
+		return wire.Response{}, func(ctx context.Context) (wire.Response, error) { return a.serve(ctx, e, c), nil }
+	}
 	began := time.Now()
-	body := r.Body
-	if e.waits != nil {
-		body = bytes.Clone(body) // outlives the ordered part
-	}
-	c := &call{Request: r, req: kmsg.RequestForKey(r.Key), principal: principalOf(r.Conn), host: hostOf(r.Conn)}
-	c.req.SetVersion(r.Version)
-	if err := wire.Guard(r.Key, r.Version, body, decodeBudget(len(body))); err != nil {
+	if err := a.decode(ctx, c); err != nil {
 		return a.malformed(c, err), nil
 	}
-	if err := c.req.ReadFrom(body); err != nil {
-		return a.malformed(c, err), nil
+	c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, began)
+	resp, pending := e.pipelined(a, ctx, c)
+	if !c.exempt {
+		a.spent(c, began)
 	}
-	switch {
-	case e.raw != nil:
-		c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, began)
-		resp, pending := e.raw(a, ctx, c)
-		if !c.exempt {
-			a.spent(c, began)
-		}
-		return resp, pending
-	case e.waits != nil:
-		return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
-			// What it costs is mostly waiting, which request_percentage does not count.
-			c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, time.Now())
-			return respond(c, e.waits(a, ctx, c)), nil
-		}
-	default:
-		if e.decides {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, timeoutOf(c.req))
-			defer cancel()
-		}
-		resp := e.now(a, ctx, c)
-		c.throttle = max(c.throttle, a.spent(c, began))
-		return respond(c, resp), nil
+	return resp, pending
+}
+
+// serve runs a request that has its connection to itself.
+func (a *API) serve(ctx context.Context, e *entry, c *call) wire.Response {
+	if err := a.decode(ctx, c); err != nil {
+		return a.malformed(c, err)
 	}
+	if e.waits {
+		c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, time.Now())
+		return respond(c, e.serve(a, ctx, c))
+	}
+	if e.decides {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeoutOf(c.req))
+		defer cancel()
+	}
+	began := time.Now()
+	resp := e.serve(a, ctx, c)
+	c.throttle = max(c.throttle, a.spent(c, began))
+	return respond(c, resp)
+}
+
+// decode reads the body. What it takes is charged to the request first.
+func (a *API) decode(ctx context.Context, c *call) error {
+	c.req = kmsg.RequestForKey(c.Key)
+	c.req.SetVersion(c.Version)
+	if err := c.Guard(ctx, decodeBudget(len(c.Body))); err != nil {
+		return err
+	}
+	return c.req.ReadFrom(c.Body)
 }
 
 // timeoutOf is how long a request may wait for a decision of the cluster.
@@ -159,7 +168,7 @@ func (a *API) spent(c *call, began time.Time) time.Duration {
 // malformed closes the connection, as Kafka does on a request it cannot parse.
 func (a *API) malformed(c *call, err error) wire.Response {
 	a.log.Debug("closing connection, malformed request", "api", kmsg.NameForKey(c.Key), "version", c.Version, "client", c.ClientID, "remote", c.host, "err", err)
-	return wire.Response{Close: true, Failed: true}
+	return wire.Response{Close: true, Failed: true, Err: err}
 }
 
 // decodeBudget is what decoding a body of n bytes may allocate: records are

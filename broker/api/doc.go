@@ -7,15 +7,21 @@
 //
 // # A request's path
 //
-// wire calls [API.Handle] on the connection's read loop, in arrival order:
-// Guard walks the array lengths, kmsg decodes, the handler runs. A handler
-// either answers at once or returns a pending part that wire runs on the
-// connection's writer, in request order. So Produce appends in arrival order
-// while the acks of earlier requests are still awaited.
+// wire calls [API.Handle] on the connection's read loop, in arrival order. The
+// version table says how an API is served:
 //
-// Handlers marked as waiting in the version table run wholly in the pending
-// part, with their own copy of the request body. Those marked as deciding may
-// wait for etcd, for as long as the request says.
+//   - serve: the request has its connection to itself, as every request has in
+//     Kafka. Everything before it is answered, nothing behind it has begun. So
+//     DeleteRecords, ListOffsets or OffsetCommit mean what they meant when they
+//     arrived, however long they wait, and a connection holds one answer.
+//   - pipelined: Produce and Fetch. All that the request means takes effect on
+//     the read loop: Produce appends, Fetch makes its step of the session and
+//     finds its topics. Only the wait for acks or records is pending, so Produce
+//     appends in arrival order while the acks of earlier requests are awaited.
+//
+// Before kmsg decodes, the lengths in the body are walked and what the decoded
+// form takes is charged to the request (wire.Request.Guard). Handlers whose answer
+// is larger than their request charge it before they make it.
 //
 // Responses are encoded by kmsg into buffers of wire, but those of Produce and
 // Fetch, which are encoded here: see encoder. An answer is bounded by its

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"time"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,6 +21,9 @@ import (
 // epoch (KIP-903). v16: node endpoints (KIP-951). v17 and v18 concern the quorum
 // of controllers only.
 //
+// What is fetched, by which topics' ids and in which step of the session, is
+// settled on arrival; only the wait for records is pending.
+//
 // Followers replicate under a quota of their own (KIP-73), so nothing that
 // clients are held to counts their fetches.
 func (a *API) fetch(ctx context.Context, c *call) (wire.Response, wire.Pending) {
@@ -29,31 +33,37 @@ func (a *API) fetch(ctx context.Context, c *call) (wire.Response, wire.Pending) 
 		e := fetchEncoder{version: req.Version, code: code}
 		return e.response(), nil
 	}
-	c.exempt = isFollower(req) && a.clusterAllowed(ctx, c, auth.ClusterAction)
-	return wire.Response{}, func(ctx context.Context) (wire.Response, error) {
-		return a.runFetch(ctx, c, req, fc), nil
+	if err := c.Charge(ctx, int64(len(fc.targets))*fetchTargetBytes); err != nil {
+		return wire.Response{Close: true, Failed: true}, nil // the connection is gone
 	}
+	c.exempt = isFollower(req) && a.clusterAllowed(ctx, c, auth.ClusterAction)
+	fc.plan, fc.answers = a.fetchPlan(ctx, c, req, fc)
+	return wire.Response{}, func(ctx context.Context) (wire.Response, error) { return a.runFetch(ctx, c, req, fc), nil }
 }
 
+// fetchTargetBytes is what a partition takes while it is fetched: the target, its
+// plan, its answer, and as many bytes of the response as it has without records.
+const fetchTargetBytes = int64(unsafe.Sizeof(fetchTarget{})+unsafe.Sizeof(fetchAnswer{})+unsafe.Sizeof(replica.FetchPartition{})+unsafe.Sizeof(replica.FetchResult{})) + 64
+
+// runFetch waits for the records that a fetch has asked for, and answers.
 func (a *API) runFetch(ctx context.Context, c *call, req *kmsg.FetchRequest, fc *fetchContext) wire.Response {
-	fr, answers := a.fetchPlan(ctx, c, req, fc)
 	if !c.exempt {
-		fr.Remote = a.o.Quotas.Remote(c.principal.Name, c.ClientID, time.Now())
+		fc.plan.Remote = a.o.Quotas.Remote(c.principal.Name, c.ClientID, time.Now())
 	}
-	if len(fr.Partitions) > 0 {
-		for i, r := range a.o.Replicas.Fetch(wire.Idle(ctx), fr) {
-			answers[fr.Partitions[i].Tag].take(a, req.Version, r)
+	if len(fc.plan.Partitions) > 0 {
+		for i, r := range a.o.Replicas.Fetch(wire.Idle(ctx), fc.plan) {
+			fc.answers[fc.plan.Partitions[i].Tag].take(a, req.Version, r)
 		}
 	}
 	now := time.Now()
 	e := fetchEncoder{version: req.Version, committed: req.IsolationLevel == 1}
 	if !c.exempt {
-		e.throttle = max(c.throttle, a.chargeFetch(c, fr, answers, now))
+		e.throttle = max(c.throttle, a.chargeFetch(c, fc.plan, fc.answers, now))
 	}
-	e.answers, e.sessionID, e.code = a.settle(req, fc, answers, now)
+	e.answers, e.sessionID, e.code = a.settle(req, fc, fc.answers, now)
 	for i := range e.answers {
 		f := &e.answers[i]
-		if req.Version >= 16 && (f.code == kerr.NotLeaderForPartition.Code || f.code == kerr.FencedLeaderEpoch.Code) {
+		if e.version >= 16 && (f.code == kerr.NotLeaderForPartition.Code || f.code == kerr.FencedLeaderEpoch.Code) {
 			f.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: f.topic, Partition: f.partition}, e.nodes)
 		}
 	}

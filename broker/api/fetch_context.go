@@ -22,6 +22,9 @@ type fetchContext struct {
 	session *fetchSession // of an incremental fetch, else nil
 	id      int32         // of session
 	epoch   int32         // of session, after this request
+
+	plan    *replica.FetchRequest
+	answers []fetchAnswer // to targets; those that the plan does not name have theirs already
 }
 
 // fetchAnswer is one partition of a fetch response.

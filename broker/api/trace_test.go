@@ -15,7 +15,7 @@ import (
 // pendingHandler answers from its pending part and says whether a span was there.
 type pendingHandler struct{ sawSpan bool }
 
-func (h *pendingHandler) Limits(int16, int16) (int32, bool) { return 0, true }
+func (h *pendingHandler) Terms(int16, int16) (wire.Terms, bool) { return wire.Terms{}, true }
 
 func (h *pendingHandler) Handle(context.Context, *wire.Request) (wire.Response, wire.Pending) {
 	return wire.Response{}, func(ctx context.Context) (wire.Response, error) {

@@ -18,7 +18,9 @@ import (
 // answerer answers followers as broker/api does, without sessions.
 type answerer struct{ m *replica.Manager }
 
-func (answerer) Limits(int16, int16) (int32, bool) { return 1 << 20, true }
+func (answerer) Terms(int16, int16) (wire.Terms, bool) {
+	return wire.Terms{MaxBytes: 1 << 20, Pipelined: true}, true
+}
 
 func (a answerer) Handle(_ context.Context, r *wire.Request) (wire.Response, wire.Pending) {
 	req := kmsg.RequestForKey(r.Key)

@@ -41,7 +41,9 @@ func newEndless(perAnswer int) *endless {
 	return &endless{batches: slices.Repeat(one, perAnswer), step: len(one), records: int64(n), offsets: map[metadata.TopicIDPartition]int64{}}
 }
 
-func (e *endless) Limits(int16, int16) (int32, bool) { return 1 << 20, true }
+func (e *endless) Terms(int16, int16) (wire.Terms, bool) {
+	return wire.Terms{MaxBytes: 1 << 20, Pipelined: true}, true
+}
 
 func (e *endless) Handle(_ context.Context, r *wire.Request) (wire.Response, wire.Pending) {
 	req := kmsg.NewPtrFetchRequest()

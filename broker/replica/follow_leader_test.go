@@ -155,7 +155,9 @@ func (b *leaderBroker) scripted(fn func(lg *ledger, q *kmsg.FetchRequestTopicPar
 	b.changed.broadcast()
 }
 
-func (b *leaderBroker) Limits(int16, int16) (int32, bool) { return 1 << 20, true }
+func (b *leaderBroker) Terms(int16, int16) (wire.Terms, bool) {
+	return wire.Terms{MaxBytes: 1 << 20, Pipelined: true}, true
+}
 
 func (b *leaderBroker) Handle(_ context.Context, r *wire.Request) (wire.Response, wire.Pending) {
 	req := kmsg.RequestForKey(r.Key)

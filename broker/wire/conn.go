@@ -6,7 +6,6 @@ import (
 	"net"
 	"runtime/debug"
 	"sync/atomic"
-	"time"
 )
 
 // Conn is one accepted connection, as the handler sees it. All methods are safe for concurrent use.
@@ -17,8 +16,7 @@ type Conn struct {
 	server   *Server
 	ctx      context.Context
 	cancel   context.CancelFunc
-	idle     context.Context // of waits that a stopping server ends
-	endIdle  context.CancelFunc
+	idle     atomic.Pointer[idleWait]
 
 	principal atomic.Pointer[any]
 	software  atomic.Pointer[software]
@@ -31,12 +29,17 @@ type Conn struct {
 	slots    chan struct{} // one per unanswered request
 	calls    chan *call    // to the writer, in request order
 	inFlight atomic.Int32
+	answered chan struct{} // told when nothing is unanswered any more
+	alone    bool          // the last request that was read has the connection to itself
+
+	held     atomic.Int64 // bytes of memory that its requests hold
+	arriving transfer     // the frame being read, when it has a buffer
+	leaving  transfer     // the response being written
 
 	// Instants are nanoseconds since the server was made; zero means none.
 	active     atomic.Int64 // last traffic
+	frameSince atomic.Int64 // the frame being read, when it has a buffer, began then
 	muted      atomic.Int64 // no request is handled before this instant
-	frameDue   atomic.Int64 // the frame being read must be complete by then
-	writeSince atomic.Int64 // a write began then and has not ended
 }
 
 type software struct{ name, version string }
@@ -99,9 +102,10 @@ func (c *Conn) goodbye() {
 	c.Close()
 }
 
-func (c *Conn) touch() time.Time {
-	now := time.Now()
-	c.active.Store(c.server.instant(now))
+// touch notes that there was traffic.
+func (c *Conn) touch() int64 {
+	now := c.now()
+	c.active.Store(now)
 	return now
 }
 
@@ -123,12 +127,46 @@ func (c *Conn) recovered(cl *call, p any) {
 }
 
 // finished ends a call: its response was written or dropped.
-func (c *Conn) finished(cl *call, now time.Time) {
+func (c *Conn) finished(cl *call, now int64) {
 	c.server.metrics.request(c.ctx, cl, now)
 	if cl.resp.encoded != nil {
 		cl.resp.encoded.free()
 	}
 	cl.resp, cl.pending = Response{}, nil
-	c.inFlight.Add(-1)
+	cl.freeFrame()
+	c.server.budget.release(&cl.req.claim)
 	<-c.slots
+	if c.inFlight.Add(-1) == 0 {
+		select {
+		case c.answered <- struct{}{}:
+		default: // told already
+		}
+	}
+}
+
+// freeFrame lets go of the frame, and of its memory.
+func (cl *call) freeFrame() {
+	scribble(cl.req.Body)
+	cl.req.Body = nil
+	if cl.buf != nil {
+		cl.buf.free()
+		cl.buf = nil
+		c := cl.req.Conn
+		c.server.budget.shrink(&cl.req.claim, cl.frameBytes)
+	}
+}
+
+// settle charges a call what its response holds until it is written, and no more.
+func (c *Conn) settle(cl *call, resp *Response) error {
+	var size int64
+	for _, b := range resp.Buffers {
+		size += int64(len(b))
+	}
+	if size <= cl.req.claim.size {
+		if cl.req.claim.size-size > smallClaim {
+			c.server.budget.shrink(&cl.req.claim, cl.req.claim.size-size)
+		}
+		return nil
+	}
+	return c.server.budget.grow(c.ctx, &cl.req.claim, size-cl.req.claim.size)
 }

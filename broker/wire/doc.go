@@ -12,16 +12,25 @@
 //
 // # Goroutines and order
 //
-// A connection has a reader and a writer. The reader reads one frame at a time and runs the handler's ordered phase, so
-// requests take effect in the order of their arrival; what has to wait is returned as a Pending and runs on the writer.
-// The writer answers strictly in request order. At most Options.MaxInFlight requests of a connection are unanswered:
-// beyond that the reader stops reading and TCP pushes back.
+// A connection has a reader and a writer. The reader reads one frame at a time and runs the handler's ordered phase; what
+// has to wait is returned as a Pending and runs on the writer, which answers strictly in request order. A pipelined
+// request (Terms) takes effect in the ordered phase, so the next one may be handled while its answer waits: at most
+// Options.MaxInFlight of a connection are unanswered. Any other request has the connection to itself. Beyond that the
+// reader stops reading and TCP pushes back. The head of the next frame is read meanwhile, so that a peer that goes away
+// is noticed.
 //
 // # Memory
 //
 // No length from the peer is trusted: a frame is refused before it is read when it is larger than its API and
-// version allow, and Guard walks a body's arrays before anything decodes it. Frames that do not fit a connection's
-// small read-ahead are read into pooled buffers; their bytes, from all connections together, are bounded by
-// Options.MemoryBytes. A buffer goes back to its pool when the ordered phase ends, so a waiting request (a long poll, a
-// produce waiting for acks) holds none.
+// version allow, and Guard walks a body's arrays before anything decodes it. Every byte that a request holds is charged to
+// its connection and to the budget of the server (Options.MemoryBytes), until it is released:
+//
+//   - frames as they arrive, in buffers that grow; those that fit a connection's small read-ahead need none,
+//   - what the body decodes to (Request.Guard) and what the handler says its answer takes (Request.Charge),
+//   - the encoded answer, until it is written. Payloads are not in memory, or in their owner's.
+//
+// The frame of a pipelined request is given back when its ordered phase ends, so a produce that waits for acks or a long
+// poll holds little. Small claims have a part of the budget for themselves (smallShare). A connection that holds memory
+// and makes no progress, with its frame or with its answer, is closed after Options.StallTimeout, and within seconds
+// while somebody waits for memory; long polls then answer with what they have (Idle).
 package wire

@@ -26,25 +26,25 @@ const (
 // size of the frame. It must be passed before kmsg decodes what came from outside; kmsg also counts down from any
 // number of tagged fields, of which Guard lets pass what is there and at most 10,000.
 func Guard(key, version int16, body []byte, budget int64) error {
-	_, err := guard(key, version, body, budget)
+	_, _, err := guard(key, version, body, budget)
 	return err
 }
 
-// guard returns what is behind the request, too.
-func guard(key, version int16, body []byte, budget int64) (behind []byte, err error) {
+// guard returns what is behind the request and what its decoded form takes, too.
+func guard(key, version int16, body []byte, budget int64) (behind []byte, cost int64, err error) {
 	p := programFor(key, version)
 	if p == nil {
-		return nil, fmt.Errorf("%w: no schema for key %d version %d", ErrMalformed, key, version)
+		return nil, 0, fmt.Errorf("%w: no schema for key %d version %d", ErrMalformed, key, version)
 	}
 	w := walker{rest: body, budget: budget, elements: maxElements, tags: maxTags}
 	switch w.walk(p) {
 	case walkMalformed:
-		return nil, fmt.Errorf("%w: key %d version %d at byte %d of %d", ErrMalformed, key, version, len(body)-len(w.rest), len(body))
+		return nil, 0, fmt.Errorf("%w: key %d version %d at byte %d of %d", ErrMalformed, key, version, len(body)-len(w.rest), len(body))
 	case walkBudget:
-		return nil, fmt.Errorf("%w: key %d version %d: more than %d bytes, %d elements or %d tagged fields",
+		return nil, 0, fmt.Errorf("%w: key %d version %d: more than %d bytes, %d elements or %d tagged fields",
 			ErrBudget, key, version, budget, maxElements, maxTags)
 	}
-	return w.rest, nil
+	return w.rest, budget - w.budget, nil
 }
 
 type walkResult uint8

@@ -86,7 +86,7 @@ func TestGuardConsumesExactlyWhatKmsgEncodes(t *testing.T) {
 	eachVersion(func(name string, key, version int16) {
 		for range 40 {
 			body := randomBody(rng, key, version, 3)
-			behind, err := guard(key, version, append(slices.Clip(body), 0, 1, 2), plenty)
+			behind, _, err := guard(key, version, append(slices.Clip(body), 0, 1, 2), plenty)
 			if err != nil || !bytes.Equal(behind, []byte{0, 1, 2}) {
 				t.Errorf("%s with %v behind: got %v, %v", name, []byte{0, 1, 2}, behind, err)
 				return

@@ -130,7 +130,7 @@ func (m *metrics) close() {
 }
 
 // request counts a finished request.
-func (m *metrics) request(ctx context.Context, cl *call, now time.Time) {
+func (m *metrics) request(ctx context.Context, cl *call, now int64) {
 	key := int(cl.req.Key)
 	if key < 0 || key >= len(m.byKey) {
 		return
@@ -142,19 +142,19 @@ func (m *metrics) request(ctx context.Context, cl *call, now time.Time) {
 	if cl.resp.Failed {
 		a.failed.Add(1)
 	}
-	m.record(ctx, a, phaseTotal, now.Sub(cl.began))
-	m.record(ctx, a, phaseLocal, cl.handled.Sub(cl.req.Received))
-	if cl.buffered {
-		m.record(ctx, a, phaseQueue, cl.req.Received.Sub(cl.began))
+	m.record(ctx, a, phaseTotal, now-cl.began)
+	m.record(ctx, a, phaseLocal, cl.handled-cl.received)
+	if cl.req.Size > readAhead-4 {
+		m.record(ctx, a, phaseQueue, cl.received-cl.began)
 	}
 	if cl.pending != nil {
-		m.record(ctx, a, phaseRemote, cl.ready.Sub(cl.handled))
+		m.record(ctx, a, phaseRemote, cl.ready-cl.handled)
 	}
 	if len(cl.resp.Payloads) > 0 {
-		m.record(ctx, a, phaseSend, now.Sub(cl.ready))
+		m.record(ctx, a, phaseSend, now-cl.ready)
 	}
 }
 
-func (m *metrics) record(ctx context.Context, a *apiMetrics, p phase, d time.Duration) {
-	m.time.Record(ctx, d.Seconds(), a.phases[p]...)
+func (m *metrics) record(ctx context.Context, a *apiMetrics, p phase, d int64) {
+	m.time.Record(ctx, time.Duration(d).Seconds(), a.phases[p]...)
 }

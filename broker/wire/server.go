@@ -13,7 +13,6 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 )
 
 // Listener is where connections come from.
@@ -37,8 +36,8 @@ type Options struct {
 	MaxRequestBytes int32
 	// MaxUnauthenticatedBytes limits frames before authentication (sasl.server.max.receive.size). 512 KiB.
 	MaxUnauthenticatedBytes int32
-	// MemoryBytes is queued.max.request.bytes: frames of all connections that are being read or handled, together.
-	// A single frame may be larger; it then waits to be alone. 256 MiB.
+	// MemoryBytes is queued.max.request.bytes: what requests of all connections hold together, from the arrival of their
+	// bytes until their answers are written. A single request may take more, one at a time. 256 MiB.
 	MemoryBytes int64
 	// MaxInFlight is how many requests of one connection may be unanswered. 64.
 	MaxInFlight int
@@ -49,10 +48,11 @@ type Options struct {
 	// MaxConnectionsPerIPOverrides is max.connections.per.ip.overrides.
 	MaxConnectionsPerIPOverrides map[string]int
 	// IdleTimeout is connections.max.idle.ms: a connection without traffic and without an unanswered request is
-	// closed. A peer that does not take a response for that long is closed as well. 10 min; negative means never.
+	// closed. A peer that takes nothing of a response for that long is closed as well. 10 min; negative means never.
 	IdleTimeout time.Duration
-	// FrameTimeout is how long a frame that has a buffer may take to arrive, plus a second for each 64 KiB of it. 30 s.
-	FrameTimeout time.Duration
+	// StallTimeout is how long a connection that holds memory may make no progress: a frame whose bytes do not arrive, an
+	// answer that the peer does not take. A frame also has to arrive with 16 KiB a second beyond that time. 10 s.
+	StallTimeout time.Duration
 	// StopTimeout is how long Run waits for unanswered requests once its context ends. 5 s.
 	StopTimeout time.Duration
 	Logger      *slog.Logger
@@ -65,7 +65,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MemoryBytes, 256<<20)
 	setDefault(&o.MaxInFlight, 64)
 	setDefault(&o.IdleTimeout, 10*time.Minute)
-	setDefault(&o.FrameTimeout, 30*time.Second)
+	setDefault(&o.StallTimeout, 10*time.Second)
 	setDefault(&o.StopTimeout, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -83,10 +83,13 @@ func setDefault[T comparable](v *T, to T) {
 type Server struct {
 	o       Options
 	log     *slog.Logger
-	memory  *semaphore.Weighted
+	budget  *budget
+	share   int64         // of the budget that the unanswered requests of one connection may hold when another is read
 	slots   chan struct{} // max.connections; nil without a limit
 	metrics *metrics
 	started time.Time
+	garbage notice // peers that do not speak the protocol
+	stalled notice // peers that held memory and made no progress
 
 	mu       sync.Mutex
 	conns    map[*Conn]struct{}
@@ -110,11 +113,14 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		o:       o,
 		log:     o.Logger,
-		memory:  semaphore.NewWeighted(o.MemoryBytes),
+		budget:  newBudget(o.MemoryBytes),
+		share:   o.MemoryBytes / smallShare,
 		started: time.Now(),
 		conns:   make(map[*Conn]struct{}),
 		perIP:   make(map[string]int),
 		stopped: make(chan struct{}),
+		garbage: notice{log: o.Logger, text: "closed connections that do not speak Kafka's protocol"},
+		stalled: notice{log: o.Logger, text: "closed connections that held memory and made no progress"},
 	}
 	if o.MaxConnections > 0 {
 		s.slots = make(chan struct{}, o.MaxConnections)
@@ -166,12 +172,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) accept(ctx, hard context.Context, l *Listener, conns *sync.WaitGroup) error {
 	backoff := time.Duration(0)
 	for {
-		if !s.acquireSlot(ctx) {
-			return nil
-		}
 		nc, err := l.Listener.Accept()
 		if err != nil {
-			s.releaseSlot()
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -186,6 +188,11 @@ func (s *Server) accept(ctx, hard context.Context, l *Listener, conns *sync.Wait
 			continue
 		}
 		backoff = 0
+		// The slot is taken for a connection that is there: a listener on which nobody calls holds none.
+		if !s.acquireSlot(ctx) {
+			_ = nc.Close() // the broker stops: nobody is told
+			return nil
+		}
 		c := s.admit(hard, l, nc)
 		if c == nil {
 			s.releaseSlot()
@@ -230,7 +237,7 @@ func (s *Server) admit(ctx context.Context, l *Listener, nc net.Conn) *Conn {
 	if l.TLS != nil {
 		nc = tls.Server(nc, l.TLS)
 	}
-	c := &Conn{nc: nc, listener: l, server: s,
+	c := &Conn{nc: nc, listener: l, server: s, answered: make(chan struct{}, 1),
 		slots: make(chan struct{}, s.o.MaxInFlight), calls: make(chan *call, s.o.MaxInFlight)}
 	s.mu.Lock()
 	refused := s.stopping || limit > 0 && s.perIP[ip] >= limit
@@ -240,7 +247,7 @@ func (s *Server) admit(ctx context.Context, l *Listener, nc net.Conn) *Conn {
 		s.conns[c] = struct{}{}
 		c.id = l.Name + "-" + strconv.FormatInt(s.accepted, 10)
 		c.ctx, c.cancel = context.WithCancel(ctx)
-		c.idle, c.endIdle = context.WithCancel(c.ctx)
+		c.idle.Store(newIdleWait(c.ctx, nil))
 	}
 	s.mu.Unlock()
 	if refused {
@@ -269,12 +276,16 @@ func (s *Server) serve(c *Conn) {
 		c.goodbye() // ends watchPeer
 	})
 	err := c.readLoop()
+	if isGarbage(err) {
+		s.garbage.note(time.Now(), c, err.Error())
+	}
 	close(c.calls)
 	if errors.Is(err, errStopping) {
 		c.watchPeer()
 	}
 	writer.Wait()
 	stop()
+	c.cancel() // also of its idle wait
 	s.log.Debug("connection closed", "listener", c.listener.Name, "client", c.nc.RemoteAddr(), "conn", c.id, "err", err)
 	counts.open.Add(-1)
 	s.mu.Lock()
@@ -296,7 +307,7 @@ func (s *Server) stopConns() {
 	for c := range s.conns {
 		// A connection that cannot take a deadline is closed by drain.
 		_ = c.nc.SetReadDeadline(aLongTimeAgo)
-		c.endIdle()
+		c.idle.Load().cancel()
 	}
 }
 
@@ -307,52 +318,6 @@ func (s *Server) drain(conns *sync.WaitGroup, cancel context.CancelFunc) {
 	timer := time.AfterFunc(s.o.StopTimeout, cancel)
 	conns.Wait()
 	timer.Stop()
-}
-
-// sweep closes connections that are idle or stuck. One loop for all spares each request two deadline changes.
-func (s *Server) sweep(ctx context.Context) {
-	every := min(s.o.FrameTimeout/4, 5*time.Second)
-	if s.o.IdleTimeout > 0 {
-		every = min(every, s.o.IdleTimeout/4)
-	}
-	ticker := time.NewTicker(max(every, time.Millisecond))
-	defer ticker.Stop()
-	var victims []*Conn
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := s.instant(time.Now())
-		victims = victims[:0]
-		s.mu.Lock()
-		for c := range s.conns {
-			if c.overdue(now, int64(s.o.IdleTimeout)) {
-				victims = append(victims, c)
-			}
-		}
-		s.mu.Unlock()
-		for _, c := range victims {
-			c.Close()
-		}
-		clear(victims)
-	}
-}
-
-// overdue decides whether a connection has outstayed: its frame does not arrive, its peer does not take the
-// response, or nothing happens on it and nothing is going to.
-func (c *Conn) overdue(now, idle int64) bool {
-	if due := c.frameDue.Load(); due != 0 && now > due {
-		return true
-	}
-	if idle <= 0 {
-		return false
-	}
-	if since := c.writeSince.Load(); since != 0 && now-since > idle {
-		return true
-	}
-	return c.inFlight.Load() == 0 && now-max(c.active.Load(), c.muted.Load()) > idle
 }
 
 func hostOf(a net.Addr) string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -98,7 +99,7 @@ func (p filePayload) Len() int64 { return p.n }
 func (p filePayload) Release()   {}
 
 func (p filePayload) WriteTo(w io.Writer) (int64, error) {
-	tcp, ok := w.(*net.TCPConn)
+	tcp, ok := w.(syscall.Conn)
 	if !ok {
 		buf := getBuffer(int(p.n))
 		defer buf.free()

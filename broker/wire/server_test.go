@@ -22,17 +22,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type funcHandler struct {
 	handle func(ctx context.Context, r *Request) (Response, Pending)
 	limits func(key, version int16) (int32, bool)
+	alone  bool // requests have their connection to themselves
 }
 
 func (h funcHandler) Handle(ctx context.Context, r *Request) (Response, Pending) {
 	return h.handle(ctx, r)
 }
 
-func (h funcHandler) Limits(key, version int16) (int32, bool) {
+func (h funcHandler) Terms(key, version int16) (Terms, bool) {
 	if h.limits == nil {
-		return 1 << 20, key < 90 && !(key == apiVersions && version > 4)
+		return Terms{MaxBytes: 1 << 20, Pipelined: !h.alone}, key < 90 && !(key == apiVersions && version > 4)
 	}
-	return h.limits(key, version)
+	n, ok := h.limits(key, version)
+	return Terms{MaxBytes: n, Pipelined: !h.alone}, ok
 }
 
 // echo answers with the request's body.
@@ -42,6 +44,7 @@ func echoed(r *Request) Response { return Response{Buffers: [][]byte{bytes.Clone
 
 // rig is a server under test. stop ends it and waits; so does the end of the test.
 type rig struct {
+	*Server
 	network
 	addr string
 	stop func()
@@ -62,7 +65,7 @@ func run(t testing.TB, n network, o Options) *rig {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	r := &rig{network: n, addr: o.Listeners[0].Listener.Addr().String()}
+	r := &rig{Server: s, network: n, addr: o.Listeners[0].Listener.Addr().String()}
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -71,6 +74,19 @@ func run(t testing.TB, n network, o Options) *rig {
 	})
 	t.Cleanup(r.stop)
 	return r
+}
+
+// newServer is a server in memory.
+func newServer(t testing.TB, o Options) *rig { return start(t, inMemory(), o) }
+
+// unanswered counts the requests that wait for their answer.
+func (r *rig) unanswered() (n int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		n += c.inFlight.Load()
+	}
+	return n
 }
 
 // client is a raw connection to a server.
@@ -452,7 +468,7 @@ func TestIdleConnectionIsClosedWaitingOneIsNot(t *testing.T) {
 
 func TestStuckFrameIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, inMemory(), Options{FrameTimeout: 10 * time.Second, Handler: funcHandler{handle: echo}})
+		r := start(t, inMemory(), Options{StallTimeout: 10 * time.Second, Handler: funcHandler{handle: echo}})
 		c := r.connect(t)
 		f := frame(3, 1, 1, "", make([]byte, 100_000))
 		c.write(f[:50_000])

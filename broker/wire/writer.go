@@ -1,14 +1,12 @@
 package wire
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,17 +24,19 @@ const (
 
 var errPayloadSize = errors.New("payload wrote another number of bytes than it has")
 
-// call is one request on its way through a connection.
+// call is one request on its way through a connection. Its instants are nanoseconds since the server was made.
 type call struct {
-	req      Request
-	resp     Response
-	pending  Pending
-	flexible bool
-	buffered bool      // the frame had a buffer of its own
-	began    time.Time // the frame's first bytes were there
-	handled  time.Time // the ordered phase ended
-	ready    time.Time // the response was there
-	written  int64     // bytes of the response
+	req        Request
+	resp       Response
+	pending    Pending
+	buf        *buffer // the frame, when it is not in the read-ahead
+	frameBytes int64   // what buf is charged
+	flexible   bool
+	began      int64 // the frame began to be read
+	received   int64 // the frame was there
+	handled    int64 // the ordered phase ended
+	ready      int64 // the response was there
+	written    int64 // bytes of the response
 }
 
 // writer answers the calls of a connection in order. Between two writes it collects responses: small pieces are
@@ -44,21 +44,22 @@ type call struct {
 type writer struct {
 	c     *Conn
 	tcp   *net.TCPConn // nil when the connection is not a plain TCP connection
+	to    io.Writer    // the connection, whose progress is noted
 	ctx   flushContext
-	idle  idleContext
 	dead  bool // nothing is written any more
 	arena *buffer
 	used  int // bytes of arena that are in vec
 	vec   [][]byte
+	bytes int     // in vec
 	open  bool    // the last piece of vec ends at used and may grow
 	done  []*call // calls that are finished by the next write
 }
 
 func newWriter(c *Conn) *writer {
-	w := &writer{c: c}
+	w := &writer{c: c, to: c.writerTo()}
 	w.tcp, _ = c.nc.(*net.TCPConn)
 	w.ctx = flushContext{Context: c.ctx, w: w, flushed: make(chan struct{}, 1)}
-	w.idle = idleContext{Context: c.idle, flush: &w.ctx}
+	c.idle.Load().flush = &w.ctx
 	return w
 }
 
@@ -87,16 +88,21 @@ func (w *writer) answer(cl *call) {
 		armed := w.ctx.arm()
 		resp, err := w.finish(cl)
 		w.ctx.disarm(armed)
+		w.c.idle.Load().under.Store(false)
+		if err == nil {
+			cl.freeFrame()
+			err = w.c.settle(cl, &resp)
+		}
 		if err != nil {
 			w.c.server.log.Debug("request failed", "key", cl.req.Key, "conn", w.c.id, "err", err)
 			resp = Response{None: true, Close: true, Failed: true}
 		}
 		cl.resp = resp
 	}
-	cl.ready = time.Now()
+	cl.ready = w.c.now()
 	if cl.resp.Throttle > 0 {
 		// Before the response leaves: the next request may be there right after it.
-		w.c.mute(w.c.server.instant(cl.ready.Add(cl.resp.Throttle)))
+		w.c.mute(cl.ready + int64(cl.resp.Throttle))
 	}
 	if cl.resp.silent() {
 		w.drop(cl)
@@ -105,6 +111,9 @@ func (w *writer) answer(cl *call) {
 	}
 	w.done = append(w.done, cl)
 	if cl.resp.Close {
+		if cl.resp.Err != nil {
+			w.c.server.garbage.note(time.Now(), w.c, cl.resp.Err.Error())
+		}
 		w.flush()
 		w.dead = true
 		w.c.goodbye()
@@ -179,6 +188,7 @@ func (w *writer) add(b []byte) {
 	if len(b) > copyBuffer {
 		w.makeRoom(0)
 		w.vec = append(w.vec, b)
+		w.bytes += len(b)
 		w.open = false
 		return
 	}
@@ -208,6 +218,7 @@ func (w *writer) extend(n int) {
 		w.open = true
 	}
 	w.used = end
+	w.bytes += n
 }
 
 // addPayload writes p behind the batch, or into it when p is small, and releases it.
@@ -227,9 +238,9 @@ func (w *writer) addPayload(p Payload) {
 		if w.dead {
 			return
 		}
-		w.c.writeSince.Store(w.c.server.instant(time.Now()))
-		wrote, err = p.WriteTo(w.c.nc)
-		w.c.writeSince.Store(0)
+		w.c.leaving.begin(w.c.now())
+		wrote, err = p.WriteTo(w.to)
+		w.c.leaving.end()
 	}
 	if err == nil && wrote != n {
 		err = fmt.Errorf("%w: %d, not %d", errPayloadSize, wrote, n)
@@ -270,15 +281,15 @@ func (w *writer) flush() {
 // send writes the batch.
 func (w *writer) send() {
 	if len(w.vec) > 0 && !w.dead {
-		w.c.writeSince.Store(w.c.server.instant(time.Now()))
+		w.c.leaving.begin(w.c.now())
 		err := w.writeVec()
-		w.c.writeSince.Store(0)
+		w.c.leaving.end()
 		if err != nil {
 			w.die(err)
 		}
 	}
 	clear(w.vec)
-	w.vec, w.used, w.open = w.vec[:0], 0, false
+	w.vec, w.bytes, w.used, w.open = w.vec[:0], 0, 0, false
 	if w.arena != nil {
 		w.arena.free()
 		w.arena = nil
@@ -286,13 +297,13 @@ func (w *writer) send() {
 }
 
 func (w *writer) writeVec() error {
-	if w.tcp != nil && len(w.vec) > 1 {
+	if w.tcp != nil && len(w.vec) > 1 && w.bytes <= writePiece {
 		bufs := net.Buffers(w.vec)
 		_, err := bufs.WriteTo(w.tcp)
 		return err
 	}
 	for _, b := range w.vec {
-		if _, err := w.c.nc.Write(b); err != nil {
+		if _, err := w.to.Write(b); err != nil {
 			return err
 		}
 	}
@@ -307,74 +318,4 @@ func (w *writer) die(err error) {
 	w.dead = true
 	w.c.server.log.Debug("connection failed", "conn", w.c.id, "client", w.c.nc.RemoteAddr(), "err", err)
 	w.c.Close()
-}
-
-// flushContext is the context a Pending gets. Whoever is about to wait calls its Done: that is the moment to send the
-// responses collected so far. A Pending that does not wait costs no write of its own.
-type flushContext struct {
-	context.Context
-	w       *writer
-	armed   atomic.Bool
-	flushed chan struct{}
-}
-
-// arm hands the batch to the first call of Done, if there is a batch.
-func (f *flushContext) arm() bool {
-	if len(f.w.done) == 0 {
-		return false
-	}
-	f.armed.Store(true)
-	return true
-}
-
-// disarm takes the batch back, waiting for a call of Done that is writing it.
-func (f *flushContext) disarm(wasArmed bool) {
-	if wasArmed && !f.armed.CompareAndSwap(true, false) {
-		<-f.flushed
-	}
-}
-
-// Done implements context.Context.
-func (f *flushContext) Done() <-chan struct{} {
-	f.flush()
-	return f.Context.Done()
-}
-
-func (f *flushContext) flush() {
-	if f.armed.CompareAndSwap(true, false) {
-		f.w.flush()
-		f.flushed <- struct{}{}
-	}
-}
-
-// Value implements context.Context; Idle asks it for the writer.
-func (f *flushContext) Value(key any) any {
-	if key == (idleKey{}) {
-		return f.w
-	}
-	return f.Context.Value(key)
-}
-
-// idleContext is a flushContext that also ends when the server begins to stop.
-type idleContext struct {
-	context.Context
-	flush *flushContext
-}
-
-// Done implements context.Context.
-func (i *idleContext) Done() <-chan struct{} {
-	i.flush.flush()
-	return i.Context.Done()
-}
-
-type idleKey struct{}
-
-// Idle turns the context of a Pending into that of a wait for somebody else: for records to arrive, for the other
-// members to join. It also ends when the server begins to stop, while what waits for this broker's own work gets
-// Options.StopTimeout to finish. The Pending still answers. A context that is not a Pending's is returned as it is.
-func Idle(ctx context.Context) context.Context {
-	if w, ok := ctx.Value(idleKey{}).(*writer); ok {
-		return &w.idle
-	}
-	return ctx
 }
