@@ -65,6 +65,11 @@ func (l topicLog) WaitCommitted(ctx context.Context, t coordinator.Term, offset 
 	if err := p.WaitCommitted(ctx, offset); err != nil {
 		return notCoordinator(err)
 	}
+	if offset < 0 { // nothing was written that only a leader can commit
+		if err := p.Confirm(ctx); err != nil {
+			return notCoordinator(err)
+		}
+	}
 	return leads(p, t)
 }
 

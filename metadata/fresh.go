@@ -15,8 +15,9 @@ import (
 
 const (
 	// confirmInterval is how often the store is asked although nobody wants to
-	// know: a store that was set back has nothing to tell its watches.
-	confirmInterval = time.Second
+	// know: a store that was set back has nothing to tell its watches, and who
+	// goes by Confirmed is to find a recent answer.
+	confirmInterval = 200 * time.Millisecond
 	// confirmTimeout bounds one question.
 	confirmTimeout = 2 * time.Second
 	// confirmBackoff is the pause after a question that was not answered.

@@ -26,6 +26,7 @@ type Appended struct {
 	partition *Partition
 	epoch     int32
 	acks      Acks
+	fresh     bool // a fresh Image has just shown who leads
 }
 
 // Append writes one or more record batches to the partition this broker leads.
@@ -87,32 +88,40 @@ func (a Appended) Wait(ctx context.Context) error { return a.WaitOr(ctx, nil) }
 // WaitOr is Wait that gives up with ErrTimedOut when expired delivers. It costs
 // less than a context of its own for each of many appends.
 func (a Appended) WaitOr(ctx context.Context, expired <-chan time.Time) error {
-	return a.await(ctx, expired, a.settled)
+	return a.await(ctx, expired, Appended.settled)
 }
 
 // WaitSynced returns when nothing but followers can be waited for: the records
 // are on this broker's disk, or the append is settled. An error says that the
 // append will never be acknowledged.
 func (a Appended) WaitSynced(ctx context.Context) error {
-	return a.await(ctx, nil, func() (bool, error) {
+	return a.await(ctx, nil, func(a Appended) (bool, error) {
 		done, err := a.settled()
 		return done || a.partition.log.SyncedOffset() > a.LastOffset, err
 	})
 }
 
-// await looks again whenever something of the partition moved.
-func (a Appended) await(ctx context.Context, expired <-chan time.Time, done func() (bool, error)) error {
-	if ok, err := done(); ok || err != nil {
+// await looks again whenever something of the partition moved, or, for acks=1, when
+// it is known who leads.
+func (a Appended) await(ctx context.Context, expired <-chan time.Time, done func(Appended) (bool, error)) error {
+	if ok, err := done(a); ok || err != nil {
 		return err
 	}
 	p := a.partition
-	for {
+	var fresh <-chan struct{}
+	for asked := false; ; {
 		moved := p.moved.next()
-		if ok, err := done(); ok || err != nil {
+		if ok, err := done(a); ok || err != nil {
 			return err
+		}
+		a.fresh = false
+		if a.acks == Acks1 && !asked && p.log.SyncedOffset() > a.LastOffset {
+			fresh, asked = p.m.o.Metadata.Confirm(), true
 		}
 		select {
 		case <-moved:
+		case <-fresh:
+			a.fresh, fresh = true, nil
 		case <-expired:
 			return fmt.Errorf("%w: acks of %s at offset %d", ErrTimedOut, p.tp, a.LastOffset)
 		case <-ctx.Done():
@@ -145,9 +154,9 @@ func (a Appended) settled() (bool, error) {
 		return false, fmt.Errorf("%w: %d in sync, min.insync.replicas=%d", ErrNotEnoughReplicasAfterAppend, len(s.ISR), s.minInSync)
 	case committed:
 		return true, nil
-	case a.acks == Acks1 && synced && a.partition.m.leased(s, time.Now()):
-		// Without the lease another broker may have been elected that does not
-		// have them: then only the in-sync replicas can tell.
+	case a.acks == Acks1 && synced && a.partition.leads(s, a.fresh):
+		// Another broker may have been elected else that does not have them: then
+		// only the in-sync replicas can tell.
 		return true, nil
 	}
 	return false, a.partition.dir.Offline()
@@ -159,7 +168,7 @@ func (a Appended) settled() (bool, error) {
 // is until there are enough of them.
 func (p *Partition) WaitCommitted(ctx context.Context, offset int64) error {
 	a := Appended{AppendInfo: segment.AppendInfo{LastOffset: offset}, partition: p, epoch: p.LeaderEpoch()}
-	return a.await(ctx, nil, a.committed)
+	return a.await(ctx, nil, Appended.committed)
 }
 
 // committed says whether the high watermark is above the append, or why this

@@ -40,10 +40,12 @@
 // or an append. One change of a partition is under way at a time; it is asked for
 // again until the Image shows a later state.
 //
-// While the lease is not confirmed another leader may be there: then acks=1 waits
-// as acks=all does, the in-sync replicas stay what they are, and consumers are not
-// told where the log ends before the followers have shown that they follow this
-// leader (certain.go).
+// A leader is believed only with its lease and an Image that the store has just said
+// is fresh: another one may have been elected when the lease ran out, or while it
+// lasts. Without, acks=1 waits as acks=all does, and consumers are not told where the
+// log ends before the followers have shown that they follow this leader (certain.go).
+// Changes of the in-sync replicas wait for the lease, and are compared with the state
+// that they were based on.
 //
 // # Fetch
 //

@@ -113,6 +113,7 @@ func (m *Manager) Fetch(ctx context.Context, req *FetchRequest) []FetchResult {
 	} else {
 		f.wait(ctx)
 	}
+	f.confirm(ctx)
 	if req.follower() {
 		f.answered(ctx)
 	}
@@ -177,9 +178,6 @@ func (f *fetch) find(i int) (*Partition, error) {
 
 // fail answers a partition with an error.
 func (f *fetch) fail(i int, err error) {
-	if errors.Is(err, segment.ErrOffsetOutOfRange) && !f.certain(i) {
-		err = ErrNotLeader
-	}
 	if f.results[i].Data != nil {
 		f.bytes -= f.results[i].Size()
 		f.results[i].Data.Release()
@@ -210,9 +208,6 @@ func (f *fetch) look(i int) error {
 	// Before the end: what lies behind it may be what diverged.
 	if q.FetchedEpoch != -1 {
 		if diverges, err := p.diverges(q, r); diverges || err != nil {
-			if err == nil && !f.certain(i) {
-				err = ErrNotLeader
-			}
 			f.urgent = true
 			return err
 		}

@@ -77,7 +77,7 @@ func (m *Manager) MayWait(q OffsetQuery) bool {
 	case q.Timestamp != Latest && p.log.LogStart() < p.log.LocalLogStart():
 		return true
 	}
-	return !q.Follower && !p.certain(p.state.Load())
+	return !q.Follower && !p.atOnce()
 }
 
 // knowsEnd returns when the end of what may be seen is that of what anybody was
