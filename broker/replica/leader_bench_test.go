@@ -1,7 +1,10 @@
 package replica
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +57,62 @@ func BenchmarkFollowerFetch(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/partitions, "ns/partition")
 }
 
+// BenchmarkWakes appends to one partition while consumers' fetches wait on others, or
+// on it for more than there is.
+func BenchmarkWakes(b *testing.B) {
+	for name, c := range map[string]struct {
+		fetches, minBytes int
+		same              bool
+	}{
+		"nobody": {}, "1000 on others": {fetches: 1000, minBytes: 1}, "1000 for more": {fetches: 1000, minBytes: 1 << 30, same: true},
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := newLab(b)
+			l.start()
+			spec := metadata.TopicSpec{Name: "t", Assignments: slices.Repeat([][]metadata.BrokerID{{2}}, 1001)}
+			topic, err := l.md.CreateTopic(l.ctx, spec)
+			l.must(err)
+			for len(l.md.Image().Topics()) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			all := &view{byID: map[metadata.TopicIDPartition]*Partition{}}
+			var ps []*Partition
+			for n := range int32(len(spec.Assignments)) {
+				id := metadata.TopicIDPartition{Topic: topic.ID, Partition: n}
+				p, err := l.m.open(l.dir, metadata.TopicPartition{Topic: "t", Partition: n}, id, TopicConfig{Log: logConfig()})
+				l.must(err)
+				s := *p.state.Load()
+				s.Partition = topic.Partitions[n]
+				s.Leader, s.LeaderEpoch, s.elected, s.leading = 2, 1, true, true
+				p.update(&s)
+				all.byID[id], ps = p, append(ps, p)
+			}
+			l.m.view.Store(all)
+			ctx, cancel := context.WithCancel(l.ctx)
+			var g sync.WaitGroup
+			for i := range c.fetches {
+				p := ps[i+1]
+				if c.same {
+					p = ps[0]
+				}
+				g.Go(func() {
+					l.m.Fetch(ctx, &FetchRequest{Replica: -1, MinBytes: c.minBytes, MaxBytes: 1 << 30, MaxWait: time.Hour,
+						Partitions: []FetchPartition{{ID: p.tip, MaxBytes: 1 << 30, CurrentEpoch: 1, FetchedEpoch: -1}}})
+				})
+			}
+			time.Sleep(200 * time.Millisecond)
+			for b.Loop() {
+				_, err := ps[0].log.AppendAsLeader(batches(0, 1, "value"), segment.AppendOptions{LeaderEpoch: 1})
+				l.must(err)
+				ps[0].log.SetHighWatermark(ps[0].log.LogEnd())
+				ps[0].fetches.wake()
+			}
+			cancel()
+			g.Wait()
+		})
+	}
+}
+
 // BenchmarkApply applies an image in which one of a thousand led partitions has
 // other in-sync replicas.
 func BenchmarkApply(b *testing.B) {
@@ -71,6 +130,10 @@ func BenchmarkApply(b *testing.B) {
 	a := newApplier(l.m)
 	img := l.md.Image()
 	a.apply(l.ctx, img, a.everything(img))
+	for len(a.busy) > 0 {
+		<-a.jobs.wake
+		a.apply(l.ctx, img, a.finish())
+	}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
