@@ -3,7 +3,6 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/producer"
@@ -55,9 +54,9 @@ type checked struct {
 // place and not kept. All are appended or none.
 //
 // Errors: those of [record.Validate] and of [producer.Manager.CheckAll],
-// ErrForgotten, ErrInvalidBatch, ErrFenced, ErrOffline, ErrClosed, and errors that
-// are syscall.ENOSPC while the disk is full: then nothing was appended and the log
-// is as it was.
+// ErrForgotten, ErrInvalidBatch, ErrFenced, ErrOffline, ErrClosed, and those for
+// which [vfs.Heals] is true, such as a full disk's: then nothing was appended and
+// the log is as it was.
 func (l *Log) AppendAsLeader(batches []byte, o AppendOptions) (AppendInfo, error) {
 	cfg := l.config.Load()
 	if o.Now.IsZero() {
@@ -126,7 +125,7 @@ func joined(list []checked, total int) ([]checked, []byte) {
 // appendLeader is the part of AppendAsLeader that has its turn.
 func (l *Log) appendLeader(list []checked, b []byte, cfg *Config, o AppendOptions) (AppendInfo, error) {
 	info := AppendInfo{FirstOffset: -1, LastOffset: -1, LogAppendTime: -1}
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return info, err
 	}
 	if epoch := l.epoch.Load(); o.LeaderEpoch < epoch {
@@ -177,7 +176,7 @@ func (l *Log) AppendAsFollower(batches []byte, leaderEpoch int32) (AppendInfo, e
 	}
 	l.turn.lock()
 	defer l.turn.unlock()
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return info, err
 	}
 	if err := l.beginWithin(list[0].batch); err != nil {
@@ -236,7 +235,7 @@ func (l *Log) beginWithin(b record.Batch) error {
 	defer l.maint.unlock()
 	l.lockSlots()
 	defer l.unlockSlots()
-	return l.resetLocked(b.BaseOffset(), min(b.BaseOffset(), l.logStart.Load()))
+	return l.restart(b.BaseOffset(), min(b.BaseOffset(), l.logStart.Load()))
 }
 
 // write appends batches that have their offsets. turn must be held.
@@ -251,8 +250,8 @@ func (l *Log) write(list []checked, b []byte, cfg *Config, now time.Time) error 
 		return err
 	}
 	l.reserve(p, f, int64(len(b)), cfg)
-	if n, err := f.WriteAt(b, p.size); err != nil {
-		return l.undo(p, f, n, err)
+	if _, err := f.WriteAt(b, p.size); err != nil {
+		return l.undo(p, err)
 	}
 	l.publish(p, list, cfg, now)
 	l.requestSync(cfg)
@@ -312,14 +311,17 @@ func (l *Log) publish(p *part, list []checked, cfg *Config, now time.Time) {
 	l.end.Store(p.next)
 }
 
-// undo cuts a write off that failed halfway.
-func (l *Log) undo(p *part, f vfs.File, n int, cause error) error {
-	if !errors.Is(cause, syscall.ENOSPC) {
-		return l.fail("append", cause)
+// undo cuts off what a write left that failed halfway. If that fails too, nothing
+// is appended before it was done.
+func (l *Log) undo(p *part, cause error) error {
+	err := l.fail("append", cause)
+	if !vfs.Heals(cause) {
+		return err
 	}
-	p.reserved = 0
-	if err := f.Truncate(p.size); err != nil {
-		return l.fail("cut a failed append", errors.Join(cause, err))
+	p.reserved, p.overhang = 0, true
+	l.untidy.Store(true)
+	if terr := l.tidy(); terr != nil {
+		return terr
 	}
-	return fmt.Errorf("%s: append: %w", l.tp, cause)
+	return err
 }

@@ -26,7 +26,6 @@ sync-dir .
 sync-dir ..
 `
 	callsFirstAppend = `
-stat 00000000000000000000.log
 open-read-write 00000000000000000000.log
 write 00000000000000000000.log 0+72
 sync 00000000000000000000.log
@@ -133,7 +132,6 @@ open leader-epoch-checkpoint
 read leader-epoch-checkpoint 0+8
 stat 00000000000000000002.index
 stat 00000000000000000002.timeindex
-stat 00000000000000000002.log
 open-read-write 00000000000000000002.log
 read 00000000000000000002.log 0+61
 read 00000000000000000002.log 0+72

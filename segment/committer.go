@@ -6,12 +6,17 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
 // syncWorkers is how many syncs of a log directory run at the same time. The
 // kernel commits its journal once for all that wait for it; more workers than
 // this make each sync cover less. Measured: see doc.go.
 const syncWorkers = 8
+
+// syncRetry is how long the committer waits when descriptors are short.
+const syncRetry = time.Second
 
 // committer is the group commit of one log directory. Appends put their log on
 // its list; workers take logs off and make durable all that is appended by then.
@@ -163,6 +168,9 @@ func (c *committer) commit(ctx context.Context, l *Log, job *syncJob) {
 		files, err := l.syncSlot(slot, job)
 		l.freeSlot(slot)
 		if err != nil {
+			if vfs.Heals(err) {
+				c.addRelaxed(l, syncRetry) // nobody else would ask again
+			}
 			return // closed, or the error is the directory's: OnOffline tells
 		}
 		if files > 0 {

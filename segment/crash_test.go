@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand"
 	"slices"
 	"strings"
@@ -57,8 +56,11 @@ func (r *crashRun) putTxn(pid int64, values ...string) error {
 	for _, v := range values {
 		b.Append(5000+r.l.LogEnd(), nil, []byte(v))
 	}
-	r.seq[pid] += int32(len(values))
-	return r.append(b.Build(), values...)
+	err := r.append(b.Build(), values...)
+	if err == nil {
+		r.seq[pid] += int32(len(values))
+	}
+	return err
 }
 
 func (r *crashRun) end(pid int64, commit bool) error {
@@ -76,9 +78,7 @@ func (r *crashRun) sync() error {
 }
 
 func (r *crashRun) truncate(to int64) error {
-	r.h.before = maps.Clone(r.h.records)
-	r.h.synced = min(r.h.synced, to)
-	maps.DeleteFunc(r.h.records, func(o int64, _ string) bool { return o >= to })
+	r.h.expectCut(to, func() { r.h.synced = min(r.h.synced, to) })
 	if err := r.l.TruncateTo(to); err != nil {
 		return err
 	}

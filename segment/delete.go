@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
 // DeleteLog is DeleteLogs of one.
@@ -70,8 +71,8 @@ func (l *Log) bury() error {
 // settleRemoval makes the new names of buried logs durable and lets new logs have
 // the old ones.
 func (d *Dir) settleRemoval(gone []*Log) error {
-	if err := d.fs.SyncDir(d.path); err != nil {
-		return d.failFinal(fmt.Errorf("delete: %w", err))
+	if err := vfs.SyncNames(d.fs, d.path); err != nil {
+		return d.fail(fmt.Errorf("delete: %w", err))
 	}
 	tps := make([]metadata.TopicPartition, 0, len(gone))
 	d.mu.Lock()
@@ -145,6 +146,9 @@ func (l *Log) halfDeleted() bool {
 
 // flushAll makes everything durable, the side files included. turn must be held.
 func (l *Log) flushAll() error {
+	if err := l.tidy(); err != nil {
+		return err
+	}
 	if err := l.syncData(); err != nil {
 		return err
 	}

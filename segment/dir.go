@@ -264,10 +264,11 @@ func (d *Dir) Offline() error {
 	return nil
 }
 
-// fail judges an error of the file system: a full disk and a lack of descriptors
-// heal and are returned as they are; anything else takes the directory offline.
+// fail judges the error of one call of the file system: a full disk and a lack of
+// descriptors heal and are returned as they are; anything else takes the directory
+// offline.
 func (d *Dir) fail(err error) error {
-	if isNoSpace(err) || tooManyFiles(err) || errors.Is(err, ErrOffline) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrClosed) {
+	if vfs.Heals(err) || errors.Is(err, ErrOffline) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrClosed) {
 		return err
 	}
 	return d.failFinal(err)

@@ -52,6 +52,35 @@ func (e *PositionError) Error() string {
 // Unwrap returns what was wrong.
 func (e *PositionError) Unwrap() error { return e.Err }
 
+// DamageError says that records which were durable are damaged or gone. It is
+// ErrCorrupt and fails one partition. The records below Offset are sound; whoever
+// can get those from Offset to End from a replica or from the tier may cut the log
+// there, with [LogOptions].CutDamage when it is opened and with [Log.TruncateTo]
+// afterwards.
+type DamageError struct {
+	Path   string // the .log file
+	Pos    int64  // where in it
+	Offset int64  // of the first record that is not there
+	End    int64  // what was durable, and may have been acked, ends here, exclusive
+	Err    error
+}
+
+// Error names the file, the position and the offsets.
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("records %d to %d were durable and are damaged or gone: %s at %d: %v", e.Offset, e.End-1, e.Path, e.Pos, e.Err)
+}
+
+// Unwrap returns ErrCorrupt and what was wrong.
+func (e *DamageError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
+
+// errShort is what is wrong with a file that ends too early.
+var errShort = errors.New("the file is short")
+
+// lost is the DamageError of a part.
+func (l *Log) lost(p *part, offset, pos, end int64, err error) error {
+	return &DamageError{Path: p.log.name, Pos: pos, Offset: offset, End: end, Err: err}
+}
+
 // offlineError is ErrOffline with its cause.
 type offlineError struct {
 	dir   string

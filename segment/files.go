@@ -50,11 +50,7 @@ func (s *segFile) pin() (vfs.File, error) {
 	if f, err := s.pinOpen(); f != nil || err != nil {
 		return f, err
 	}
-	// OpenReadWrite would create what is missing.
-	if _, err := s.cache.fs.Stat(s.name); err != nil {
-		return nil, err
-	}
-	return s.pinNew()
+	return s.open(s.cache.fs.OpenExisting)
 }
 
 // pinNew is pin, but creates a file that is missing.
@@ -62,7 +58,11 @@ func (s *segFile) pinNew() (vfs.File, error) {
 	if f, err := s.pinOpen(); f != nil || err != nil {
 		return f, err
 	}
-	f, err := s.cache.fs.OpenReadWrite(s.name)
+	return s.open(s.cache.fs.OpenReadWrite)
+}
+
+func (s *segFile) open(how func(string) (vfs.File, error)) (vfs.File, error) {
+	f, err := how(s.name)
 	if err != nil {
 		return nil, err
 	}

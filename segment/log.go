@@ -50,6 +50,11 @@ type Log struct {
 	needSync   atomic.Bool  // and it is a sync, not just news for OnSynced
 	sealing    atomic.Bool  // the sealer knows
 	telling    atomic.Int64 // calls of OnSynced that are due, the running one included
+	vouched    atomic.Int64 // no checkpoint may say that anything at or above is durable
+	untidy     atomic.Bool  // tidy has something to do
+
+	doomedTail  []*part // cut off, files not yet removed, newest first; guarded by maint
+	doomedFront []*part // expired, files not yet removed, oldest first; guarded by maint
 
 	// Guarded by maint: how far the deletion of the log has come.
 	leaving bool   // it is closed for it
@@ -129,11 +134,12 @@ func (l *Log) RecoveryPoint() int64 { return l.recovery.Load() }
 func (l *Log) HighWatermark() int64 { return l.hw.Load() }
 
 // LastStableOffset returns the end of what consumers of committed records may
-// see: the high watermark, or the first record of the oldest open transaction.
+// see: the high watermark, or the first record of the oldest open transaction,
+// but for what lies below the log start.
 func (l *Log) LastStableOffset() int64 {
 	hw := l.hw.Load()
 	if u := l.unstable.Load(); u >= 0 && u < hw {
-		return u
+		return max(u, min(l.logStart.Load(), hw))
 	}
 	return hw
 }
@@ -203,7 +209,7 @@ func (l *Log) check() error {
 	return nil
 }
 
-// fail judges an error of the file system: a full disk heals and is returned as
+// fail judges the error of one call of the file system: what heals is returned as
 // it is, anything else takes the directory offline.
 func (l *Log) fail(op string, err error) error {
 	return l.dir.fail(fmt.Errorf("%s: %s: %w", l.tp, op, err))

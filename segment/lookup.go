@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"syscall"
 
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
@@ -73,6 +72,11 @@ func (l *Log) viewOf(p *part) (view, error) {
 	if err := l.loadIndex(p); err != nil {
 		return view{}, err
 	}
+	return l.pinned(p)
+}
+
+// pinned pins a part with the index entries that are known.
+func (l *Log) pinned(p *part) (view, error) {
 	f, err := p.log.pin()
 	if err != nil {
 		return view{}, l.readError("open segment", p.log.name, err)
@@ -94,19 +98,19 @@ func (l *Log) viewOf(p *part) (view, error) {
 }
 
 // readError judges an error met while reading: a file that vanished is damage to
-// one partition, unless the part was removed on purpose; anything else but a lack
-// of descriptors takes the directory offline.
+// one partition, unless the part was removed on purpose; anything else that does
+// not heal takes the directory offline.
 func (l *Log) readError(op, name string, err error) error {
 	var d *damage
 	switch {
 	case errors.As(err, &d):
 		return &PositionError{Op: op, Path: name, Pos: d.pos, Err: err}
+	case vfs.Heals(err):
+		return fmt.Errorf("%s: %w", op, err)
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrClosed), errors.Is(err, ErrOffline):
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return &PositionError{Op: op, Path: name, Err: errors.Join(err, ErrCorrupt)}
-	case tooManyFiles(err):
-		return fmt.Errorf("%s: %w", op, err)
 	}
 	return l.fail(op, err)
 }
@@ -175,7 +179,7 @@ func (l *Log) loadIndexHeld(p *part) error {
 	if err != nil {
 		return l.readError("open time index", p.tim.name, err)
 	}
-	if l.soundIndex(p, offsets, times) {
+	if l.soundIndex(p, offsets, times) && l.whole(p, offsets, times) {
 		l.mu.Lock()
 		p.offsets.reset(offsets)
 		p.times.reset(times)
@@ -204,7 +208,7 @@ const maxUncovered = 16 << 20
 // soundIndex checks the last entries against the log: Kafka's sanityCheck, and
 // whether the batches they point to are those they name.
 func (l *Log) soundIndex(p *part, offsets, times int) bool {
-	if offsets < 0 || times < 0 || times == 0 && p.size > 0 {
+	if offsets < 0 || times < 0 {
 		return false
 	}
 	var e offsetEntry
@@ -224,6 +228,97 @@ func (l *Log) soundIndex(p *part, offsets, times int) bool {
 	return times == 0 || l.soundTime(p, offsets, times)
 }
 
+// whole reports whether a closed part whose index entries are sound ends with the
+// batch before the next part, and has nothing that its indexes should have an
+// entry for.
+func (l *Log) whole(p *part, offsets, times int) bool {
+	at := int64(0)
+	if offsets > 0 {
+		var b [offsetEntryLen]byte
+		if readEntry(p.idx, b[:], offsets-1) != nil {
+			return false
+		}
+		at = parseOffsetEntry(b[:], p.base).position
+	}
+	last, next, ok := l.walkEnd(p, offsets, times, p.size)
+	return ok && l.continues(p, next) && last-at <= int64(l.config.Load().IndexIntervalBytes)
+}
+
+// timesReach reports whether the time index has what came before the last entry of
+// the offset index. A time index that is short would make records look old.
+func (l *Log) timesReach(p *part, offsets, times int) bool {
+	if offsets == 0 {
+		return true // all of the part is read again
+	}
+	var b [offsetEntryLen]byte
+	if readEntry(p.idx, b[:], offsets-1) != nil {
+		return false
+	}
+	_, _, ok := l.walkEnd(p, offsets, times, parseOffsetEntry(b[:], p.base).position)
+	return ok
+}
+
+// walkEnd walks the batches that begin not behind upTo, from the last one that an
+// index knows, and returns where the last one begins and the offset behind it.
+// False means that one is damaged or newer than the last entry of the time index.
+func (l *Log) walkEnd(p *part, offsets, times int, upTo int64) (last, next int64, ok bool) {
+	at, newest := int64(0), int64(-1)
+	if times > 0 {
+		var t [timeEntryLen]byte
+		if readEntry(p.tim, t[:], times-1) != nil {
+			return 0, 0, false
+		}
+		newestEntry := parseTimeEntry(t[:], p.base)
+		var err error
+		if at, err = l.positionBefore(p, offsets, newestEntry.offset); err != nil {
+			return 0, 0, false
+		}
+		newest = newestEntry.timestamp
+	}
+	f, err := p.log.pin()
+	if err != nil {
+		return 0, 0, false
+	}
+	defer p.log.unpin()
+	s := newScanner(f, at, p.size, false)
+	defer s.close()
+	next = p.base
+	for s.pos <= upTo {
+		b, err := s.step()
+		if err == io.EOF {
+			break
+		}
+		if err != nil || b.MaxTimestamp() > newest {
+			return 0, 0, false
+		}
+		next = b.NextOffset()
+	}
+	return s.at, next, true
+}
+
+// continues reports whether what follows a closed part may be what followed its
+// records, which end before next. Offsets are left out where a topic is compacted,
+// and by a follower between two segments where one cannot hold both.
+func (l *Log) continues(p *part, next int64) bool {
+	gap := p.next - next
+	return !p.full || gap == 0 || gap > 0 && l.config.Load().Compact || gap > maxRelativeOffset/2
+}
+
+// positionBefore returns where a batch begins from which the one that holds offset
+// is reached, by the first so many entries of the index file.
+func (l *Log) positionBefore(p *part, offsets int, offset int64) (int64, error) {
+	v := view{part: p, size: p.size, index: entryView{width: offsetEntryLen, first: offsets, count: offsets}}
+	if offsets > 0 {
+		f, err := p.idx.pin()
+		if err != nil {
+			return 0, err
+		}
+		defer p.idx.unpin()
+		v.index.file = f
+	}
+	return v.locate(offset)
+}
+
 // soundTime checks the last entry of the time index.
 func (l *Log) soundTime(p *part, offsets, times int) bool {
 	var b [timeEntryLen]byte
@@ -231,15 +326,7 @@ func (l *Log) soundTime(p *part, offsets, times int) bool {
 		return false
 	}
 	e := parseTimeEntry(b[:], p.base)
-	v := view{part: p, size: p.size, index: entryView{width: offsetEntryLen, first: offsets, count: offsets}}
-	var err error
-	if offsets > 0 {
-		if v.index.file, err = p.idx.pin(); err != nil {
-			return false
-		}
-		defer p.idx.unpin()
-	}
-	pos, err := v.locate(e.offset)
+	pos, err := l.positionBefore(p, offsets, e.offset)
 	if err != nil {
 		return false
 	}
@@ -300,8 +387,8 @@ func (l *Log) rebuildIndex(p *part) error {
 	p.hasIndex = true
 	l.mu.Unlock()
 	for _, side := range []int{sideIndex, sideTime} {
-		// On a full disk they stay in memory.
-		if err := l.flushEntries(p, side, true); err != nil && !isNoSpace(err) {
+		// While the disk is full they stay in memory.
+		if err := l.flushEntries(p, side, true); err != nil && !vfs.Heals(err) {
 			return err
 		}
 	}
@@ -325,18 +412,19 @@ func (l *Log) indexOf(p *part, verify bool) (*part, error) {
 			break
 		}
 		if err != nil {
+			if d := (*damage)(nil); errors.As(err, &d) {
+				return nil, l.lost(p, fresh.next, d.pos, p.next, d)
+			}
 			return nil, l.readError("scan segment", p.log.name, err)
 		}
 		if b.BaseOffset() < fresh.next || b.LastOffset() >= max(p.next, 1) {
-			return nil, l.readError("scan segment", p.log.name, &damage{s.at, fmt.Errorf("offsets %d to %d after %d", b.BaseOffset(), b.LastOffset(), fresh.next)})
+			return nil, l.lost(p, fresh.next, s.at, p.next, fmt.Errorf("offsets %d to %d after %d", b.BaseOffset(), b.LastOffset(), fresh.next))
 		}
 		fresh.added(s.at, s.length, b.LastOffset(), b.MaxTimestamp(), interval)
 	}
+	if !l.continues(p, fresh.next) {
+		return nil, l.lost(p, fresh.next, p.size, p.next, errShort)
+	}
 	fresh.addTime()
 	return fresh, nil
-}
-
-// tooManyFiles reports a lack of descriptors, which says nothing about the disk.
-func tooManyFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

@@ -100,9 +100,10 @@ func (c *checkpoints) currentLocked(m mark) map[metadata.TopicPartition]int64 {
 		delete(now, tp)
 		switch m {
 		case markRecovery:
-			now[tp] = l.recovery.Load()
+			now[tp] = min(l.recovery.Load(), l.vouched.Load())
 		case markHighWatermark:
-			now[tp] = l.hw.Load()
+			// What is not durable may be gone after a crash without any damage.
+			now[tp] = min(l.hw.Load(), l.durable.Load(), l.vouched.Load())
 		case markLogStart:
 			if start := l.logStart.Load(); start > 0 {
 				now[tp] = start
@@ -195,13 +196,13 @@ func (d *Dir) persist(m mark) error {
 
 func (d *Dir) persistRecoveryPoints() error { return d.persist(markRecovery) }
 
-// persistRecoveryBelow returns when no restart can find a recovery point of l above
-// offset. RecoveryPoint must not be above it any more.
-func (l *Log) persistRecoveryBelow(offset int64) error {
-	if l.dir.marks.says(markRecovery, l.tp, func(at int64, _ bool) bool { return at <= offset }) {
+// persistBelow returns when no restart can find an offset of l above end in the
+// file of m. The log must not want it there any more.
+func (l *Log) persistBelow(m mark, end int64) error {
+	if l.dir.marks.says(m, l.tp, func(at int64, _ bool) bool { return at <= end }) {
 		return nil
 	}
-	return l.dir.persistRecoveryPoints()
+	return l.dir.persist(m)
 }
 
 // persistLogStart returns when every restart finds the log start of now.
@@ -284,7 +285,8 @@ func (l *Log) checkpoint() error {
 	p, to := l.active(), l.durable.Load()
 	// A segment closed since seal returned is the sealer's.
 	busy := len(l.parts) > 1 && !l.parts[len(l.parts)-2].sealed
-	skip := l.closed || busy || to == l.recovery.Load()
+	// Of an untidy log the files hold other records than the log from some offset on.
+	skip := l.closed || busy || to == l.recovery.Load() || l.untidy.Load()
 	snapshot := l.snapshotBytes >= snapshotEvery
 	l.mu.Unlock()
 	if skip {
@@ -320,7 +322,7 @@ func (l *Log) rest() {
 	p.closeSecond()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || p.durable < p.size || p.dirUnsynced || p.reserved > p.size {
+	if l.closed || p.durable < p.size || p.dirUnsynced || p.reserved > p.size || l.untidy.Load() {
 		return
 	}
 	p.offsets.drop(0)

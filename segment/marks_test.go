@@ -235,7 +235,7 @@ func TestFailedCheckpointIsNotBelieved(t *testing.T) {
 func TestCheckpointThatMayLieThereCounts(t *testing.T) {
 	var full atomic.Bool
 	mem := vfs.NewMem()
-	d := openDir(t, vfs.WithFaults(mem, failing(&full, syscall.ENOSPC, func(op vfs.Op) bool {
+	d := openDir(t, vfs.WithFaults(mem, failing(&full, syscall.EMFILE, func(op vfs.Op) bool {
 		return op.Kind == vfs.OpSyncDir && op.Path == "/data"
 	})))
 	l := openLog(t, d, Config{})

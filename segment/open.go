@@ -3,6 +3,8 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,13 +24,18 @@ type LogOptions struct {
 	// OnSynced is called by the committer after SyncedOffset moved, one call at a
 	// time for one log. It must not block.
 	OnSynced func(end int64)
+	// CutDamage opens a log from which records are lost that were durable, without
+	// them and all that follow: see DamageError. Only for who can get them from a
+	// replica or from the tier, and does not lead before it has.
+	CutDamage bool
 }
 
 // OpenLog opens a partition's log, creates it if it is missing and recovers it
 // if the last shutdown was not clean. Several logs may be opened at the same
-// time. ErrCorrupt means that records that were durable are damaged or gone: the
-// partition cannot be used, the others can. ErrInconsistentTopicID means that the
-// files belong to another topic.
+// time. A [DamageError], which is ErrCorrupt, means that records that were durable
+// are damaged or gone: the partition cannot be used, the others can. Files that
+// belong to another topic of the same name are put aside, under a name that ends
+// with -stray.
 func (d *Dir) OpenLog(o LogOptions) (*Log, error) {
 	if err := d.Offline(); err != nil {
 		return nil, err
@@ -41,7 +48,7 @@ func (d *Dir) OpenLog(o LogOptions) (*Log, error) {
 		return nil, fmt.Errorf("open log %s: %w", tp, err)
 	}
 	l := d.newLog(o)
-	err := l.open()
+	err := l.open(o.CutDamage)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.opening, tp)
@@ -62,12 +69,13 @@ func (d *Dir) newLog(o LogOptions) *Log {
 	}
 	l.config.Store(&cfg)
 	l.unstable.Store(-1)
+	l.vouched.Store(math.MaxInt64)
 	l.epoch.Store(NoEpoch)
 	return l
 }
 
 // open finds out what there is on disk.
-func (l *Log) open() error {
+func (l *Log) open(cutDamage bool) error {
 	names, err := l.fs.List(l.path)
 	if missing(err) {
 		return l.create()
@@ -87,7 +95,10 @@ func (l *Log) open() error {
 			return err
 		}
 	case id != l.topicID:
-		return fmt.Errorf("%s has topic id %s, want %s: %w", l.path, id, l.topicID, ErrInconsistentTopicID)
+		if err := l.putAside(id); err != nil {
+			return err
+		}
+		return l.create()
 	}
 	if err := l.findParts(names); err != nil {
 		return err
@@ -98,10 +109,13 @@ func (l *Log) open() error {
 	}
 	l.setEpochsLocked(epochs) // nobody else has l yet
 	l.epochsDirty = false
-	if err := l.findEnd(); err != nil {
+	if err := l.findEnd(cutDamage); err != nil {
 		return err
 	}
 	if err := l.replayProducers(); err != nil {
+		return err
+	}
+	if err := l.checkTxns(); err != nil {
 		return err
 	}
 	return l.settle()
@@ -125,24 +139,41 @@ func (l *Log) create() error {
 	if err := names(); err != nil {
 		return err
 	}
-	if err := l.fs.SyncDir(l.dir.path); err != nil {
-		return l.failSync(err)
+	if err := vfs.SyncNames(l.fs, l.dir.path); err != nil {
+		return l.fail("sync names", err)
 	}
 	return nil
 }
 
-// startAt makes the log consist of one empty segment, durably.
+// putAside renames the directory of another topic of the same name: one that was
+// deleted and made anew while the broker was away. Its records may be all that is
+// left of it, so nobody removes them but the operator.
+func (l *Log) putAside(id metadata.TopicID) error {
+	path := filepath.Join(l.dir.path, besideName(l.tp, uniqueName(), strayDirSuffix))
+	if err := l.fs.Rename(l.path, path); err != nil {
+		return l.fail("put the directory of another topic aside", err)
+	}
+	if err := vfs.SyncNames(l.fs, l.dir.path); err != nil {
+		return l.fail("put the directory of another topic aside", err)
+	}
+	l.log.Warn("directory belongs to another topic of the same name, put aside", "partition", l.tp,
+		"topic_id", l.topicID, "found", id, "path", path)
+	return nil
+}
+
+// startAt makes the log consist of one empty segment, durably. The directory may
+// be what is left of a creation that was interrupted.
 func (l *Log) startAt(base int64) error {
 	if err := l.newFirst(base); err != nil {
 		return err
 	}
-	return l.syncNames()
+	return l.syncAllNames()
 }
 
 // newFirst is startAt but for making the name durable.
 func (l *Log) newFirst(base int64) error {
 	p := newPart(l.dir.files, l.path, base)
-	p.statsKnown, p.hasIndex = true, true
+	p.statsKnown, p.txnsKnown, p.hasIndex = true, true, true
 	f, err := l.fs.Create(p.log.name)
 	if err == nil {
 		err = f.Close()
@@ -152,18 +183,23 @@ func (l *Log) newFirst(base int64) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.emptyLocked(p)
+	return nil
+}
+
+// emptyLocked makes the log consist of one part without records.
+func (l *Log) emptyLocked(p *part) {
 	l.parts = []*part{p}
 	l.snapshotBytes = 0
-	l.producers.Reset(base)
-	l.reloadedLocked(base)
+	l.producers.Reset(p.base)
+	l.reloadedLocked(p.base)
 	l.noteUnstableLocked()
 	l.localBytes.Store(0)
-	l.localStart.Store(base)
-	l.end.Store(base)
-	l.durable.Store(base)
-	l.synced.Store(base)
-	l.recovery.Store(base)
-	return nil
+	l.localStart.Store(p.base)
+	l.end.Store(p.base)
+	l.durable.Store(p.base)
+	l.synced.Store(p.base)
+	l.recovery.Store(p.base)
 }
 
 func (l *Log) writeTopicID() error {
@@ -279,10 +315,25 @@ func (l *Log) replayFrom(from int64) error {
 }
 
 func (l *Log) replayPart(p *part, from, known int64) error {
+	return l.replayInto(p, from, p.next, func(b record.Batch, size int64) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.snapshotBytes += size
+		if b.LastOffset() < known {
+			l.trackLocked(nil, b)
+		} else {
+			l.trackLocked(p, b)
+		}
+	})
+}
+
+// replayInto calls track with the batches of p that lie below end and end at or
+// behind from: of control batches with all, of the others with the header.
+func (l *Log) replayInto(p *part, from, end int64, track func(b record.Batch, size int64)) error {
 	if from >= p.next || p.size == 0 {
 		return nil
 	}
-	v, err := l.viewOf(p)
+	v, err := l.pinned(p)
 	if err != nil {
 		return err
 	}
@@ -296,21 +347,48 @@ func (l *Log) replayPart(p *part, from, known int64) error {
 	s := newScanner(v.file, pos, v.size, false)
 	defer s.close()
 	err = s.replay(func(b record.Batch, _, size int64) error {
-		if b.LastOffset() < from {
-			return nil
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.snapshotBytes += size
-		if b.LastOffset() < known {
-			l.trackLocked(nil, b)
-		} else {
-			l.trackLocked(p, b)
+		switch {
+		case b.LastOffset() >= end:
+			return io.EOF
+		case b.LastOffset() >= from:
+			track(b, size)
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && err != io.EOF {
 		return l.readError("replay segment", p.log.name, err)
+	}
+	return nil
+}
+
+// checkTxns compares the transaction indexes of the parts that are not sealed, as
+// far as they were on disk already, with the records, unless there never was a
+// transaction.
+func (l *Log) checkTxns() error {
+	l.mu.Lock()
+	states, seen := l.producers.Producers(), l.history.transactions
+	parts := slices.DeleteFunc(slices.Clone(l.parts), func(p *part) bool { return p.sealed })
+	l.mu.Unlock()
+	seen = seen || transactional(states)
+	for _, p := range parts {
+		if !seen && !p.txnTrim && len(p.txns) == 0 || p.size == 0 {
+			continue
+		}
+		stored, damaged, err := l.storedTxns(p)
+		if err != nil {
+			return err
+		}
+		v, err := l.pinned(p)
+		if err != nil {
+			return err
+		}
+		txns, err := l.txnsByRecords(p, v.file, v.size, p.txns, false)
+		v.release()
+		if err != nil {
+			return err
+		}
+		p.txnTrim = damaged
+		takeTxns(p, txns, stored)
 	}
 	return nil
 }
@@ -339,7 +417,7 @@ func (l *Log) settle() error {
 	l.mu.Unlock()
 	if start > end {
 		// All that the log start lets one see is gone with the torn tail.
-		if err := l.reset(start); err != nil {
+		if err := l.restart(start, start); err != nil {
 			return err
 		}
 		end = start

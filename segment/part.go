@@ -55,7 +55,8 @@ type part struct {
 	times      entries
 	lastTime   int64 // timestamp of the last entry of times, -1 = none
 	lastIndex  int64 // position of the last entry of offsets, 0 = none
-	statsKnown bool  // maxTime, maxTimeOffset and txns are loaded
+	statsKnown bool  // maxTime and maxTimeAt are loaded
+	txnsKnown  bool  // txns are loaded
 	maxTime    int64 // largest timestamp, -1 = none
 	maxTimeAt  int64 // last offset of the batch that has it
 	txns       []AbortedTxn
@@ -65,6 +66,8 @@ type part struct {
 	firstTime   int64     // max timestamp of the first batch, -1 = unknown
 	firstAppend time.Time // when it came, zero = empty
 	reserved    int64     // end of the space that was preallocated
+	overhang    bool      // the file may hold bytes behind size: see Log.tidy
+	unborn      bool      // there is no file yet: see Log.tidy
 
 	pinned      bool // file is log, pinned: from the first append until the part is sealed
 	file        vfs.File
@@ -75,9 +78,10 @@ type part struct {
 	durable     int64           // bytes that are durable
 	full        bool            // rolled: no append any more
 	sealed      bool            // full, and all its files are durable
-	sealedAt    time.Time
-	snapshot    []byte // producer state at next, to be written when it is sealed
-	hasIndex    bool   // index files exist or are not needed
+	sealedAt    time.Time       // zero = not sealed; of a part found on disk the file's time
+	toldFuture  bool            // the operator was told that maxTime lies in the future
+	snapshot    []byte          // producer state at next, to be written when it is sealed
+	hasIndex    bool            // index files exist or are not needed
 }
 
 // The files of a part that are not its log.

@@ -224,6 +224,49 @@ func (l *Log) forgetSnapshot(offset int64) {
 	}
 }
 
+// producersAt returns the producer state of the records of parts below end, from
+// the newest snapshot that can be read and what follows it, and the offset of that
+// snapshot. The log's own state stays as it is. Producers that expired by now are
+// left out, unless now is zero.
+func (l *Log) producersAt(parts []*part, end int64, now time.Time) (m *producer.Manager, from int64, err error) {
+	cfg := l.config.Load()
+	m = producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration)
+	l.mu.Lock()
+	snapshots := l.snapshots
+	l.mu.Unlock()
+	from = parts[0].base
+	m.Reset(from)
+	for _, at := range slices.Backward(snapshots) {
+		if at > end || at < from {
+			continue
+		}
+		states, err := readSnapshot(l.fs, l.snapshotName(at))
+		if err == nil {
+			m.Restore(states, at, now)
+			from = at
+			break
+		}
+		if !unusableSnapshot(err) {
+			return nil, 0, l.fail("read producer snapshot", err)
+		}
+	}
+	for _, p := range parts {
+		if p.base >= end || p.next <= from {
+			continue
+		}
+		if err := l.replayInto(p, from, end, func(b record.Batch, _ int64) { trackBatch(m, b) }); err != nil {
+			return nil, 0, err
+		}
+	}
+	m.SetEnd(end)
+	return m, from, nil
+}
+
+// unusableSnapshot reports whether a snapshot is worth less than the records.
+func unusableSnapshot(err error) bool {
+	return errors.Is(err, producer.ErrCorruptSnapshot) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, vfs.ErrTooLarge)
+}
+
 // loadSnapshot restores the newest readable snapshot at or below limit, and
 // returns where the replay must begin. A snapshot that cannot be read is worth
 // less than the log: it is removed and the one before it taken.
@@ -240,10 +283,11 @@ func (l *Log) loadSnapshot(limit int64, now time.Time) (from int64, err error) {
 			l.mu.Lock()
 			l.producers.Restore(states, snapshots[i], now)
 			l.reloadedLocked(snapshots[i])
+			l.history.transactions = transactional(states)
 			l.mu.Unlock()
 			return snapshots[i], nil
 		}
-		if !errors.Is(err, producer.ErrCorruptSnapshot) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, vfs.ErrTooLarge) {
+		if !unusableSnapshot(err) {
 			return 0, l.fail("read producer snapshot", err)
 		}
 		l.log.Warn("producer snapshot unusable, replaying more of the log", "partition", l.tp, "offset", snapshots[i], "err", err)

@@ -25,6 +25,9 @@ type producerHistory struct {
 	from    int64 // offset
 	spent   int64 // bytes read for it
 	reloads int64 // counts replacements of the producer state
+	// transactions: the snapshot that it was made of has producers that use them,
+	// perhaps of so long ago that they were left out.
+	transactions bool
 }
 
 // reloadedLocked notes that the producer state was replaced by one that knows

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,13 +19,18 @@ const maxIndexFile = 512 << 20
 // findEnd establishes where the log ends. After a clean shutdown that is at the
 // recovery point; otherwise what lies behind the recovery point is read and its
 // CRCs checked. What is torn there was never durable: it is cut, and a copy kept.
-// What is damaged below it is ErrCorrupt.
-func (l *Log) findEnd() error {
+// What is damaged below it, or below the high watermark, was durable and may have
+// been acked: a DamageError, unless cutDamage says that the rest will do.
+func (l *Log) findEnd(cutDamage bool) error {
 	offsets, known := l.dir.marks.of(l.tp)
 	point := offsets[markRecovery]
+	vouched := max(point, offsets[markHighWatermark])
+	if cutDamage {
+		vouched = 0
+	}
 	if len(l.parts) == 0 {
-		if point > offsets[markLogStart] {
-			return fmt.Errorf("no segments in %s, but records up to %d were durable: %w", l.path, point, ErrCorrupt)
+		if vouched > offsets[markLogStart] {
+			return &DamageError{Path: filepath.Join(l.path, fileName(0, logSuffix)), Offset: offsets[markLogStart], End: vouched, Err: errShort}
 		}
 		l.setEpochsLocked(nil)
 		return l.startAt(offsets[markLogStart])
@@ -43,7 +49,7 @@ func (l *Log) findEnd() error {
 		}
 		l.log.Warn("log differs from the clean shutdown's mark, recovering", "partition", l.tp, "offset", point)
 	}
-	return l.recoverTail(point)
+	return l.recoverTail(point, vouched)
 }
 
 // endAt makes next the log's end, all of it durable.
@@ -67,12 +73,16 @@ func (l *Log) openClean(p *part, end int64) (bool, error) {
 	if err != nil {
 		return false, l.readError("open time index", p.tim.name, err)
 	}
-	if p.size > 0 && (offsets > 0 || times > 0) && (offsets <= 0 || times <= 0 || !l.soundIndex(p, offsets, times)) {
+	stale := times <= 0 && offsets > 0
+	if times <= 0 {
+		offsets, times = 0, 0 // none has a timestamp, or the file is gone: all is read
+	}
+	if p.size > 0 && (offsets < 0 || times > 0 && !(l.soundIndex(p, offsets, times) && l.timesReach(p, offsets, times))) {
 		return false, nil
 	}
 	p.offsets.reset(max(offsets, 0))
 	p.times.reset(max(times, 0))
-	p.offsets.trim, p.times.trim = false, false
+	p.offsets.trim, p.times.trim = stale, stale
 	if err := l.resume(p); err != nil {
 		return false, err
 	}
@@ -184,21 +194,22 @@ func (l *Log) rescan(p *part, size int64, verify bool, epochsFrom int64) error {
 // loadTxns reads the transaction index of a part that may get more entries, as
 // far as it is about offsets below end.
 func (l *Log) loadTxns(p *part, end int64) error {
-	txns, err := readTxnIndex(l.fs, p.txn.name)
-	if err != nil && !errors.Is(err, ErrCorrupt) {
-		return l.readError("read transaction index", p.txn.name, err)
+	txns, damaged, err := l.storedTxns(p)
+	if err != nil {
+		return err
 	}
 	n := 0
 	for n < len(txns) && txns[n].LastOffset < end {
 		n++
 	}
-	p.txns, p.txnFlushed = txns[:n:n], n
-	p.txnTrim = err != nil || n < len(txns)
+	p.txns, p.txnFlushed, p.txnsKnown = txns[:n:n], n, true
+	p.txnTrim = damaged || n < len(txns)
 	return nil
 }
 
-// recoverTail reads what lies behind the recovery point.
-func (l *Log) recoverTail(point int64) error {
+// recoverTail reads what lies behind the recovery point. The log must reach
+// vouched.
+func (l *Log) recoverTail(point, vouched int64) error {
 	first := max(l.floor(point), 0)
 	if first > 0 && l.parts[first].base == point {
 		// The segment that ends with the recovery point may have been closed after
@@ -209,20 +220,21 @@ func (l *Log) recoverTail(point int64) error {
 	l.cutEpochsLocked(l.recovery.Load())
 	changed := false
 	for i := first; i < len(l.parts); i++ {
-		cut, err := l.recoverPart(i, point)
+		cut, err := l.recoverPart(i, point, vouched)
 		if err != nil {
 			return err
 		}
 		changed = changed || cut
 	}
 	last := l.active()
-	if last.next < point {
-		return fmt.Errorf("%s ends with offset %d, but records up to %d were durable: %w", l.path, last.next-1, point, ErrCorrupt)
+	if last.next < vouched {
+		return l.lost(last, last.next, last.size, vouched, errShort)
 	}
-	if changed {
-		if err := l.syncNames(); err != nil {
-			return err
-		}
+	l.recovery.Store(max(min(l.recovery.Load(), last.next), l.parts[0].base))
+	// The names may only be in memory too, where a killed process or an interrupted
+	// creation left them.
+	if err := l.syncAllNames(); err != nil {
+		return err
 	}
 	if err := l.syncTail(first, point, changed); err != nil {
 		return err
@@ -233,7 +245,7 @@ func (l *Log) recoverTail(point int64) error {
 
 // recoverPart reads what of a part lies behind the recovery point. If it is torn
 // there, the log ends there: recoverPart reports true and no part follows.
-func (l *Log) recoverPart(i int, point int64) (cut bool, err error) {
+func (l *Log) recoverPart(i int, point, vouched int64) (cut bool, err error) {
 	p := l.parts[i]
 	size := p.size
 	p.full, p.sealed, p.durable = i < len(l.parts)-1, false, 0
@@ -252,17 +264,18 @@ func (l *Log) recoverPart(i int, point int64) (cut bool, err error) {
 	case i+1 == len(l.parts):
 		return false, nil
 	default:
-		following := l.parts[i+1].base
-		if following == p.next || following > p.next && l.config.Load().Compact {
-			p.next = following
+		following, end := l.parts[i+1].base, p.next
+		p.next = following
+		if l.continues(p, end) {
 			p.addTime() // as at the roll
 			p.sealed = p.next <= point && l.complete(p)
 			return false, nil
 		}
-		d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", p.base, p.next-1, following)}
+		p.next = end
+		d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", p.base, end-1, following)}
 	}
-	if p.next < point {
-		return false, l.readError(fmt.Sprintf("recover, records up to %d were durable", point), p.log.name, d)
+	if p.next < vouched {
+		return false, l.lost(p, p.next, d.pos, vouched, d)
 	}
 	return true, l.cutTail(i, size, d)
 }
@@ -289,8 +302,8 @@ func (l *Log) trustIndex(p *part, point int64) error {
 		if n > 0 {
 			m = soundTimes(times, p.base, last.offset)
 		}
-		if m == 0 || !l.soundTime(p, n, m) {
-			n, m = 0, 0 // there is a time with the first offset
+		if m == 0 || !l.soundTime(p, n, m) || !l.timesReach(p, n, m) {
+			n, m = 0, 0 // there is a time with the first offset, unless none has a time
 		}
 	}
 	p.offsets.reset(n)

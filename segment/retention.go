@@ -46,6 +46,11 @@ func (l *Log) moveLogStart(offset int64) error {
 // be held.
 func (l *Log) removeFront(goes func(*part) (bool, error)) (freed int64, err error) {
 	for {
+		// First what an earlier call could not remove: with a hole in it the log
+		// would not be found again after a restart.
+		if err := l.unlinkFront(); err != nil {
+			return freed, err
+		}
 		l.mu.Lock()
 		p := l.parts[0]
 		ready := len(l.parts) > 1 && p.sealed && p.next <= l.hw.Load()
@@ -61,11 +66,24 @@ func (l *Log) removeFront(goes func(*part) (bool, error)) (freed int64, err erro
 		l.localStart.Store(l.parts[0].base)
 		l.localBytes.Add(-p.size)
 		l.mu.Unlock()
-		if err := l.unlink(p); err != nil {
-			return freed, err
-		}
+		l.doomedFront = append(l.doomedFront, p)
 		freed += p.size
 	}
+}
+
+// unlinkFront removes the files of expired parts, oldest first. maint must be held.
+func (l *Log) unlinkFront() error {
+	for len(l.doomedFront) > 0 {
+		p := l.doomedFront[0]
+		if err := l.unlink(p); err != nil {
+			return err
+		}
+		if err := l.removeSnapshots([]int64{p.base}); err != nil {
+			return err
+		}
+		l.doomedFront = l.doomedFront[1:]
+	}
+	return nil
 }
 
 // ExpireLocal applies retention to the local segments and returns the bytes it
@@ -142,7 +160,8 @@ func (l *Log) expiredUpTo(now time.Time, cfg *Config) (int64, error) {
 }
 
 // expired reports whether retention by age or by size lets the first of left bytes'
-// segments go. Without it, at least keep bytes must be left.
+// segments go. Without it, at least keep bytes must be left. A segment whose age
+// cannot be read stays, and with it those behind.
 func (l *Log) expired(p *part, left int64, now time.Time, age time.Duration, keep int64) (bool, error) {
 	if keep >= 0 && left-p.size >= keep {
 		return true, nil
@@ -153,8 +172,38 @@ func (l *Log) expired(p *part, left int64, now time.Time, age time.Duration, kee
 	if err := l.loadIndexHeld(p); err != nil {
 		return false, err
 	}
-	newest, err := l.newestTime(p)
+	newest, err := l.newestTime(p, now)
 	return err == nil && now.Sub(newest) > age, err
+}
+
+// newestTime returns the time that retention goes by: that of the newest record.
+// Where the records do not tell, because they have no timestamp, or one before
+// 1970 or in the future, it is the time of the file: as in Kafka, but that a
+// timestamp in the future would keep the segment until then.
+func (l *Log) newestTime(p *part, now time.Time) (time.Time, error) {
+	if err := l.loadStats(p); err != nil {
+		return time.Time{}, err
+	}
+	l.mu.Lock()
+	largest, at, told := p.maxTime, p.sealedAt, p.toldFuture
+	future := largest > now.UnixMilli()
+	p.toldFuture = told || future
+	l.mu.Unlock()
+	if largest >= 0 && !future {
+		return time.UnixMilli(largest), nil
+	}
+	if at.IsZero() {
+		info, err := l.fs.Stat(p.log.name)
+		if err != nil {
+			return time.Time{}, l.readError("stat segment", p.log.name, err)
+		}
+		at = info.ModTime
+	}
+	if future && !told {
+		l.log.Warn("newest timestamp of a segment lies in the future, retention goes by the time of its file",
+			"partition", l.tp, "segment", p.base, "timestamp_ms", largest, "file_time", at)
+	}
+	return at, nil
 }
 
 // rollExpired closes the active segment when even its newest record is too old, so
@@ -165,11 +214,14 @@ func (l *Log) rollExpired(now time.Time, cfg *Config) error {
 	}
 	l.mu.Lock()
 	p := l.active()
-	due := !l.closed && p.size > 0 && p.maxTime >= 0 && l.hw.Load() == l.end.Load() &&
-		now.Sub(time.UnixMilli(p.maxTime)) > cfg.RetentionAge
+	due := !l.closed && p.size > 0 && l.hw.Load() == l.end.Load()
 	l.mu.Unlock()
 	if !due {
 		return nil
+	}
+	newest, err := l.newestTime(p, now)
+	if err != nil || now.Sub(newest) <= cfg.RetentionAge {
+		return err
 	}
 	return l.Roll()
 }

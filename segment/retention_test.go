@@ -15,7 +15,12 @@ import (
 // apart from t0 on, all synced and below the high watermark.
 func filled(t *testing.T, mem *vfs.Mem, cfg Config, n int) *Log {
 	t.Helper()
-	l := openLog(t, openDir(t, mem), cfg)
+	return filledIn(t, openDir(t, mem), cfg, n)
+}
+
+func filledIn(t *testing.T, d *Dir, cfg Config, n int) *Log {
+	t.Helper()
+	l := openLog(t, d, cfg)
 	for i := range n {
 		mustAppend(t, l, 0, plain(t0.Add(time.Duration(i)*time.Hour).UnixMilli(), "a", "b"))
 		if err := l.Roll(); err != nil {

@@ -1,12 +1,9 @@
 package segment
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
@@ -30,7 +27,7 @@ func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time
 	}
 	age := l.segmentAge(p, cfg)
 	due := p.size > cfg.SegmentBytes-size ||
-		p.firstTime >= 0 && newest >= 0 && time.Duration(newest-p.firstTime)*time.Millisecond > age ||
+		p.firstTime >= 0 && newest-p.firstTime > age.Milliseconds() ||
 		p.indexFull(cfg.IndexBytes) ||
 		last-p.base > maxRelativeOffset ||
 		l.dueByClock(p, cfg, now)
@@ -47,19 +44,23 @@ func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time
 // restartAt replaces the empty active part by one with a higher base. turn must
 // be held.
 func (l *Log) restartAt(base int64) error {
-	p := l.head()
-	if err := l.roll(base); err != nil {
-		return err
-	}
+	l.maint.lock()
+	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
+	fresh := newPart(l.dir.files, l.path, base)
+	fresh.statsKnown, fresh.txnsKnown, fresh.hasIndex, fresh.unborn = true, true, true, true
 	l.mu.Lock()
-	l.parts = slices.DeleteFunc(slices.Clone(l.parts), func(q *part) bool { return q == p })
-	l.localStart.Store(l.parts[0].base)
-	l.unpinLocked(p)
+	i := len(l.parts) - 1
+	l.doomLocked(l.parts[i:])
+	l.parts = append(l.parts[:i:i], fresh)
+	if i == 0 {
+		l.localStart.Store(base)
+		l.hw.Store(max(l.hw.Load(), base))
+	}
+	l.end.Store(base)
 	l.mu.Unlock()
-	l.slots[1].lock()
-	defer l.freeSlot(1)
-	p.closeSecond()
-	return l.unlink(p)
+	return l.tidyLocked()
 }
 
 // segmentAge is segment.ms less a jitter that is the same for all the life of the
@@ -96,7 +97,7 @@ func (l *Log) RollIfDue(now time.Time) (bool, error) {
 	}
 	l.turn.lock()
 	defer l.turn.unlock()
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return false, err
 	}
 	if !l.dueByClock(l.head(), cfg, now) {
@@ -120,7 +121,7 @@ func (l *Log) Roll() error {
 func (l *Log) rollNow() error {
 	l.turn.lock()
 	defer l.turn.unlock()
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return err
 	}
 	if l.head().size == 0 {
@@ -133,7 +134,7 @@ func (l *Log) rollNow() error {
 // records, is written by the sealer. turn must be held.
 func (l *Log) roll(base int64) error {
 	p := newPart(l.dir.files, l.path, base)
-	p.dirUnsynced, p.statsKnown, p.hasIndex = true, true, true
+	p.dirUnsynced, p.statsKnown, p.txnsKnown, p.hasIndex = true, true, true, true
 	if _, err := l.fs.Stat(p.log.name); err == nil {
 		return l.fail("roll", &PositionError{Op: "create segment", Path: p.log.name, Err: fs.ErrExist})
 	}
@@ -149,6 +150,7 @@ func (l *Log) roll(base int64) error {
 	old.snapshot = l.producers.Snapshot()
 	l.snapshotBytes = 0
 	l.parts = append(l.parts[:len(l.parts):len(l.parts)], p)
+	l.end.Store(base) // above the old end if a follower skips offsets that no segment can hold
 	l.mu.Unlock()
 	l.dir.metrics.rolls.Add(1)
 	l.requestSeal()
@@ -357,33 +359,19 @@ func (l *Log) flushTxns(p *part) error {
 
 // syncNames makes the names in the log's directory durable.
 func (l *Log) syncNames() error {
-	if err := l.fs.SyncDir(l.path); err != nil {
-		return l.failSync(err)
+	if err := vfs.SyncNames(l.fs, l.path); err != nil {
+		return l.fail("sync names", err)
 	}
 	return nil
 }
 
-// unlink removes the files of a part, which nobody can find any more, the log
-// file durably first: a log that reappeared after a crash would be found, an
-// index without its log is not. maint or turn must be held.
-func (l *Log) unlink(p *part) error {
-	for i, s := range p.files() {
-		s.retire()
-		if err := l.fs.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return l.fail("remove segment", err)
-		}
-		if i == 0 {
-			if err := l.syncNames(); err != nil {
-				return err
-			}
-		}
+// syncAllNames makes the name of the log's directory durable as well.
+func (l *Log) syncAllNames() error {
+	if err := l.syncNames(); err != nil {
+		return err
 	}
-	name := filepath.Join(l.path, fileName(p.base, snapshotSuffix))
-	if err := l.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return l.fail("remove snapshot", err)
+	if err := vfs.SyncNames(l.fs, l.dir.path); err != nil {
+		return l.fail("sync names", err)
 	}
-	l.forgetSnapshot(p.base)
 	return nil
 }
-
-func isNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -16,12 +16,14 @@ type Sealed struct {
 	BaseOffset   int64
 	LastOffset   int64 // inclusive
 	Size         int64
-	MaxTimestamp int64 // milliseconds, -1 = the records have none
+	MaxTimestamp int64 // milliseconds, -1 = the records have none, or StatsErr
 	SealedAt     time.Time
+	// StatsErr says why MaxTimestamp cannot be read, for the moment or because the
+	// segment is damaged. Nobody may conclude then that the segment is old.
+	StatsErr error
 }
 
-// Sealed returns the sealed segments with LastOffset ≥ from, oldest first. A
-// segment whose statistics cannot be read has MaxTimestamp -1.
+// Sealed returns the sealed segments with LastOffset ≥ from, oldest first.
 func (l *Log) Sealed(from int64) []Sealed {
 	l.mu.Lock()
 	parts := l.parts
@@ -39,7 +41,7 @@ func (l *Log) Sealed(from int64) []Sealed {
 			continue
 		}
 		s.MaxTimestamp = -1
-		if err := l.loadStats(p); err == nil {
+		if s.StatsErr = l.loadStats(p); s.StatsErr == nil {
 			l.mu.Lock()
 			s.MaxTimestamp = p.maxTime
 			l.mu.Unlock()
@@ -86,15 +88,17 @@ func (l *Log) OpenSealed(base int64) (*SealedSegment, error) {
 		}
 	}
 	l.mu.Unlock()
-	f, err := p.log.pin()
+	// Loading the index finds out whether the file is whole.
+	v, err := l.viewOf(p)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
-			err = ErrOffsetOutOfRange
+			err = fmt.Errorf("%s: sealed segment %d: %w", l.tp, base, ErrOffsetOutOfRange)
 		}
-		return nil, l.readError("open segment", p.log.name, err)
+		return nil, err
 	}
-	s.file = f
-	s.cold = vfs.ColdRanges(f, 0, s.size)
+	s.file, v.file = v.file, nil
+	v.release()
+	s.cold = vfs.ColdRanges(s.file, 0, s.size)
 	return s, nil
 }
 
@@ -139,6 +143,9 @@ func (s *SealedSegment) Scan(fn func(b record.Batch, pos int64) error) error {
 	})
 	if err != nil {
 		return s.judge(err)
+	}
+	if !s.log.continues(s.part, next) {
+		return s.log.lost(s.part, next, s.size, s.next, errShort)
 	}
 	if x != nil {
 		return s.keep(x)
@@ -190,11 +197,10 @@ func (s *SealedSegment) ProducerSnapshot() ([]byte, error) {
 			return b, nil
 		}
 	}
-	m, err := s.producersBefore()
-	if first, _ := s.log.partFrom(0); err != nil && first != nil && first.base == s.base {
-		m, err = producer.NewManager(s.log.config.Load().MaxTxnAge, s.log.config.Load().ProducerExpiration), nil
-		m.Reset(s.base)
+	if !unusableSnapshot(err) {
+		return nil, s.log.readError("read producer snapshot", s.log.snapshotName(s.next), err)
 	}
+	m, _, err := s.log.producersBefore(s.base)
 	if err != nil {
 		return nil, err
 	}

@@ -1,13 +1,8 @@
 package segment
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
-	"time"
 
-	"github.com/coldbrook/coldbrook/segment/producer"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
@@ -92,67 +87,15 @@ func (s *SealedSegment) keep(x *indexer) error {
 	return nil
 }
 
-// abortedTxns is the transaction index by the records. What is on disk counts
-// only where the producer state at the segment's start is gone, without which
-// nobody can say where a transaction began.
+// abortedTxns is the transaction index by the records.
 func (s *SealedSegment) abortedTxns(aborts []AbortedTxn) ([]AbortedTxn, error) {
-	stored, err := readTxnIndex(s.log.fs, s.part.txn.name)
-	if err != nil && !errors.Is(err, ErrCorrupt) {
-		return nil, s.log.readError("read transaction index", s.part.txn.name, err)
+	stored, damaged, err := s.log.storedTxns(s.part)
+	if err != nil || !damaged && len(aborts) == 0 && len(stored) == 0 {
+		return nil, err
 	}
-	if len(aborts) == 0 && len(stored) == 0 && err == nil {
-		return nil, nil
+	txns, err := s.log.txnsByRecords(s.part, s.file, s.size, stored, damaged)
+	if err == nil && (damaged || !slices.Equal(txns, stored)) {
+		s.log.log.Error("index does not fit the records, made anew for the upload", "partition", s.log.tp, "segment", s.base, "path", s.part.txn.name)
 	}
-	m, perr := s.producersBefore()
-	if perr != nil {
-		if err == nil && !explained(stored, aborts) {
-			err = fmt.Errorf("transaction index of segment %d does not fit the markers: %w: %w", s.base, ErrCorrupt, perr)
-		}
-		return stored, err
-	}
-	var txns []AbortedTxn
-	scan := newScanner(s.file, 0, s.size, false)
-	defer scan.close()
-	rerr := scan.replay(func(b record.Batch, _, _ int64) error {
-		if done := trackBatch(m, b); done != nil && done.Aborted {
-			txns = append(txns, AbortedTxn{
-				ProducerID: done.ProducerID, FirstOffset: done.FirstOffset, LastOffset: done.LastOffset, LastStableOffset: done.LastStableOffset,
-			})
-		}
-		return nil
-	})
-	if rerr != nil {
-		return nil, s.judge(rerr)
-	}
-	if err != nil || !slices.Equal(txns, stored) {
-		s.log.log.Error("index does not fit the records, made anew for the upload", "partition", s.log.tp, "segment", s.base, "path", s.part.txn.name, "err", err)
-	}
-	return txns, nil
-}
-
-// explained says whether each entry has its marker.
-func explained(stored, aborts []AbortedTxn) bool {
-	for _, t := range stored {
-		if !slices.ContainsFunc(aborts, func(a AbortedTxn) bool { return a.ProducerID == t.ProducerID && a.LastOffset == t.LastOffset }) {
-			return false
-		}
-	}
-	return true
-}
-
-// producersBefore is the producer state at the segment's start, ErrNoSnapshot
-// when nobody knows it.
-func (s *SealedSegment) producersBefore() (*producer.Manager, error) {
-	cfg := s.log.config.Load()
-	m := producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration)
-	states, err := readSnapshot(s.log.fs, s.log.snapshotName(s.base))
-	if err == nil {
-		m.Restore(states, s.base, time.Time{})
-		return m, nil
-	}
-	if first, _ := s.log.partFrom(0); errors.Is(err, fs.ErrNotExist) && first != nil && first.base == s.base && s.base == 0 {
-		m.Reset(0) // nobody wrote before
-		return m, nil
-	}
-	return nil, fmt.Errorf("segment %d: %w: %w", s.base, ErrNoSnapshot, err)
+	return txns, err
 }

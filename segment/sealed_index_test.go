@@ -20,7 +20,7 @@ func TestIndexesThatDoNotFitTheRecordsAreMadeAnew(t *testing.T) {
 		damage     func([]byte) []byte
 		silent     bool
 		snapshot   bool // that of the segment's start is gone as well
-		fails      bool
+		fails      bool // and the segment before it
 	}{
 		{name: "nothing", file: indexSuffix, silent: true, damage: func(b []byte) []byte { return b }},
 		{name: "nothing, no snapshot", file: indexSuffix, silent: true, snapshot: true, damage: func(b []byte) []byte { return b }},
@@ -33,8 +33,9 @@ func TestIndexesThatDoNotFitTheRecordsAreMadeAnew(t *testing.T) {
 		{name: "first offset of a transaction", file: txnSuffix, damage: func(b []byte) []byte { b[17]++; return b }},
 		{name: "transaction that is not there", file: txnSuffix, damage: func([]byte) []byte { return nil }},
 		{name: "transactions cut", file: txnSuffix, damage: func(b []byte) []byte { return b[:20] }},
-		{name: "transactions cut, no snapshot", file: txnSuffix, snapshot: true, fails: true, damage: func(b []byte) []byte { return b[:20] }},
-		{name: "a marker that is not there, no snapshot", file: txnSuffix, snapshot: true, fails: true, damage: func(b []byte) []byte { b[25]++; return b }},
+		{name: "transactions cut, no snapshot", file: txnSuffix, snapshot: true, damage: func(b []byte) []byte { return b[:20] }},
+		{name: "transactions cut, nothing before", file: txnSuffix, snapshot: true, fails: true, damage: func(b []byte) []byte { return b[:20] }},
+		{name: "a marker that is not there, nothing before", file: txnSuffix, snapshot: true, fails: true, damage: func(b []byte) []byte { b[25]++; return b }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mem := vfs.NewMem()
@@ -73,6 +74,10 @@ func TestIndexesThatDoNotFitTheRecordsAreMadeAnew(t *testing.T) {
 				}
 			}
 			if c.fails {
+				l.SetHighWatermark(base)
+				if err := l.SetLogStart(base); err != nil {
+					t.Fatal(err)
+				}
 				s, err := l.OpenSealed(base)
 				if err != nil {
 					t.Fatal(err)

@@ -1,13 +1,8 @@
 package segment
 
-import (
-	"time"
+import "github.com/coldbrook/coldbrook/segment/record"
 
-	"github.com/coldbrook/coldbrook/segment/record"
-)
-
-// loadStats learns what is not needed to append to a part that was found on disk:
-// its largest timestamp and its aborted transactions.
+// loadStats learns the largest timestamp of a part that was found on disk.
 func (l *Log) loadStats(p *part) error {
 	l.mu.Lock()
 	known := p.statsKnown
@@ -22,16 +17,11 @@ func (l *Log) loadStats(p *part) error {
 	if err != nil {
 		return err
 	}
-	txns, err := readTxnIndex(l.fs, p.txn.name)
-	if err != nil {
-		return l.readError("read transaction index", p.txn.name, err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !p.statsKnown {
 		p.statsKnown = true
 		p.maxTime, p.maxTimeAt = last.timestamp, last.offset
-		p.txns, p.txnFlushed = txns, len(txns)
 	}
 	return nil
 }
@@ -245,23 +235,4 @@ func (l *Log) newestIn(p *part, start int64, best *TimestampOffset) error {
 		err = scan(max(p.base, start))
 	}
 	return err
-}
-
-// newestTime returns the time that retention goes by: the largest timestamp.
-func (l *Log) newestTime(p *part) (time.Time, error) {
-	if err := l.loadStats(p); err != nil {
-		return time.Time{}, err
-	}
-	l.mu.Lock()
-	largest := p.maxTime
-	l.mu.Unlock()
-	if largest >= 0 {
-		return time.UnixMilli(largest), nil
-	}
-	// Records without timestamps: as in Kafka, the file's own time counts.
-	info, err := l.fs.Stat(p.log.name)
-	if err != nil {
-		return time.Time{}, l.readError("stat segment", p.log.name, err)
-	}
-	return info.ModTime, nil
 }

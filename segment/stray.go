@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
 // SetAside gives the directories of partitions that are not open other names,
@@ -69,8 +70,8 @@ func (d *Dir) evict(tps []metadata.TopicPartition, suffix string) ([]string, err
 	if len(gone) == 0 {
 		return nil, errs
 	}
-	if err := d.fs.SyncDir(d.path); err != nil {
-		return nil, errors.Join(errs, d.failFinal(fmt.Errorf("rename: %w", err)))
+	if err := vfs.SyncNames(d.fs, d.path); err != nil {
+		return nil, errors.Join(errs, d.fail(fmt.Errorf("rename: %w", err)))
 	}
 	return paths, errors.Join(errs, d.forget(gone...))
 }

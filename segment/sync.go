@@ -136,7 +136,7 @@ func (j *syncJob) fileOf(p syncPart) (vfs.File, error) {
 		return p.file, nil
 	}
 	if p.part.second == nil {
-		f, err := j.log.fs.OpenReadWrite(p.part.log.name)
+		f, err := j.log.fs.OpenExisting(p.part.log.name)
 		if err != nil {
 			return nil, err
 		}

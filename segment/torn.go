@@ -44,7 +44,7 @@ func (l *Log) cutTail(i int, size int64, d *damage) error {
 }
 
 // copyTorn keeps a copy of what will be cut, unless it is zeros or the disk is
-// full: it is a courtesy.
+// full, or descriptors are short: it is a courtesy.
 func (l *Log) copyTorn(p *part, size int64) error {
 	f, err := p.log.pin()
 	if err != nil {
@@ -61,8 +61,8 @@ func (l *Log) copyTorn(p *part, size int64) error {
 		_, err = vfs.CopyTo(&fileWriter{file: out}, f, p.size, size-p.size)
 		err = errors.Join(err, out.Close())
 	}
-	if err != nil && isNoSpace(err) {
-		l.log.Warn("no space for a copy of the torn tail", "partition", l.tp, "segment", p.base)
+	if vfs.Heals(err) {
+		l.log.Warn("no copy of the torn tail is kept", "partition", l.tp, "segment", p.base, "err", err)
 		return nil
 	}
 	if err != nil {

@@ -1,19 +1,26 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"math"
 	"slices"
+	"sort"
 	"time"
+
+	"github.com/coldbrook/coldbrook/segment/producer"
 )
 
 // TruncateTo removes all batches that hold an offset of offset or above, durably.
 // Snapshots, indexes, lineage, high watermark and producer state follow; epochs
 // without records go from the lineage in any case. A follower does this when it
-// finds that its tail is not the leader's.
+// finds that its tail is not the leader's. After an error the log is as it was, or
+// as it shall be with files that lag behind: a further call goes on.
 func (l *Log) TruncateTo(offset int64) error {
 	l.turn.lock()
 	defer l.turn.unlock()
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return err
 	}
 	if offset >= l.end.Load() {
@@ -30,136 +37,161 @@ func (l *Log) TruncateTo(offset int64) error {
 		return err
 	}
 	if offset <= l.localStart.Load() {
-		return l.resetLocked(offset, min(l.logStart.Load(), offset))
+		return l.restart(offset, min(l.logStart.Load(), offset))
 	}
-	if err := l.lowerRecovery(offset); err != nil {
-		return err
-	}
-	i, pos, end, err := l.cutPoint(offset)
+	c, err := l.prepareCut(offset)
 	if err != nil {
+		l.vouched.Store(math.MaxInt64)
 		return err
 	}
-	if err := l.dropParts(i + 1); err != nil {
-		return err
-	}
-	if err := l.cutPart(l.parts[i], pos, end); err != nil {
-		return err
-	}
-	// As after recovery: a restart believes what is said about offsets below the
-	// recovery point.
-	if err := l.flushSideFiles(l.parts[i], false); err != nil {
-		return err
-	}
-	return l.afterCut(end)
-}
-
-// lowerRecovery makes the recovery point on disk at most offset, before anything
-// behind offset changes: a restart must read it again.
-func (l *Log) lowerRecovery(offset int64) error {
 	l.mu.Lock()
-	if l.recovery.Load() > offset {
-		l.recovery.Store(offset)
-	}
+	l.cutLocked(c)
 	l.mu.Unlock()
-	return l.persistRecoveryBelow(offset)
+	return l.tidyLocked()
 }
 
-// cutPoint returns the part that holds offset, where in it the first batch to go
-// begins, and what becomes the log's end. maint must be held.
-func (l *Log) cutPoint(offset int64) (i int, pos, end int64, err error) {
+// cut is the end of the log as a truncation makes it, prepared beside the log.
+type cut struct {
+	last      *part // takes the place of the part that holds the end, and is the active one
+	index     int   // of that part
+	end       int64
+	producers *producer.Manager
+	known     int64 // from where on producers knows each batch
+}
+
+// prepareCut does all of a truncation that may fail and changes nothing but what
+// costs a restart some time: what is said on disk about offsets behind the cut.
+func (l *Log) prepareCut(offset int64) (*cut, error) {
 	l.mu.Lock()
-	i = max(l.floor(offset), 0)
+	i := max(l.floor(offset), 0)
 	p := l.parts[i]
 	l.mu.Unlock()
-	if err := l.loadIndexHeld(p); err != nil {
-		return 0, 0, 0, err
-	}
-	v, err := l.viewOf(p)
+	pos, end, err := l.cutPoint(p, offset)
 	if err != nil {
-		return 0, 0, 0, err
+		return nil, err
 	}
-	defer v.release()
-	from, err := v.locate(offset)
-	if err != nil {
-		return 0, 0, 0, l.readError("read index", p.idx.name, err)
+	if err := l.lowerMarks(end); err != nil {
+		return nil, err
 	}
-	var s scanner
-	buf := pageBuffers.Get().(*[pageBuffer]byte)
-	defer pageBuffers.Put(buf)
-	s.over(v.file, from, v.size, buf[:])
-	b, err := s.seek(offset)
-	if err != nil {
-		if s.pos == v.size {
-			return i, v.size, offset, nil // a gap at the part's end
-		}
-		return 0, 0, 0, l.readError("find where to truncate", p.log.name, err)
+	// A snapshot of the old records would be believed when the log is long enough
+	// again.
+	if err := l.dropSnapshotsAbove(end); err != nil {
+		return nil, err
 	}
-	return i, s.at, min(offset, b.BaseOffset()), nil
+	c := &cut{index: i, end: end}
+	if c.last, err = l.cutPart(p, pos, end); err != nil {
+		return nil, err
+	}
+	if c.producers, c.known, err = l.producersAt(append(l.parts[:i:i], c.last), end, time.Now()); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// dropParts removes the parts from i on, newest first, durably: one that came
-// back after a crash would hold offsets of another lineage.
-func (l *Log) dropParts(i int) error {
-	l.mu.Lock()
-	l.generation++
-	gone := l.parts[i:]
-	l.parts = slices.Clone(l.parts[:i])
-	for _, p := range gone {
-		l.localBytes.Add(-p.size)
-		l.unpinLocked(p)
-	}
-	l.mu.Unlock()
-	for _, p := range slices.Backward(gone) {
-		p.closeSecond()
-		if err := l.unlink(p); err != nil {
+// lowerMarks makes the checkpoints on disk say nothing of offsets from end on,
+// before anything there changes, and keeps them so until tidy is done.
+func (l *Log) lowerMarks(end int64) error {
+	l.vouched.Store(end)
+	for _, m := range []mark{markRecovery, markHighWatermark} {
+		if err := l.persistBelow(m, end); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cutPart makes p the active part with pos bytes, durably, so that what is
-// appended next can never be found before old records.
-func (l *Log) cutPart(p *part, pos, end int64) error {
-	f, err := p.log.pin()
-	if err != nil {
-		return l.fail("open segment", err)
+// dropSnapshotsAbove removes the snapshots of offsets above end, durably.
+func (l *Log) dropSnapshotsAbove(end int64) error {
+	l.mu.Lock()
+	stale := slices.DeleteFunc(slices.Clone(l.snapshots), func(s int64) bool { return s <= end })
+	l.mu.Unlock()
+	if len(stale) == 0 {
+		return nil
 	}
-	defer p.log.unpin()
-	if err := f.Truncate(pos); err != nil {
-		return l.fail("truncate segment", err)
-	}
-	if err := f.Sync(); err != nil {
-		return l.failSync(fmt.Errorf("sync segment %d: %w", p.base, err))
-	}
-	if err := l.loadStats(p); err != nil {
+	if err := l.removeSnapshots(stale); err != nil {
 		return err
 	}
+	return l.syncNames()
+}
+
+// cutPoint returns where in a part the first batch begins that holds offset or
+// more, and what becomes the log's end. Of a damaged part it is the damage if that
+// comes first. maint must be held.
+func (l *Log) cutPoint(p *part, offset int64) (pos, end int64, err error) {
+	from := int64(0)
+	switch err := l.loadIndexHeld(p); {
+	case errors.Is(err, ErrCorrupt):
+		l.mu.Lock()
+		p.offsets.reset(0)
+		p.times.reset(0)
+		l.mu.Unlock()
+	case err != nil:
+		return 0, 0, err
+	}
+	v, err := l.pinned(p)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer v.release()
+	if from, err = v.locate(offset); err != nil {
+		return 0, 0, l.readError("read index", p.idx.name, err)
+	}
+	var s scanner
+	buf := pageBuffers.Get().(*[pageBuffer]byte)
+	defer pageBuffers.Put(buf)
+	s.over(v.file, from, v.size, buf[:])
+	next := p.base
+	for {
+		b, err := s.step()
+		var d *damage
+		switch {
+		case err == io.EOF && !l.continues(p, next):
+			return s.pos, next, nil // records are missing at the part's end
+		case err == io.EOF:
+			return v.size, offset, nil // a gap at the part's end
+		case errors.As(err, &d):
+			return s.pos, next, nil
+		case err != nil:
+			return 0, 0, l.readError("find where to truncate", p.log.name, err)
+		case b.LastOffset() >= offset:
+			return s.at, min(offset, b.BaseOffset()), nil
+		}
+		next = b.NextOffset()
+	}
+}
+
+// cutPart returns what p becomes as the active part with pos bytes, which end
+// before end.
+func (l *Log) cutPart(p *part, pos, end int64) (*part, error) {
+	txns, stored, err := l.txnsBelow(p, pos, end)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
-	was := p.size
-	p.full, p.sealed, p.snapshot, p.reserved = false, false, nil, 0
+	fresh := newPart(l.dir.files, l.path, p.base)
+	fresh.log, fresh.idx, fresh.tim, fresh.txn = p.log, p.idx, p.tim, p.txn
+	fresh.pinned, fresh.file, fresh.second = p.pinned, p.file, p.second
+	fresh.dirUnsynced, fresh.sideWritten, fresh.sideNamed = p.dirUnsynced, p.sideWritten, p.sideNamed
+	fresh.durable = min(p.durable, pos)
+	fresh.offsets, fresh.times = p.offsets, p.times
+	takeTxns(fresh, txns, stored)
+	fresh.overhang = true
 	offsets, times := p.offsets.view(), p.times.view()
 	l.mu.Unlock()
 	n, m, err := l.entriesBelow(p, offsets, times, end)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// Nobody else looks at the statistics of the part: turn and maint are held, and
-	// readers see the end that is stored below.
-	l.mu.Lock()
-	p.offsets.cut(n)
-	p.times.cut(m)
-	k := 0
-	for k < len(p.txns) && p.txns[k].LastOffset < end {
-		k++
+	fresh.offsets.cut(n)
+	fresh.times.cut(m)
+	if err := l.resume(fresh); err != nil {
+		return nil, err
 	}
-	if k < len(p.txns) {
-		p.txnTrim = p.txnTrim || p.txnFlushed > k
-		p.txns, p.txnFlushed = slices.Clone(p.txns[:k]), min(p.txnFlushed, k)
+	if err := l.rescan(fresh, pos, false, math.MaxInt64); err != nil {
+		return nil, l.readError("scan segment", p.log.name, err)
 	}
-	l.end.Store(end)
-	l.mu.Unlock()
-	return l.restat(p, pos, end, was)
+	fresh.next = end
+	return fresh, nil
 }
 
 // entriesBelow returns how many entries of both indexes are about offsets below
@@ -203,76 +235,56 @@ func (e *entries) cut(n int) {
 	e.count, e.flushed = n, min(e.flushed, n)
 }
 
-// restat brings the statistics of a part that was cut up to date.
-func (l *Log) restat(p *part, size, end, was int64) error {
-	fresh := *newPart(l.dir.files, l.path, p.base)
-	fresh.log, fresh.idx, fresh.tim = p.log, p.idx, p.tim
+// txnsBelow returns the aborted transactions of a part that ended before end, the
+// offset of the batch at pos, and those that its file holds.
+func (l *Log) txnsBelow(p *part, pos, end int64) (txns, stored []AbortedTxn, err error) {
+	below := func(t []AbortedTxn) []AbortedTxn {
+		n := sort.Search(len(t), func(i int) bool { return t[i].LastOffset >= end })
+		return t[:n:n]
+	}
 	l.mu.Lock()
-	fresh.offsets, fresh.times = p.offsets, p.times
+	known := p.txnsKnown
+	txns, stored = p.txns, p.txns[:p.txnFlushed]
 	l.mu.Unlock()
-	if err := l.resume(&fresh); err != nil {
-		return err
+	if known {
+		return below(txns), stored, nil
 	}
-	if err := l.rescan(&fresh, size, false, end); err != nil {
-		return l.readError("scan segment", p.log.name, err)
+	stored, damaged, err := l.storedTxns(p)
+	if err != nil || !damaged && len(stored) == 0 && !l.mayHaveMarkers(p) {
+		return nil, nil, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p.offsets, p.times = fresh.offsets, fresh.times
-	p.lastIndex, p.lastTime, p.maxTime, p.maxTimeAt = fresh.lastIndex, fresh.lastTime, fresh.maxTime, fresh.maxTimeAt
-	p.firstTime, p.firstAppend = fresh.firstTime, fresh.firstAppend
-	p.size, p.next, p.durable, p.hasIndex, p.statsKnown = size, end, size, true, true
-	l.localBytes.Add(size - was)
-	return nil
+	v, err := l.pinned(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer v.release()
+	txns, err = l.txnsByRecords(p, v.file, pos, below(stored), damaged)
+	return txns, stored, err
 }
 
-// afterCut brings everything else in line with the log's new end.
-func (l *Log) afterCut(end int64) error {
-	l.mu.Lock()
-	l.durable.Store(min(l.durable.Load(), end))
-	l.synced.Store(min(l.synced.Load(), end))
-	l.hw.Store(min(l.hw.Load(), end))
-	l.cutEpochsLocked(end)
-	// The entries are gone below the recovery point on disk, too.
-	l.recovery.Store(min(l.recovery.Load(), end))
-	snapshots := slices.DeleteFunc(slices.Clone(l.snapshots), func(s int64) bool { return s <= end })
+// cutLocked makes the log end where c says. mu, turn, maint and the slots must be
+// held.
+func (l *Log) cutLocked(c *cut) {
+	l.generation++
+	old, gone := l.parts[c.index], l.parts[c.index+1:]
+	l.doomLocked(gone)
+	l.localBytes.Add(c.last.size - old.size)
+	l.parts = append(l.parts[:c.index:c.index], c.last)
+	l.end.Store(c.end)
+	l.durable.Store(min(l.durable.Load(), c.end))
+	l.synced.Store(min(l.synced.Load(), c.end))
+	l.recovery.Store(min(l.recovery.Load(), c.end))
 	l.snapshotBytes = 0
-	l.mu.Unlock()
-	if err := l.flushEpochs(); err != nil {
-		return err
-	}
-	if err := l.removeSnapshots(snapshots); err != nil {
-		return err
-	}
-	// A snapshot or an index of the old records that came back after a crash would
-	// be believed once the log is long enough again.
-	if err := l.syncNames(); err != nil {
-		return err
-	}
-	from, err := l.loadSnapshot(end, time.Now())
-	if err != nil {
-		return err
-	}
-	// The transaction indexes hold all of what is left already.
-	for _, p := range l.parts {
-		if p.next > from || p == l.active() {
-			if err := l.loadIndexHeld(p); err != nil {
-				return err
-			}
-			if err := l.replayPart(p, from, end+1); err != nil {
-				return err
-			}
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.producers.SetEnd(end)
-	l.producers.OnHighWatermark(l.hw.Load())
+	l.cutEpochsLocked(c.end)
+	// The transactions first: the last stable offset must not seem to rise.
+	l.producers = c.producers
+	l.reloadedLocked(c.known)
+	l.producers.OnHighWatermark(min(l.hw.Load(), c.end))
 	l.noteUnstableLocked()
-	if l.durable.Load() < end {
+	l.hw.Store(min(l.hw.Load(), c.end))
+	if l.durable.Load() < c.end {
 		l.RequestSync() // segments before the one that was cut
 	}
-	return nil
 }
 
 // TruncateFullyAndStartAt removes all records and makes the log begin and end at
@@ -290,43 +302,46 @@ func (l *Log) TruncateFullyAndStartAt(offset, logStart int64) error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	return l.resetLocked(offset, logStart)
+	return l.restart(offset, logStart)
 }
 
-// reset is resetLocked for a log that is being opened.
-func (l *Log) reset(offset int64) error { return l.resetLocked(offset, offset) }
-
-// resetLocked empties the log. turn, maint and the slots must be held.
-func (l *Log) resetLocked(offset, logStart int64) error {
-	// What a crash leaves of the old records halfway is found by a full scan.
-	if err := l.lowerRecovery(0); err != nil {
+// restart makes the log empty with offset as its end. turn, maint and the slots
+// must be held.
+func (l *Log) restart(offset, logStart int64) error {
+	// Until the new segment is there a crash may leave any beginning of the old
+	// log, or nothing.
+	err := l.lowerMarks(0)
+	if err == nil {
+		err = l.dropSnapshotsAbove(-1)
+	}
+	if err != nil {
+		l.vouched.Store(math.MaxInt64)
 		return err
 	}
+	fresh := newPart(l.dir.files, l.path, offset)
+	fresh.statsKnown, fresh.txnsKnown, fresh.hasIndex, fresh.unborn = true, true, true, true
 	l.mu.Lock()
+	l.generation++
+	l.doomLocked(l.parts)
 	l.setEpochsLocked(nil)
-	snapshots := l.snapshots
-	l.mu.Unlock()
-	if err := l.flushEpochs(); err != nil {
-		return err
-	}
-	if err := l.dropParts(0); err != nil {
-		return err
-	}
-	if err := l.removeSnapshots(snapshots); err != nil {
-		return err
-	}
-	if err := l.startAt(offset); err != nil {
-		return err
-	}
+	l.emptyLocked(fresh)
 	l.hw.Store(offset)
 	l.logStart.Store(logStart)
-	return l.persistLogStart()
+	l.mu.Unlock()
+	return l.tidyLocked()
 }
 
 // RestoreFromRemote gives a log that was just started at start by
 // TruncateFullyAndStartAt the lineage and the producer state of what lies below,
 // from the tier (KIP-405).
 func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byte) error {
+	if _, err := DecodeEpochs(EncodeEpochs(epochs)); err != nil {
+		return fmt.Errorf("%s: lineage from the tier: %w", l.tp, err)
+	}
+	states, err := producer.LoadSnapshot(snapshot)
+	if err != nil && len(snapshot) > 0 {
+		return fmt.Errorf("%s: producer snapshot from the tier: %w", l.tp, err)
+	}
 	if l.LogEnd() != start || l.LocalLogStart() != start {
 		if err := l.TruncateFullyAndStartAt(start, min(l.LogStart(), start)); err != nil {
 			return err
@@ -334,27 +349,22 @@ func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byt
 	}
 	l.turn.lock()
 	defer l.turn.unlock()
-	l.maint.lock()
-	defer l.maint.unlock()
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return err
 	}
-	if _, err := DecodeEpochs(EncodeEpochs(epochs)); err != nil {
-		return fmt.Errorf("%s: lineage from the tier: %w", l.tp, err)
-	}
+	l.maint.lock()
+	defer l.maint.unlock()
 	if len(snapshot) > 0 {
 		if err := l.writeSnapshot(start, snapshot); err != nil {
 			return err
 		}
-		if _, err := l.loadSnapshot(start, time.Now()); err != nil {
-			return err
-		}
 	}
 	l.mu.Lock()
+	l.producers.Restore(states, start, time.Now())
+	l.reloadedLocked(start)
 	l.setEpochsLocked(slices.Clone(epochs))
 	l.cutEpochsLocked(start)
 	l.startEpochsLocked(l.logStart.Load())
-	l.producers.SetEnd(start)
 	l.noteUnstableLocked()
 	l.mu.Unlock()
 	return l.flushEpochs()

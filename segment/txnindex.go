@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"time"
 
+	"github.com/coldbrook/coldbrook/segment/producer"
+	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
@@ -115,19 +119,167 @@ func (l *Log) txnsAt(offset int64) ([]AbortedTxn, int64, error) {
 		following = l.parts[i+1].base
 	}
 	l.mu.Unlock()
-	if err := l.loadStats(p); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+	txns, err := l.txnsOf(p)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
 			err = ErrOffsetOutOfRange // removed meanwhile
 		}
 		return nil, -1, err
 	}
-	l.mu.Lock()
-	txns := p.txns[:len(p.txns):len(p.txns)]
-	l.mu.Unlock()
 	if txns == nil {
 		txns = []AbortedTxn{}
 	}
-	return txns, following, nil
+	return txns, following, l.mendTxns(p)
+}
+
+// mendTxns writes the transaction index of a sealed part that was made anew.
+func (l *Log) mendTxns(p *part) error {
+	l.mu.Lock()
+	mended := !p.sealed || !p.txnTrim && p.txnFlushed == len(p.txns)
+	l.mu.Unlock()
+	if mended {
+		return nil
+	}
+	l.maint.lock()
+	defer l.maint.unlock()
+	if l.removed(p) {
+		return nil
+	}
+	if err := l.flushTxns(p); err != nil && !vfs.Heals(err) {
+		return err
+	}
+	return nil
+}
+
+// txnsOf returns the aborted transactions of a part.
+func (l *Log) txnsOf(p *part) ([]AbortedTxn, error) {
+	l.mu.Lock()
+	known, txns := p.txnsKnown, p.txns[:len(p.txns):len(p.txns)]
+	l.mu.Unlock()
+	if known {
+		return txns, nil
+	}
+	stored, damaged, err := l.storedTxns(p)
+	if err != nil {
+		return nil, err
+	}
+	txns = stored
+	if damaged || len(stored) > 0 || l.mayHaveMarkers(p) {
+		v, err := l.pinned(p)
+		if err != nil {
+			return nil, err
+		}
+		defer v.release()
+		if txns, err = l.txnsByRecords(p, v.file, v.size, stored, damaged); err != nil {
+			return nil, err
+		}
+		if damaged || !slices.Equal(txns, stored) {
+			l.log.Warn("transaction index did not fit the records, made anew", "partition", l.tp, "segment", p.base, "path", p.txn.name)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !p.txnsKnown {
+		takeTxns(p, txns, stored)
+	}
+	return p.txns[:len(p.txns):len(p.txns)], nil
+}
+
+// takeTxns makes txns the part's, of which the file holds stored. What it does not
+// hold is written with the next side files, and until then made anew at each
+// start.
+func takeTxns(p *part, txns, stored []AbortedTxn) {
+	n := 0
+	for n < len(txns) && n < len(stored) && txns[n] == stored[n] {
+		n++
+	}
+	p.txns, p.txnFlushed, p.txnTrim = txns, n, p.txnTrim || n < len(stored)
+	p.txnsKnown = true
+}
+
+// storedTxns reads the transaction index of a part. Damaged means that the file is
+// not what anybody wrote; then what comes before the damage is returned.
+func (l *Log) storedTxns(p *part) (txns []AbortedTxn, damaged bool, err error) {
+	txns, err = readTxnIndex(l.fs, p.txn.name)
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, vfs.ErrTooLarge) {
+		return txns, true, nil
+	}
+	if err != nil {
+		err = l.readError("read transaction index", p.txn.name, err)
+	}
+	return txns, false, err
+}
+
+// mayHaveMarkers reports whether transactions may have ended in a closed part: the
+// producers at its end tell. A transaction index that is missing, empty or cut
+// between two entries looks like one that never had more.
+func (l *Log) mayHaveMarkers(p *part) bool {
+	states, err := readSnapshot(l.fs, l.snapshotName(p.next))
+	return err != nil || transactional(states)
+}
+
+// transactional reports whether there is a producer that uses transactions.
+func transactional(states []producer.State) bool {
+	return slices.ContainsFunc(states, func(s producer.State) bool { return s.CoordinatorEpoch >= 0 || s.TxnFirstOffset >= 0 })
+}
+
+// txnsByRecords makes the transaction index of a part from its records. What is
+// stored counts only where nobody knows which transactions were open before it: then
+// it must have an entry for each abort marker, and no other.
+func (l *Log) txnsByRecords(p *part, f vfs.File, size int64, stored []AbortedTxn, damaged bool) ([]AbortedTxn, error) {
+	m, sure, err := l.producersBefore(p.base)
+	if err != nil {
+		return nil, err
+	}
+	var txns, aborts []AbortedTxn
+	s := newScanner(f, 0, size, false)
+	defer s.close()
+	err = s.replay(func(b record.Batch, _, _ int64) error {
+		if marker, ok, err := endTxnOf(b); err == nil && ok && !marker.Commit {
+			aborts = append(aborts, AbortedTxn{ProducerID: b.ProducerID(), LastOffset: b.LastOffset()})
+		}
+		if done := trackBatch(m, b); done != nil && done.Aborted {
+			txns = append(txns, AbortedTxn{
+				ProducerID: done.ProducerID, FirstOffset: done.FirstOffset, LastOffset: done.LastOffset, LastStableOffset: done.LastStableOffset,
+			})
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, l.readError("scan segment", p.log.name, err)
+	case sure || len(aborts) == 0:
+		return txns, nil
+	case !damaged && explained(stored, aborts):
+		return stored, nil
+	}
+	return nil, fmt.Errorf("transaction index of segment %d does not fit the markers: %w: %w", p.base, ErrCorrupt, ErrNoSnapshot)
+}
+
+// explained reports whether each entry has its marker and each marker that ended
+// a transaction with records its entry.
+func explained(stored, aborts []AbortedTxn) bool {
+	for _, t := range stored {
+		if !slices.ContainsFunc(aborts, func(a AbortedTxn) bool { return a.ProducerID == t.ProducerID && a.LastOffset == t.LastOffset }) {
+			return false
+		}
+	}
+	return len(stored) == len(aborts)
+}
+
+// producersBefore returns the producer state at the start of a part. Not sure
+// means that the records that made it are not on the disk any more, and no
+// snapshot either: then it is that of a log that begins there.
+func (l *Log) producersBefore(base int64) (m *producer.Manager, sure bool, err error) {
+	l.mu.Lock()
+	parts := l.parts
+	l.mu.Unlock()
+	m, from, err := l.producersAt(parts, base, time.Time{})
+	if err != nil {
+		return nil, false, err
+	}
+	_, err = readSnapshot(l.fs, l.snapshotName(from))
+	return m, from == 0 || err == nil, nil
 }
 
 // readTxnIndex returns what a .txnindex file holds; a missing one is empty.

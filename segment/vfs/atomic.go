@@ -13,7 +13,8 @@ const TempSuffix = ".tmp"
 
 // WriteFileAtomic replaces name by a file that holds data: after a crash at any
 // moment the old or the new bytes are there, never a mixture, and after it
-// returned nil the new ones. Not safe for concurrent use on one name.
+// returned nil the new ones. After an error either may be there, and be what a
+// crash leaves. Not safe for concurrent use on one name.
 func WriteFileAtomic(fs FS, name string, data []byte) error {
 	temp := name + TempSuffix
 	if err := writeSynced(fs, temp, data); err != nil {
@@ -26,7 +27,7 @@ func WriteFileAtomic(fs FS, name string, data []byte) error {
 		_ = fs.Remove(temp)
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := fs.SyncDir(filepath.Dir(name)); err != nil {
+	if err := SyncNames(fs, filepath.Dir(name)); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
@@ -39,7 +40,9 @@ func writeSynced(fs FS, name string, data []byte) error {
 	}
 	_, err = f.WriteAt(data, 0)
 	if err == nil {
-		err = f.Sync()
+		if serr := f.Sync(); serr != nil {
+			err = &SyncError{Path: name, Err: serr}
+		}
 	}
 	return errors.Join(err, f.Close())
 }

@@ -175,6 +175,12 @@ func checkOpenModes(t *testing.T, f FS, path func(...string) string) {
 		t.Errorf("OpenReadWrite: %q, want abc", got)
 	}
 	closeFile(t, h)
+	h = must(f.OpenExisting(path("a")))(t)
+	write(t, h, "d", 3)
+	if got := string(readAllOf(t, h)); got != "abcd" {
+		t.Errorf("OpenExisting: %q, want abcd", got)
+	}
+	closeFile(t, h)
 	h = must(f.Open(path("a")))(t)
 	if _, err := h.WriteAt([]byte("x"), 0); err == nil {
 		t.Error("WriteAt on a read-only file: want an error")
@@ -193,11 +199,12 @@ func checkOpenModes(t *testing.T, f FS, path func(...string) string) {
 func checkMissing(t *testing.T, f FS, path func(...string) string) {
 	_, openErr := f.Open(path("no"))
 	_, createErr := f.Create(path("no", "a"))
+	_, existingErr := f.OpenExisting(path("no"))
 	_, listErr := f.List(path("no"))
 	_, statErr := f.Stat(path("no"))
 	_, usageErr := f.Usage(path("no"))
 	for name, err := range map[string]error{
-		"Open": openErr, "Create": createErr, "List": listErr, "Stat": statErr, "Usage": usageErr,
+		"Open": openErr, "Create": createErr, "OpenExisting": existingErr, "List": listErr, "Stat": statErr, "Usage": usageErr,
 		"Remove": f.Remove(path("no")), "Rename": f.Rename(path("no"), path("b")), "SyncDir": f.SyncDir(path("no")),
 	} {
 		if !errors.Is(err, fs.ErrNotExist) {

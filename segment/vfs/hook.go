@@ -47,6 +47,10 @@ func (h *hookFS) OpenReadWrite(name string) (File, error) {
 	return h.open(OpOpenReadWrite, name, h.fs.OpenReadWrite)
 }
 
+func (h *hookFS) OpenExisting(name string) (File, error) {
+	return h.open(OpOpenReadWrite, name, h.fs.OpenExisting)
+}
+
 func (h *hookFS) Remove(name string) error {
 	return h.do(OpRemove, name, func() error { return h.fs.Remove(name) })
 }

@@ -114,26 +114,35 @@ func (m *Mem) nextLocked() uint64 {
 }
 
 // Create implements FS.
-func (m *Mem) Create(name string) (File, error) { return m.open(name, true, true) }
+func (m *Mem) Create(name string) (File, error) {
+	return m.open(name, openMode{write: true, create: true, empty: true})
+}
 
 // OpenReadWrite implements FS.
-func (m *Mem) OpenReadWrite(name string) (File, error) { return m.open(name, true, false) }
+func (m *Mem) OpenReadWrite(name string) (File, error) {
+	return m.open(name, openMode{write: true, create: true})
+}
+
+// OpenExisting implements FS.
+func (m *Mem) OpenExisting(name string) (File, error) { return m.open(name, openMode{write: true}) }
 
 // Open implements FS.
-func (m *Mem) Open(name string) (File, error) { return m.open(name, false, false) }
+func (m *Mem) Open(name string) (File, error) { return m.open(name, openMode{}) }
 
-func (m *Mem) open(name string, write, empty bool) (File, error) {
-	if write {
+type openMode struct{ write, create, empty bool }
+
+func (m *Mem) open(name string, mode openMode) (File, error) {
+	if mode.write {
 		m.ops.Add(1)
 	}
 	m.mu.Lock()
-	f, err := m.openLocked(name, write)
+	f, err := m.openLocked(name, mode.create)
 	m.mu.Unlock()
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
-	h := &memHandle{fs: m, file: f, name: name, readOnly: !write}
-	if empty {
+	h := &memHandle{fs: m, file: f, name: name, readOnly: !mode.write}
+	if mode.empty {
 		f.truncate(0)
 	}
 	return h, nil

@@ -28,6 +28,8 @@ func (osFS) OpenReadWrite(name string) (File, error) {
 	return openOS(name, os.O_RDWR|os.O_CREATE)
 }
 
+func (osFS) OpenExisting(name string) (File, error) { return openOS(name, os.O_RDWR) }
+
 func openOS(name string, flags int) (File, error) {
 	f, err := os.OpenFile(name, flags, 0o644)
 	if err != nil {
@@ -71,7 +73,10 @@ func (osFS) SyncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return &SyncError{Path: dir, Err: err}
+	}
+	return nil
 }
 
 func (osFS) Lock(name string) (io.Closer, error) {

@@ -14,6 +14,8 @@
 //     SyncDir of its directory returned nil. Both are needed.
 //   - A failed Sync is final: the kernel may have dropped the pages. Never call
 //     it again on the same file and believe the answer.
+//   - Whether another try may work is judged by [Heals], with the error of one
+//     call as it came from it.
 //   - Files other than segments change only by [WriteFileAtomic].
 package vfs
 
@@ -49,6 +51,8 @@ type FS interface {
 	// OpenReadWrite opens name for reading and writing, creates it if it is
 	// missing and keeps what it holds otherwise.
 	OpenReadWrite(name string) (File, error)
+	// OpenExisting opens an existing file for reading and writing.
+	OpenExisting(name string) (File, error)
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
 	// RemoveAll removes name and everything below it. A missing name is no error.

@@ -1,0 +1,140 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+)
+
+// begin is what everything that changes the end of the log calls first: it checks
+// that the log can be used and brings the files in line with it. turn must be
+// held.
+func (l *Log) begin() error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	return l.tidy()
+}
+
+// tidy brings the files in line with the log after a change of its end that met a
+// full disk, or a lack of descriptors, halfway. Truncation, restart and the
+// roll-back of a failed append change memory in one step, when all that they
+// need is prepared, and leave the files to tidy, which does what is left each time
+// it is called. Nothing is appended and no checkpoint moves above the cut before
+// it succeeded; after a crash the files tell of the time before the change, or of
+// a part of it. turn must be held, and neither maint nor the slots.
+func (l *Log) tidy() error {
+	if !l.untidy.Load() {
+		return nil
+	}
+	l.maint.lock()
+	defer l.maint.unlock()
+	l.lockSlots()
+	defer l.unlockSlots()
+	return l.tidyLocked()
+}
+
+// tidyLocked is tidy for who holds turn, maint and the slots. Everything it makes
+// durable it does in an order in which what a crash leaves is the beginning of
+// the log as it was.
+func (l *Log) tidyLocked() error {
+	for len(l.doomedTail) > 0 {
+		if err := l.unlink(l.doomedTail[0]); err != nil {
+			return err
+		}
+		l.doomedTail = l.doomedTail[1:]
+	}
+	p := l.head()
+	if p.overhang {
+		if err := l.cutOverhang(p); err != nil {
+			return err
+		}
+	}
+	if p.unborn {
+		if err := l.bear(p); err != nil {
+			return err
+		}
+	}
+	if err := l.persistLogStart(); err != nil {
+		return err
+	}
+	l.vouched.Store(math.MaxInt64)
+	l.untidy.Store(false)
+	return nil
+}
+
+// doomLocked leaves the files of parts at the end of the log to tidy. mu and the
+// slots must be held.
+func (l *Log) doomLocked(gone []*part) {
+	for _, p := range slices.Backward(gone) {
+		l.localBytes.Add(-p.size)
+		l.unpinLocked(p)
+		if !p.unborn {
+			l.doomedTail = append(l.doomedTail, p)
+		}
+	}
+	l.untidy.Store(true)
+}
+
+// cutOverhang makes the file of the active part end with its records, durably, so
+// that what is appended next is never followed by old records.
+func (l *Log) cutOverhang(p *part) error {
+	f, err := p.log.pin()
+	if err != nil {
+		return l.readError("open segment", p.log.name, err)
+	}
+	defer p.log.unpin()
+	if err := f.Truncate(p.size); err != nil {
+		return l.fail("truncate segment", err)
+	}
+	if err := f.Sync(); err != nil {
+		return l.failSync(fmt.Errorf("sync segment %d: %w", p.base, err))
+	}
+	l.mu.Lock()
+	p.overhang, p.durable = false, p.size
+	l.mu.Unlock()
+	return nil
+}
+
+// bear makes the file of a part, durably, and before it the lineage: that of
+// records which are gone must not outlive them.
+func (l *Log) bear(p *part) error {
+	if err := l.flushEpochs(); err != nil {
+		return err
+	}
+	f, err := l.fs.Create(p.log.name)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return l.fail("create segment", err)
+	}
+	if err := l.syncNames(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	p.unborn = false
+	l.mu.Unlock()
+	return nil
+}
+
+// unlink removes the files of a part, which nobody can find any more, the log
+// file durably first: a log that reappeared after a crash would be found, an
+// index without its log is not. It can be repeated. maint must be held.
+func (l *Log) unlink(p *part) error {
+	p.closeSecond()
+	for i, s := range p.files() {
+		s.retire()
+		if err := l.fs.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l.fail("remove segment", err)
+		}
+		if i == 0 {
+			if err := l.syncNames(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
