@@ -189,10 +189,7 @@ func (l *Log) newestTime(p *part, now time.Time) (time.Time, error) {
 	future := largest > now.UnixMilli()
 	p.toldFuture = told || future
 	l.mu.Unlock()
-	if largest >= 0 && !future {
-		return time.UnixMilli(largest), nil
-	}
-	if at.IsZero() {
+	if at.IsZero() && (largest < 0 || future) {
 		info, err := l.fs.Stat(p.log.name)
 		if err != nil {
 			return time.Time{}, l.readError("stat segment", p.log.name, err)
@@ -203,7 +200,7 @@ func (l *Log) newestTime(p *part, now time.Time) (time.Time, error) {
 		l.log.Warn("newest timestamp of a segment lies in the future, retention goes by the time of its file",
 			"partition", l.tp, "segment", p.base, "timestamp_ms", largest, "file_time", at)
 	}
-	return at, nil
+	return retentionTime(largest, at, now), nil
 }
 
 // rollExpired closes the active segment when even its newest record is too old, so

@@ -23,6 +23,25 @@ type Sealed struct {
 	StatsErr error
 }
 
+// Newest returns the time that retention by age goes by: that of the newest record,
+// or of the seal where no record has a time, or one before 1970 or after now. The
+// error is StatsErr.
+func (s Sealed) Newest(now time.Time) (time.Time, error) {
+	if s.StatsErr != nil {
+		return time.Time{}, s.StatsErr
+	}
+	return retentionTime(s.MaxTimestamp, s.SealedAt, now), nil
+}
+
+// retentionTime is the largest timestamp if that is one of the past, else the
+// file's time.
+func retentionTime(largest int64, file, now time.Time) time.Time {
+	if largest < 0 || largest > now.UnixMilli() {
+		return file
+	}
+	return time.UnixMilli(largest)
+}
+
 // Sealed returns the sealed segments with LastOffset ≥ from, oldest first.
 func (l *Log) Sealed(from int64) []Sealed {
 	l.mu.Lock()

@@ -101,7 +101,14 @@ func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man bucket
 		}
 	}
 	for i := 0; done && i < len(sealed); i++ {
-		done = x.one(sealed[i].LastOffset, sealed[i].MaxTimestamp, sealed[i].Size)
+		newest, err := sealed[i].Newest(now)
+		if err != nil {
+			// Nobody knows whether it is old, so it and what follows stays.
+			m.log.Warn("statistics of a segment cannot be read, it does not expire", "topic", l.topic,
+				"partition", l.log.TopicPartition().Partition, "segment", sealed[i].BaseOffset, "err", err)
+			break
+		}
+		done = x.one(sealed[i].LastOffset, newest.UnixMilli(), sealed[i].Size)
 	}
 	target := min(x.start, l.log.HighWatermark())
 	if target <= l.log.LogStart() {
