@@ -2,6 +2,8 @@ package object
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -31,17 +33,23 @@ func noteAnswer(ctx context.Context) (context.Context, *atomic.Pointer[answer]) 
 	return context.WithValue(ctx, answerKey{}, &last), &last
 }
 
-// observer is the transport that does so.
-type observer struct{ http.RoundTripper }
+// observer is the transport that does so, and that ends answers of which nothing more comes.
+type observer struct {
+	http.RoundTripper
+	silence time.Duration // how long the next bytes of an answer may take
+}
 
 func (o observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := turned(r.Context()); err != nil {
 		return nil, err
 	}
-	resp, err := o.RoundTripper.RoundTrip(r)
+	ctx, cancel := context.WithCancel(r.Context())
+	resp, err := o.RoundTripper.RoundTrip(r.WithContext(ctx))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
+	resp.Body = &heardBody{ReadCloser: resp.Body, cancel: cancel, silence: o.silence}
 	if last, ok := r.Context().Value(answerKey{}).(*atomic.Pointer[answer]); ok {
 		last.Store(&answer{status: resp.StatusCode, header: resp.Header, at: time.Now()})
 	}
@@ -51,6 +59,34 @@ func (o observer) RoundTrip(r *http.Request) (*http.Response, error) {
 			hint: "is the endpoint an S3 API, and is there a proxy in between?"}
 	}
 	return resp, nil
+}
+
+// heardBody is an answer's body that ends with an error when it falls silent: not every caller has a deadline, and a
+// page of a list that never ends would hold its caller for ever. The time that the caller takes does not count.
+type heardBody struct {
+	io.ReadCloser
+	cancel  context.CancelFunc
+	silence time.Duration
+}
+
+func (b *heardBody) Read(p []byte) (int, error) {
+	var silent atomic.Bool
+	timer := time.AfterFunc(b.silence, func() {
+		silent.Store(true)
+		b.cancel()
+	})
+	n, err := b.ReadCloser.Read(p)
+	timer.Stop()
+	if err != nil && err != io.EOF && silent.Load() {
+		err = &fault{kind: ErrUnavailable, again: soon, text: fmt.Sprintf("the answer broke off: nothing more came for %v", b.silence)}
+	}
+	return n, err
+}
+
+func (b *heardBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
 }
 
 // webPage says that somebody else than an object store answered: a proxy that wants a login, the front door of a

@@ -52,6 +52,9 @@ func (l *location) checkKey(key string) error {
 	return nil
 }
 
+// bodySilence is longer than any store takes between two bytes of an answer.
+const bodySilence = time.Minute
+
 // newHTTPClient makes a client for few hosts, many connections and large bodies. It speaks
 // HTTP/1.1, so that parallel reads do not share one connection's window.
 // roots are the authorities whose certificates a server may show; nil: the system's.
@@ -69,7 +72,7 @@ func newHTTPClient(roots *x509.CertPool) (*http.Client, func()) {
 		ReadBufferSize:        16 << 10, // larger reads bypass it into the caller's buffer
 		DisableCompression:    true,     // bytes as stored
 	}
-	c := &http.Client{Transport: observer{tr}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := &http.Client{Transport: observer{tr, bodySilence}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return c, tr.CloseIdleConnections
 }
 

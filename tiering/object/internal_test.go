@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,4 +169,36 @@ func TestWhoWaitsForAPlaceIsAlive(t *testing.T) {
 			t.Errorf("%d signs of life in 90 seconds", ticks)
 		}
 	})
+}
+
+// TestAnswerThatFallsSilentEnds: the headers and some bytes came, and nothing follows; nobody has a deadline.
+func TestAnswerThatFallsSilentEnds(t *testing.T) {
+	gone := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/whole" {
+			_, _ = io.WriteString(w, "all")
+			return
+		}
+		_, _ = io.WriteString(w, "some")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		close(gone)
+	}))
+	defer srv.Close()
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: observer{tr, 20 * time.Millisecond}}
+	for path, want := range map[string]string{"/whole": "all", "/part": "some"} {
+		resp, err := c.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		var silent *fault
+		if string(got) != want || errors.As(err, &silent) != (path == "/part") {
+			t.Errorf("%s: got %q, %v", path, got, err)
+		}
+	}
+	<-gone
 }
