@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
@@ -44,7 +43,9 @@ type Decompressor struct {
 	gzip   *gzip.Reader
 	snappy snappyReader
 	lz4    *lz4.Reader
-	zstd   *zstd.Decoder // while reading a payload
+	zstd   zstdReader
+
+	scratch claim // while reading a payload
 }
 
 // NewDecompressor returns a Decompressor that refuses batches which decompress to
@@ -53,7 +54,7 @@ func NewDecompressor(limit int64) *Decompressor {
 	if limit <= 0 {
 		limit = DefaultMaxDecompressed
 	}
-	return &Decompressor{limit: limit, hold: window}
+	return &Decompressor{limit: limit, hold: window, scratch: claim{of: decompressing}}
 }
 
 // open starts reading the compressed payload, up to limit bytes; 0 stands for the
@@ -74,11 +75,14 @@ func (d *Decompressor) open(c Compression, payload []byte, limit int64) error {
 		err = d.openGzip()
 	case Snappy:
 		d.snappy.reset(payload, limit)
+		d.scratch.replace(d.snappy.largest())
 		d.in = &d.snappy
 	case LZ4:
 		err = d.openLZ4(payload)
 	case Zstd:
-		err = d.openZstd(payload)
+		d.src.Reset(nil)
+		err = d.zstd.reset(payload, limit, &d.scratch)
+		d.in = &d.zstd
 	default:
 		return fmt.Errorf("%w: unknown %v", ErrCorrupt, c)
 	}
@@ -133,13 +137,11 @@ func (d *Decompressor) close() {
 	d.src.Reset(nil)
 	d.snappy.close()
 	d.in = nil
-	if d.zstd != nil {
-		zstdReaders.put(d.zstd)
-		d.zstd = nil
-	}
+	d.zstd.close()
 	if cap(d.buf) > 1<<20 {
 		d.buf = nil
 	}
+	d.scratch.release()
 }
 
 // fill decompresses more, into free space of buf, and returns io.EOF when there is
@@ -232,6 +234,9 @@ func (d *Decompressor) record() ([]byte, error) {
 
 // take returns the next n bytes, for which the window grows as they come.
 func (d *Decompressor) take(n int64) ([]byte, error) {
+	if n > smallScratch {
+		d.scratch.large()
+	}
 	for int64(len(d.buf)-d.at) < n {
 		if err := d.fill(); err == io.EOF {
 			return nil, badLength

@@ -164,7 +164,8 @@ func split(b []byte, i int) (body []byte, next int) {
 // that is valid until fn returns. Compressed records are decompressed by d, up to
 // its limit; a nil d stands for one with the default limit. Each stops with the
 // error of fn; a batch that cannot be read, in full, is ErrCorrupt, and one that
-// decompresses to more than the limit ErrTooLarge. It does not check the CRC.
+// decompresses to more than the limit ErrTooLarge. It does not check the CRC. While
+// fn has a compressed record of more than 2 MiB, nobody else has one.
 func (b Batch) Each(d *Decompressor, fn func(Record) error) error {
 	if b.Compression() == None {
 		return b.eachPlain(fn)

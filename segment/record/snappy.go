@@ -42,6 +42,21 @@ func (r *snappyReader) reset(payload []byte, limit int64) {
 	}
 }
 
+// largest is the size of the largest block that will be decoded; one that may not be
+// counts as none.
+func (r *snappyReader) largest() (most int64) {
+	walk := snappyReader{src: r.src, framed: r.framed}
+	for {
+		block, err := walk.next()
+		if err != nil {
+			return most
+		}
+		if n, err := s2.DecodedLen(block); err == nil && int64(n) <= r.limit && n <= maxSnappyRatio*len(block) {
+			most = max(most, int64(n))
+		}
+	}
+}
+
 func (r *snappyReader) close() {
 	r.src, r.out = nil, nil
 	if cap(r.buf) > 1<<20 {
