@@ -54,6 +54,7 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 	}
 	parts.start(ctx, "Kafka listeners", server.Run)
 	parts.start(ctx, "lag of groups", b.measureGroups)
+	parts.start(ctx, "state of the metadata", b.measureMetadata)
 	return nil
 }
 

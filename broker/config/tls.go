@@ -25,11 +25,19 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 		}
 	}
 	if e.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd.tls.cert.file: %w", err)
+		if _, err := e.pair(); err != nil {
+			return nil, err
 		}
-		c.Certificates = []tls.Certificate{pair}
+		// With each connection: certificates are replaced long before the process is.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return e.pair() }
 	}
 	return c, nil
+}
+
+func (e Etcd) pair() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("etcd.tls.cert.file: %w", err)
+	}
+	return &pair, nil
 }

@@ -19,7 +19,7 @@ import (
 
 func (a *app) clusterCommand() *cobra.Command {
 	return family("cluster", "Show a cluster's state, move partitions, empty and balance brokers",
-		a.clusterStatus(), a.clusterBrokers(), a.clusterReassign(), a.clusterDrain(), a.clusterBalance(), a.clusterElect(), a.clusterRestore())
+		a.clusterStatus(), a.clusterBrokers(), a.clusterReassign(), a.clusterDrain(), a.clusterBalance(), a.clusterElect(), a.clusterRestore(), a.clusterEtcd())
 }
 
 // cluster runs f with a client that has reached a broker. Other than admin's, ctx is unbounded: f may

@@ -47,6 +47,7 @@ type EmbeddedOptions struct {
 	Unsafe         bool // no fsync: for tests
 	// LookEvery is how often the member looks whether its database must be kept small; default 1 s.
 	LookEvery time.Duration
+	forced    bool // forget the other members
 }
 
 // Peer is a member of an embedded cluster.
@@ -148,7 +149,7 @@ func embeddedConfig(o EmbeddedOptions, dir, socket string, quiet *atomic.Bool) (
 	c.QuotaBackendBytes = cmp.Or(o.QuotaBytes, defaultQuotaBytes)
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, "10000"
 	c.EnableGRPCGateway = false
-	c.UnsafeNoFsync = o.Unsafe
+	c.UnsafeNoFsync, c.ForceNewCluster = o.Unsafe, o.forced
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(o.Logger, slog.LevelWarn, quiet))
 	return c, nil
 }

@@ -47,10 +47,15 @@ type Size struct {
 	Quota int64 // 0: not known
 }
 
+// Sizer is a KV that can say how large its database is.
+type Sizer interface {
+	Size(ctx context.Context) (Size, error)
+}
+
 // nearlyFull says that the quota will be reached soon.
 func (s Size) nearlyFull() bool { return s.Quota > 0 && s.InUse > s.Quota/4*3 }
 
-// Size asks the store. A store that has no file has ErrUnavailable.
+// Size asks the first of the endpoints.
 func (e *etcd) Size(ctx context.Context) (Size, error) {
 	endpoint := ""
 	if list := e.client.Endpoints(); len(list) > 0 {

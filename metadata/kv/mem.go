@@ -83,6 +83,19 @@ func (m *Mem) Close() error {
 // MaxTxnOps implements KV.
 func (m *Mem) MaxTxnOps() int { return m.srv.maxOps }
 
+// Size implements Sizer: as large as the keys and values that are there, within the quota of an embedded member.
+func (m *Mem) Size(context.Context) (Size, error) {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	var n int64
+	for key, versions := range m.srv.keys {
+		for _, v := range versions {
+			n += int64(len(key) + len(v.kv.Value))
+		}
+	}
+	return Size{Bytes: n, InUse: n, Quota: defaultQuotaBytes}, nil
+}
+
 // call runs one operation between the two calls of the hook.
 func (m *Mem) call(ctx context.Context, c Call, do func() error) error {
 	if err := m.ask(ctx, c); err != nil {
