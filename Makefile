@@ -34,7 +34,7 @@ tools:
 # to themselves. What runs whole clusters in synctest bubbles gets one processor
 # each: under the race detector the runtime (Go 1.26, maybeRunChan) lets two fire
 # timers of one bubble in one race context, which then reads beyond its stack.
-BUBBLES := broker/(api|coordinator.*|replica)|metadata(/controller)?|tiering(/cost)?|e2e/sim
+BUBBLES := broker/(api|coordinator.*|replica)|metadata(/controller)?|tiering(/(cost|read))?|e2e/sim
 test: export COLDBROOK_BINARY := $(CURDIR)/bin/coldbrook-race
 test: export GORACE := halt_on_error=1 atexit_sleep_ms=10
 test: tools

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -21,7 +20,7 @@ func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man b
 	dir := manifest.PartitionDir(l.topic, p.tip)
 	for _, n := range e.Nodes {
 		key := manifest.NodeKey(dir, n.Name)
-		if err := m.putVerified(ctx, key, object.Bytes(n.Body), crc32.Checksum(n.Body, castagnoli)); err != nil {
+		if err := m.putVerified(ctx, key, object.Bytes(n.Body), bucket.Checksum(n.Body)); err != nil {
 			return err
 		}
 	}
@@ -74,7 +73,7 @@ func (m *Manager) putRoot(ctx context.Context, l *leadership, man bucket.Manifes
 		key := manifest.NodeKey(dir, manifest.RootName(r.LeaderEpoch, r.Sequence))
 		l.tried = r.Sequence
 		err = m.bucket.Retry(ctx, func(ctx context.Context) error {
-			_, err := m.bucket.Store.Put(ctx, m.bucket.Prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true})
+			_, err := m.bucket.Store.Put(ctx, m.bucket.Prefix+key, object.Bytes(b), object.PutOptions{IfAbsent: true, CRC32C: bucket.Checksum(b), HasCRC: true})
 			return err
 		})
 		if errors.Is(err, object.ErrExists) {

@@ -206,7 +206,7 @@ func TestReadsThatFailAreLoggedNowAndThen(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n := strings.Count(lines.String(), "remote read failed"); n != 3 {
-			t.Errorf("%d lines, want one in %v:\n%s", n, complainEvery, lines.String())
+			t.Errorf("%d lines, want one in %v:\n%s", n, 10*time.Second, lines.String())
 		}
 		if !strings.Contains(lines.String(), manifest.ErrMissing.Error()) {
 			t.Errorf("no reason is given:\n%s", lines.String())

@@ -153,6 +153,9 @@ func (a parts) Current(ctx context.Context, tip metadata.TopicIDPartition, fresh
 	return a.m.current(ctx, a.m.partition(tip), fresh)
 }
 
+// Leads implements read.Manifests.
+func (a parts) Leads(tip metadata.TopicIDPartition) bool { return a.m.partition(tip).led() }
+
 // Forget implements gc.Partitions.
 func (a parts) Forget(tip metadata.TopicIDPartition) {
 	a.m.mu.Lock()

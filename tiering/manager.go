@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -23,6 +21,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/read"
 )
 
 // Options are what New needs. Store, Metadata, Cache and ClusterID are required.
@@ -132,16 +131,10 @@ type Manager struct {
 	metrics    metrics
 	unregister func() error
 	tasks      *bucket.Tasks
-	reserve    *reserve
-	streams    *streams
-	pace       pace
-	again      sync.Pool // of *[]byte, a chunk each, for GETs that are asked for a second time
-	lane       *semaphore.Weighted
+	reader     *read.Reader
 	copyRate   *rate.Limiter
-	fetchRate  *fairRate
 	topics     topicFiles
 	gc         *gc.Collector
-	complained atomic.Int64  // when a failed read was logged last, Unix nanoseconds
 	wake       chan struct{} // 1-buffered: the scheduler should look again
 
 	mu         sync.Mutex
@@ -154,16 +147,21 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		o: o, log: o.Logger, tasks: &bucket.Tasks{}, streams: newStreams(),
-		lane: semaphore.NewWeighted(calmWidth), copyRate: bucket.NewLimiter(o.CopyRate), fetchRate: newFairRate(o.FetchRate),
-		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
+		o: o, log: o.Logger, tasks: &bucket.Tasks{},
+		copyRate: bucket.NewLimiter(o.CopyRate),
+		wake:     make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
-	m.again.New = func() any { return new([]byte) }
 	m.bucket = bucket.NewCluster(o.Store, o.ClusterID, bucket.Options{
 		Stall: o.Stall, RetryMin: o.RetryMin, RetryMax: o.RetryMax, Memo: bucket.NewMemo(o.MetaBytes, m.tasks), Deleted: m.countDeletions,
 	})
-	m.reserve = &reserve{tasks: m.tasks}
 	var err error
+	m.reader, err = read.New(read.Options{
+		Bucket: m.bucket, Cache: o.Cache, Tasks: m.tasks, Manifests: parts{m}, Logger: o.Logger, Meter: o.Meter, Tracer: o.Tracer,
+		ChunkBytes: o.ChunkBytes, ReadAhead: o.ReadAhead, Rate: o.FetchRate,
+	})
+	if err != nil {
+		return nil, err
+	}
 	m.gc, err = gc.New(gc.Options{
 		Bucket: m.bucket, Metadata: o.Metadata, Partitions: parts{m}, Logger: o.Logger, Meter: o.Meter,
 		Sweep: o.Sweep, Grace: o.Grace, Collector: o.Collector, ScrubRate: o.ScrubRate,
@@ -180,7 +178,7 @@ func New(o Options) (*Manager, error) {
 // SetRates changes Options.CopyRate and FetchRate, also for what waits.
 func (m *Manager) SetRates(copyRate, fetchRate int64) {
 	bucket.SetRate(m.copyRate, copyRate)
-	m.fetchRate.set(fetchRate)
+	m.reader.SetRate(fetchRate)
 }
 
 // partition returns the state of a partition, making it when need be.
@@ -254,7 +252,7 @@ func (m *Manager) Refresh(ctx context.Context, tip metadata.TopicIDPartition) (s
 	}
 	man, err := m.current(ctx, p, true)
 	if err != nil {
-		return *p.view.Load(), forLog(err)
+		return *p.view.Load(), read.ForLog(err)
 	}
 	p.observe(man)
 	return *p.view.Load(), nil

@@ -16,13 +16,10 @@ import (
 // scraper's business.
 type metrics struct {
 	copyBytes, copyRequests, copyErrors       metric.Int64Counter
-	fetchBytes, fetchRequests, fetchErrors    metric.Int64Counter
 	deleteRequests, deleteErrors, deletedObjs metric.Int64Counter
-	auxRequests, auxErrors                    metric.Int64Counter
-	copySeconds, fetchSeconds                 metric.Float64Histogram
-	copyThrottle, fetchThrottle               metric.Float64Counter
+	copySeconds                               metric.Float64Histogram
+	copyThrottle                              metric.Float64Counter
 	commits, lostRaces                        metric.Int64Counter
-	hedges, hedgesWon                         metric.Int64Counter
 
 	counters []metric.Int64Counter   // all of them
 	waits    []metric.Float64Counter // the throttles
@@ -79,28 +76,19 @@ func (m *Manager) newMetrics(meter metric.Meter) error {
 		copyBytes:      counter("remote_copy_bytes", "By", "Bytes of segments copied to the remote store."),
 		copyRequests:   counter("remote_copy_requests", "1", "Copies of segments to the remote store that were started."),
 		copyErrors:     counter("remote_copy_errors", "1", "Copies of segments to the remote store that did not end well."),
-		fetchBytes:     counter("remote_fetch_bytes", "By", "Bytes of records handed out of the remote store."),
-		fetchRequests:  counter("remote_fetch_requests", "1", "Reads of records from the remote store."),
-		fetchErrors:    counter("remote_fetch_errors", "1", "Reads of records from the remote store that failed."),
 		deleteRequests: counter("remote_delete_requests", "1", "Deletions from the remote store that were started."),
 		deleteErrors:   counter("remote_delete_errors", "1", "Deletions from the remote store that failed."),
 		deletedObjs:    counter("remote_deleted_objects", "1", "Objects deleted from the remote store."),
-		auxRequests:    counter("build_remote_log_aux_state_requests", "1", "Requests for epochs and producer state at the end of the tier."),
-		auxErrors:      counter("build_remote_log_aux_state_errors", "1", "Requests for epochs and producer state that failed."),
 		copySeconds:    seconds("remote_copy_seconds", "Time to copy and verify one segment."),
-		fetchSeconds:   seconds("remote_fetch_seconds", "Time of reads of records from the remote store, cached or not."),
 		copyThrottle:   waited("remote_copy_throttle_seconds", "Time that copies waited for remote.log.manager.copy.max.bytes.per.second."),
-		fetchThrottle:  waited("remote_fetch_throttle_seconds", "Time that reads waited for remote.log.manager.fetch.max.bytes.per.second."),
 		commits:        counter("remote_manifest_commits", "1", "Manifests committed."),
-		hedges:         counter("remote_fetch_hedges", "1", "Ranged reads asked for a second time because the first took long."),
-		hedgesWon:      counter("remote_fetch_hedges_won", "1", "Ranged reads whose second answer came first."),
 		lostRaces:      counter("remote_manifest_lost_races", "1", "Manifests not committed because the pointer or the leader had changed."),
 	}
 	if err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
 	m.metrics.counters = counters
-	m.metrics.waits = []metric.Float64Counter{m.metrics.copyThrottle, m.metrics.fetchThrottle}
+	m.metrics.waits = []metric.Float64Counter{m.metrics.copyThrottle}
 	return m.observe(meter)
 }
 
@@ -127,6 +115,7 @@ func (m *Manager) observe(meter metric.Meter) error {
 	reg, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		m.metrics.shown.Do(func() {
 			m.metrics.show(ctx)
+			m.reader.ShowMetrics(ctx)
 			m.gc.ShowMetrics(ctx)
 		})
 		t := m.totals()

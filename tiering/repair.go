@@ -15,6 +15,8 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // errNoSource says that the local log cannot give what is lost.
 var errNoSource = errors.New("the local log no longer has it")
 
@@ -77,7 +79,7 @@ func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *m
 func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d bucket.Damage) ([]byte, error) {
 	if !d.Index {
 		b, err := m.bucket.GetAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
-		if err == nil && crc32.Checksum(b, castagnoli) != uint32(next.IndexCRC32C) {
+		if err == nil && bucket.Checksum(b) != uint32(next.IndexCRC32C) {
 			err = fmt.Errorf("index object: %w", manifest.ErrCorrupt)
 		}
 		return b, err

@@ -112,8 +112,8 @@ func TestBatchLargerThanTheCacheIsRead(t *testing.T) {
 		if n := store.gets.Load(); n > 4 {
 			t.Errorf("%d GETs for two batches, wanted by two readers each", n)
 		}
-		if held := b.m.reserve.held; held != nil {
-			t.Errorf("%d bytes are held with no reader", len(held.b))
+		if n := b.m.reader.Reserved(); n != 0 {
+			t.Errorf("%d bytes are held with no reader", n)
 		}
 		// Whoever may not have it does not have it fetched.
 		store.reset()
@@ -135,14 +135,11 @@ func TestOutsizedPieceNobodyComesForIsDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		b.m.reserve.mu.Lock()
-		held := b.m.reserve.held
-		b.m.reserve.mu.Unlock()
-		if held == nil || len(held.b) == 0 {
+		if b.m.reader.Reserved() == 0 {
 			t.Fatal("the batch was thrown away though its reader may come back")
 		}
-		time.Sleep(keepUnused)
-		if b.m.reserve.held != nil {
+		time.Sleep(10 * time.Second)
+		if b.m.reader.Reserved() != 0 {
 			t.Error("the batch is still held")
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"sync"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -108,7 +107,7 @@ func (m *Manager) topicFile(ctx context.Context, name string, tip metadata.Topic
 func (m *Manager) putTopic(ctx context.Context, key string, b []byte, ifAbsent bool) error {
 	return bucket.Failed("write", key, m.bucket.Retry(ctx, func(ctx context.Context) error {
 		_, err := m.bucket.Store.Put(ctx, m.bucket.Prefix+key, object.Bytes(b), object.PutOptions{
-			IfAbsent: ifAbsent, CRC32C: crc32.Checksum(b, castagnoli), HasCRC: true,
+			IfAbsent: ifAbsent, CRC32C: bucket.Checksum(b), HasCRC: true,
 		})
 		return err
 	}))

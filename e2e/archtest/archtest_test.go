@@ -44,6 +44,9 @@ var imports = map[string][]string{
 	"tiering/bucket": {"metadata", "tiering/index", "tiering/manifest", "tiering/object"},
 	// From the bucket alone; what comes back is in etcd's types.
 	"tiering/restore": {"metadata", "tiering/bucket", "tiering/manifest", "tiering/object"},
+	// What readers of a log ask for, in the log's types; producers' snapshots say which transactions are open.
+	"tiering/read": {"metadata", "segment", "segment/producer", "segment/record",
+		"tiering/bucket", "tiering/cache", "tiering/index", "tiering/manifest", "tiering/object"},
 	// Who leads what, and how a segment is put back, it is told by the manager.
 	"tiering/gc": {"metadata", "tiering/bucket", "tiering/index", "tiering/manifest", "tiering/object"},
 	// A ledger is told of requests and knows whose folder a key lies in.
@@ -53,7 +56,7 @@ var imports = map[string][]string{
 
 	// What the producer snapshot of an index object says of open transactions.
 	"tiering": {"segment", "segment/producer", "segment/record", "metadata",
-		"tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/index", "tiering/manifest", "tiering/object"},
+		"tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/index", "tiering/manifest", "tiering/object", "tiering/read"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"iter"
 	"log/slog"
 	"path"
@@ -294,6 +293,6 @@ func (t *Topic) Bytes() (n int64) {
 }
 
 func (b *Bucket) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
-	_, err := b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+	_, err := b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: Checksum(body), HasCRC: true})
 	return Failed("write", key, err)
 }

@@ -44,6 +44,9 @@ func (c *Cluster) GetAll(ctx context.Context, key string, limit int64) ([]byte, 
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// Checksum is the CRC32C that a store is told with a PUT.
+func Checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
 const (
 	// DeleteBatch is how many keys one Delete has.
 	DeleteBatch = 500

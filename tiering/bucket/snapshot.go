@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,7 +217,7 @@ func (b *Bucket) PutSnapshot(ctx context.Context, s *Snapshot) error {
 			return err
 		}
 		key := s.ClusterID + "/" + SnapshotKey(s.Sequence)
-		_, err = b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: true, CRC32C: crc32.Checksum(body, castagnoli), HasCRC: true})
+		_, err = b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: true, CRC32C: Checksum(body), HasCRC: true})
 		if !errors.Is(err, object.ErrExists) {
 			return Failed("write", key, err)
 		}

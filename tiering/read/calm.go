@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -18,13 +18,13 @@ const (
 )
 
 // calmly makes a fetch wait for its turn, but not for long: one that hangs must not hold up the others.
-func (m *Manager) calmly(fetch cache.Fetch) cache.Fetch {
+func (r *Reader) calmly(fetch cache.Fetch) cache.Fetch {
 	return func(ctx context.Context, dst []byte) (int, error) {
-		part := max(calmWidth/(1+int64(m.pace.shortest()/calmNear)), 1)
+		part := max(calmWidth/(1+int64(r.pace.shortest()/calmNear)), 1)
 		turn, cancel := context.WithTimeout(ctx, calmWait)
 		defer cancel()
-		if m.lane.Acquire(turn, part) == nil {
-			defer m.lane.Release(part)
+		if r.lane.Acquire(turn, part) == nil {
+			defer r.lane.Release(part)
 		}
 		return fetch(ctx, dst)
 	}

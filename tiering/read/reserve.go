@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -125,4 +125,14 @@ func (o *outsized) release() {
 	defer o.r.mu.Unlock()
 	o.pins--
 	o.r.dropLocked(o)
+}
+
+// Reserved is how many bytes are held outside the cache: those of one piece that is too large for it.
+func (r *Reader) Reserved() int64 {
+	r.reserve.mu.Lock()
+	defer r.reserve.mu.Unlock()
+	if r.reserve.held == nil {
+		return 0
+	}
+	return int64(len(r.reserve.held.b))
 }

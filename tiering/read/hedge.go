@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 
 // get fills dst from an object. A GET that takes longer than 95 of 100 do is asked for a second time, and the
 // first answer counts: one slow connection or one slow disk of the store must not hold a reader up.
-func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) error {
+func (r *Reader) get(ctx context.Context, key string, pos int64, dst []byte) error {
 	begun := time.Now()
-	after := m.pace.hedgeAfter()
-	if after == 0 || int64(len(dst)) > m.o.ChunkBytes { // a hedge has memory of its own, a chunk each
-		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, dst)
+	after := r.pace.hedgeAfter()
+	if after == 0 || int64(len(dst)) > r.o.ChunkBytes { // a hedge has memory of its own, a chunk each
+		_, err := object.ReadFull(ctx, r.bucket.Reads, key, pos, dst)
 		if err == nil {
-			m.pace.took(time.Since(begun), time.Now())
+			r.pace.took(time.Since(begun), time.Now())
 		}
 		return err
 	}
@@ -23,7 +23,7 @@ func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) er
 	defer cancel()
 	first := make(chan error, 1)
 	go func() {
-		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, dst)
+		_, err := object.ReadFull(ctx, r.bucket.Reads, key, pos, dst)
 		first <- err
 	}()
 	timer := time.NewTimer(after)
@@ -31,33 +31,33 @@ func (m *Manager) get(ctx context.Context, key string, pos int64, dst []byte) er
 	select {
 	case err := <-first:
 		if err == nil {
-			m.pace.took(time.Since(begun), time.Now())
+			r.pace.took(time.Since(begun), time.Now())
 		}
 		return err
 	case <-timer.C:
 	}
-	if !m.pace.startHedge() {
+	if !r.pace.startHedge() {
 		err := <-first
 		if err == nil {
-			m.pace.took(time.Since(begun), time.Now())
+			r.pace.took(time.Since(begun), time.Now())
 		}
 		return err
 	}
-	defer m.pace.endHedge()
-	return m.hedge(ctx, cancel, key, pos, dst, first, begun)
+	defer r.pace.endHedge()
+	return r.hedge(ctx, cancel, key, pos, dst, first, begun)
 }
 
 // hedge asks again and returns when one of the two answers is in dst and the other has ended.
-func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key string, pos int64, dst []byte, first chan error, begun time.Time) error {
-	m.metrics.hedges.Add(ctx, 1)
-	second, buf := make(chan error, 1), m.again.Get().(*[]byte)
-	defer m.again.Put(buf) // both GETs have ended by then
-	if int64(cap(*buf)) < m.o.ChunkBytes {
-		*buf = make([]byte, m.o.ChunkBytes)
+func (r *Reader) hedge(ctx context.Context, cancel context.CancelFunc, key string, pos int64, dst []byte, first chan error, begun time.Time) error {
+	r.metrics.hedges.Add(ctx, 1)
+	second, buf := make(chan error, 1), r.again.Get().(*[]byte)
+	defer r.again.Put(buf) // both GETs have ended by then
+	if int64(cap(*buf)) < r.o.ChunkBytes {
+		*buf = make([]byte, r.o.ChunkBytes)
 	}
 	again := (*buf)[:len(dst)]
 	go func() {
-		_, err := object.ReadFull(ctx, m.bucket.Reads, key, pos, again)
+		_, err := object.ReadFull(ctx, r.bucket.Reads, key, pos, again)
 		second <- err
 	}()
 	var err error
@@ -68,7 +68,7 @@ func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key stri
 		}
 		cancel()
 		<-second
-		m.pace.took(time.Since(begun), time.Now())
+		r.pace.took(time.Since(begun), time.Now())
 		return nil
 	case err = <-second:
 		if err != nil {
@@ -77,8 +77,8 @@ func (m *Manager) hedge(ctx context.Context, cancel context.CancelFunc, key stri
 		cancel()
 		<-first // dst is nobody else's from here on
 		copy(dst, again)
-		m.metrics.hedgesWon.Add(ctx, 1)
-		m.pace.took(time.Since(begun), time.Now())
+		r.metrics.hedgesWon.Add(ctx, 1)
+		r.pace.took(time.Since(begun), time.Now())
 		return nil
 	}
 	// One failed: the other decides.

@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -12,29 +12,28 @@ import (
 
 // lookup runs fn with the manifest, unless nothing was ever copied. When fn misses an object it is run again with a
 // newer manifest: this one may have been replaced longer than the grace period ago without us knowing.
-func (m *Manager) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man bucket.Manifest) error) error {
-	p := m.partition(tip)
-	man, err := m.current(ctx, p, false)
+func (r *Reader) lookup(ctx context.Context, tip metadata.TopicIDPartition, fn func(man bucket.Manifest) error) error {
+	man, err := r.manifests.Current(ctx, tip, false)
 	if err == nil && man.Root != nil {
 		err = fn(man)
 	}
 	if err == nil || !vanished(err) {
-		return forLog(err)
+		return ForLog(err)
 	}
-	again, ferr := m.current(ctx, p, true)
+	again, ferr := r.manifests.Current(ctx, tip, true)
 	switch {
 	case ferr != nil || again.Pointer.Manifest == man.Pointer.Manifest:
-		return forLog(err)
+		return ForLog(err)
 	case again.Root == nil:
 		return nil
 	}
-	return forLog(fn(again))
+	return ForLog(fn(again))
 }
 
 // EpochForOffset returns the leader epoch that wrote an offset of the tier.
-func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (epoch int32, ok bool, err error) {
+func (r *Reader) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (epoch int32, ok bool, err error) {
 	epoch = -1
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		if offset >= man.Root.StartOffset && offset < man.Root.EndOffset {
 			epoch, ok = man.Root.Epochs.At(offset)
 		}
@@ -45,9 +44,9 @@ func (m *Manager) EpochForOffset(ctx context.Context, tip metadata.TopicIDPartit
 
 // EndOffsetForEpoch is OffsetForLeaderEpoch within the tier: the largest epoch at or below the given one and where
 // it ended there; -1, -1 when it is older than the tier.
-func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (found int32, end int64, err error) {
+func (r *Reader) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPartition, epoch int32) (found int32, end int64, err error) {
 	found, end = -1, -1
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, end = man.Root.Epochs.EndOf(epoch, man.Root.EndOffset)
 		return nil
 	})
@@ -57,13 +56,13 @@ func (m *Manager) EndOffsetForEpoch(ctx context.Context, tip metadata.TopicIDPar
 // AuxState reads the state at the end of the tier from the last segment's index object; false where nothing was ever
 // copied. A tier that retention has emptied still says where it ended: offsets below are not given out again. LogStart
 // lies beyond EndOffset where retention or DeleteRecords removed more than was ever copied.
-func (m *Manager) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
-	m.metrics.auxRequests.Add(ctx, 1)
-	state, ok, err := m.auxState(ctx, tip)
+func (r *Reader) AuxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
+	r.metrics.auxRequests.Add(ctx, 1)
+	state, ok, err := r.auxState(ctx, tip)
 	if err != nil {
-		m.metrics.auxErrors.Add(ctx, 1)
+		r.metrics.auxErrors.Add(ctx, 1)
 	}
-	return state, ok, forLog(err)
+	return state, ok, ForLog(err)
 }
 
 // logEpochs is a lineage of the manifest in the words of the log.
@@ -75,8 +74,8 @@ func logEpochs(l manifest.Lineage) []segment.EpochEntry {
 	return out
 }
 
-func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
-	man, err := m.current(ctx, m.partition(tip), true)
+func (r *Reader) auxState(ctx context.Context, tip metadata.TopicIDPartition) (segment.AuxState, bool, error) {
+	man, err := r.manifests.Current(ctx, tip, true)
 	if err != nil || man.Root == nil {
 		return segment.AuxState{}, false, err
 	}
@@ -89,11 +88,11 @@ func (m *Manager) auxState(ctx context.Context, tip metadata.TopicIDPartition) (
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
-	seg, err := m.segment(ctx, man.Dir, entry)
+	seg, err := r.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}
-	snapshot, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
+	snapshot, err := r.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
 	if err != nil {
 		return segment.AuxState{}, false, err
 	}

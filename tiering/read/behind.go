@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 // milliseconds: 0 and -1 at the tier's end and behind it, -1 also for records without a time. Offsets before the tier
 // are taken for its start. No record is read: manifest and index know where chunks of a segment begin and the largest
 // timestamp up to the end of each (see Options.ChunkBytes), and what lies within one is told in proportion of offsets.
-func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
+func (r *Reader) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
 	timestamp = -1
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		bytes, timestamp = 0, -1
 		at := max(offset, man.Root.StartOffset)
 		if at >= man.Root.EndOffset {
@@ -23,7 +23,7 @@ func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, off
 		if err != nil {
 			return err
 		}
-		seg, err := m.segment(ctx, man.Dir, entry)
+		seg, err := r.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"cmp"
@@ -28,59 +28,59 @@ const complainEvery = 10 * time.Second
 
 // Read returns whole batches of the tier from the one that holds offset on: those that end at or before o.UpTo, at
 // most o.MaxBytes, but at least one when o.MinOne. It waits for the first chunk only; further ones are part of the
-// answer when they are there. Without any when o.Holder holds its share of the cache already. When ctx ends first the fetch goes on into the cache and the next Read finds it. The
-// caller releases the data. Errors: ErrOffsetOutOfRange; ErrCorrupt and ErrMissing in an *ObjectError.
-func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
+// answer when they are there, and none at all when o.Holder holds its share of the cache already. When ctx ends first the
+// fetch goes on into the cache and the next Read finds it. The caller releases the data. Errors: ErrOffsetOutOfRange; ErrCorrupt and ErrMissing in an *ObjectError.
+func (r *Reader) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
 	start := time.Now()
 	ctx = withReader(ctx, cache.Reader{Client: o.Reader, Holder: cmp.Or(o.Holder, o.Reader)})
-	ctx, span := m.o.Tracer.Start(ctx, "remote fetch", trace.WithAttributes(attribute.Int("partition", int(tip.Partition)), attribute.Int64("offset", offset)))
+	ctx, span := r.o.Tracer.Start(ctx, "remote fetch", trace.WithAttributes(attribute.Int("partition", int(tip.Partition)), attribute.Int64("offset", offset)))
 	defer span.End()
-	m.metrics.fetchRequests.Add(ctx, 1)
-	d, err := m.read(ctx, m.partition(tip), offset, o)
-	m.metrics.fetchSeconds.Record(ctx, time.Since(start).Seconds())
+	r.metrics.fetchRequests.Add(ctx, 1)
+	d, err := r.read(ctx, tip, offset, o)
+	r.metrics.fetchSeconds.Record(ctx, time.Since(start).Seconds())
 	if err != nil {
 		if ctx.Err() == nil {
-			m.metrics.fetchErrors.Add(ctx, 1)
+			r.metrics.fetchErrors.Add(ctx, 1)
 			span.SetStatus(codes.Error, err.Error())
-			m.complain(tip, offset, err)
+			r.complain(tip, offset, err)
 		}
-		return nil, forLog(err)
+		return nil, ForLog(err)
 	}
-	m.metrics.fetchBytes.Add(ctx, d.size)
+	r.metrics.fetchBytes.Add(ctx, d.size)
 	return d, nil
 }
 
 // complain logs that a read failed, now and then: clients ask again and again, and are told only that the storage
 // is in trouble.
-func (m *Manager) complain(tip metadata.TopicIDPartition, offset int64, err error) {
+func (r *Reader) complain(tip metadata.TopicIDPartition, offset int64, err error) {
 	now := time.Now().UnixNano()
-	if last := m.complained.Load(); errors.Is(err, manifest.ErrOffsetOutOfRange) || last != 0 && now-last < int64(complainEvery) || !m.complained.CompareAndSwap(last, now) {
+	if last := r.complained.Load(); errors.Is(err, manifest.ErrOffsetOutOfRange) || last != 0 && now-last < int64(complainEvery) || !r.complained.CompareAndSwap(last, now) {
 		return
 	}
-	m.log.Warn("remote read failed", "topic_id", tip.Topic, "partition", tip.Partition, "offset", offset, "err", err)
+	r.log.Warn("remote read failed", "topic_id", tip.Topic, "partition", tip.Partition, "offset", offset, "err", err)
 }
 
-func (m *Manager) read(ctx context.Context, p *partition, offset int64, o segment.ReadOptions) (*data, error) {
-	man, err := m.current(ctx, p, false)
-	if err == nil && (man.Root == nil || offset >= man.Root.EndOffset) && !p.led() {
-		man, err = m.current(ctx, p, true) // a follower's image may be behind
+func (r *Reader) read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (*data, error) {
+	man, err := r.manifests.Current(ctx, tip, false)
+	if err == nil && (man.Root == nil || offset >= man.Root.EndOffset) && !r.manifests.Leads(tip) {
+		man, err = r.manifests.Current(ctx, tip, true) // a follower's image may be behind
 	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := m.readFrom(ctx, p, man, offset, o)
+	d, err := r.readFrom(ctx, tip, man, offset, o)
 	if err != nil && vanished(err) {
 		// The manifest may have been replaced long ago without us knowing.
-		again, ferr := m.current(ctx, p, true)
+		again, ferr := r.manifests.Current(ctx, tip, true)
 		if ferr != nil || again.Pointer.Manifest == man.Pointer.Manifest {
 			return nil, err
 		}
-		return m.readFrom(ctx, p, again, offset, o)
+		return r.readFrom(ctx, tip, again, offset, o)
 	}
 	return d, err
 }
 
-func (m *Manager) readFrom(ctx context.Context, p *partition, man bucket.Manifest, offset int64, o segment.ReadOptions) (*data, error) {
+func (r *Reader) readFrom(ctx context.Context, tip metadata.TopicIDPartition, man bucket.Manifest, offset int64, o segment.ReadOptions) (*data, error) {
 	if man.Root == nil {
 		return nil, fmt.Errorf("offset %d, the tier is empty: %w", offset, manifest.ErrOffsetOutOfRange)
 	}
@@ -94,7 +94,7 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man bucket.Manifes
 	}
 	var err error
 	for at, done := offset, false; !done && err == nil && at < min(man.Root.EndOffset, o.UpTo); {
-		at, done, err = m.readEntry(ctx, man, at, o, d)
+		at, done, err = r.readEntry(ctx, man, at, o, d)
 	}
 	if errors.Is(err, cache.ErrShare) {
 		err = nil // other answers are to be taken first, or what there is of this one
@@ -103,42 +103,42 @@ func (m *Manager) readFrom(ctx context.Context, p *partition, man bucket.Manifes
 		return nil, err
 	}
 	if d.size > 0 {
-		m.readAhead(ctx, man, answer{
-			tip: p.tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun), last: d.next >= man.Root.EndOffset,
+		r.readAhead(ctx, man, answer{
+			tip: tip, offset: offset, next: d.next, size: d.size, waited: time.Since(begun), last: d.next >= man.Root.EndOffset,
 		}, o.MaxBytes)
 	}
 	return d, nil
 }
 
 // readEntry fills d from the segment that holds at, and returns where the next one begins.
-func (m *Manager) readEntry(ctx context.Context, man bucket.Manifest, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
+func (r *Reader) readEntry(ctx context.Context, man bucket.Manifest, at int64, o segment.ReadOptions, d *data) (next int64, done bool, err error) {
 	entry, err := man.Find(ctx, at)
 	if err != nil {
 		return at, false, err
 	}
-	if d.size > 0 && !m.bucket.Memo.Has(manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix)) {
+	if d.size > 0 && !r.bucket.Memo.Has(manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix)) {
 		return at, true, nil // an answer with something in it waits for nothing more
 	}
-	seg, err := m.segment(ctx, man.Dir, entry)
+	seg, err := r.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return at, false, err
 	}
-	done, err = m.readSegment(ctx, seg, at, o, d)
+	done, err = r.readSegment(ctx, seg, at, o, d)
 	return entry.LastOffset + 1, done, err
 }
 
 // largestRun is how large a chunk of several batches may be.
-func (m *Manager) largestRun() int64 { return max(m.o.ChunkBytes, index.MaxCutInterval) }
+func (r *Reader) largestRun() int64 { return max(r.o.ChunkBytes, index.MaxCutInterval) }
 
 // readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
-func (m *Manager) readSegment(ctx context.Context, s *bucket.Segment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
+func (r *Reader) readSegment(ctx context.Context, s *bucket.Segment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
 	for i := s.ChunkOf(offset); i < len(s.Chunks); i++ {
 		var pin piece
 		switch size := s.Chunks[i].Size; {
-		case size > m.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
+		case size > r.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
 			return true, nil // one batch, which would be read in vain
 		case len(d.pins) == 0:
-			if pin, err = m.chunk(ctx, s, i); err != nil {
+			if pin, err = r.chunk(ctx, s, i); err != nil {
 				return false, err
 			}
 		case len(d.pins) == maxPins:
@@ -146,7 +146,7 @@ func (m *Manager) readSegment(ctx context.Context, s *bucket.Segment, offset int
 		default:
 			// Waiting for memory while holding some could last for ever: only what is there.
 			var there bool
-			if pin.pin, there = m.o.Cache.Lookup(readerOf(ctx), chunkKey(s, i)); !there {
+			if pin.pin, there = r.cache.Lookup(readerOf(ctx), chunkKey(s, i)); !there {
 				return true, nil
 			}
 		}

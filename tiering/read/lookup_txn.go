@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -22,15 +22,15 @@ const txnLoads = 8
 // all up to to is decided. It reads the transaction indexes of the segments that hold the range, and behind it only
 // those with a transaction that began before its end: at most one for each producer that had one open there. What is
 // local only may add more; callers join both.
-func (m *Manager) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
-		out, err = m.aborted(ctx, man, from, to)
+func (r *Reader) AbortedTransactions(ctx context.Context, tip metadata.TopicIDPartition, from, to int64) (out []segment.AbortedTxn, err error) {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
+		out, err = r.aborted(ctx, man, from, to)
 		return err
 	})
 	return out, err
 }
 
-func (m *Manager) aborted(ctx context.Context, man bucket.Manifest, from, to int64) ([]segment.AbortedTxn, error) {
+func (r *Reader) aborted(ctx context.Context, man bucket.Manifest, from, to int64) ([]segment.AbortedTxn, error) {
 	var need []*manifest.Entry
 	for entry, err := range man.Walk(ctx, from, func(r manifest.Ref) bool { return !r.Aborted }) {
 		if err != nil {
@@ -44,7 +44,7 @@ func (m *Manager) aborted(ctx context.Context, man bucket.Manifest, from, to int
 		}
 		stable := entry.AbortedStable
 		if stable == 0 { // of a manifest that does not say it
-			txns, err := m.txnIndex(ctx, man, entry)
+			txns, err := r.txnIndex(ctx, man, entry)
 			if err != nil {
 				return nil, err
 			}
@@ -61,7 +61,7 @@ func (m *Manager) aborted(ctx context.Context, man bucket.Manifest, from, to int
 	g.SetLimit(txnLoads)
 	for i, entry := range need {
 		g.Go(func() (err error) {
-			indexes[i], err = m.txnIndex(gctx, man, entry)
+			indexes[i], err = r.txnIndex(gctx, man, entry)
 			return err
 		})
 	}
@@ -80,14 +80,14 @@ func (m *Manager) aborted(ctx context.Context, man bucket.Manifest, from, to int
 }
 
 // txnIndex returns a segment's aborted transactions; kept, since every read_committed fetch of it asks.
-func (m *Manager) txnIndex(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) ([]segment.AbortedTxn, error) {
+func (r *Reader) txnIndex(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) ([]segment.AbortedTxn, error) {
 	key := manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix) + "#txn"
-	return bucket.Load(ctx, m.bucket.Memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
-		seg, err := m.segment(ctx, man.Dir, entry)
+	return bucket.Load(ctx, r.bucket.Memo, key, func(ctx context.Context) ([]segment.AbortedTxn, int64, error) {
+		seg, err := r.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return nil, 0, err
 		}
-		b, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionTxn)
+		b, err := r.bucket.Section(ctx, man.Dir, seg, index.SectionTxn)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -102,8 +102,8 @@ func (m *Manager) txnIndex(ctx context.Context, man bucket.Manifest, entry *mani
 // LastStableOffset is up to where the tier alone says how transactions ended: the first offset of the oldest one still
 // open at its end, or its end. A segment is copied once what it holds is decided, but the marker that decides it may
 // lie behind it, in the local log.
-func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (stable int64, err error) {
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+func (r *Reader) LastStableOffset(ctx context.Context, tip metadata.TopicIDPartition) (stable int64, err error) {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		stable = man.Root.EndOffset
 		if man.Root.Segments == 0 {
 			return nil
@@ -112,7 +112,7 @@ func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPart
 		if err != nil {
 			return err
 		}
-		open, err := m.openAtEnd(ctx, man, entry)
+		open, err := r.openAtEnd(ctx, man, entry)
 		stable = min(stable, open)
 		return err
 	})
@@ -120,14 +120,14 @@ func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPart
 }
 
 // openAtEnd is the first offset of the oldest transaction that is open at a segment's end, behind it for none.
-func (m *Manager) openAtEnd(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) (int64, error) {
+func (r *Reader) openAtEnd(ctx context.Context, man bucket.Manifest, entry *manifest.Entry) (int64, error) {
 	key := manifest.SegmentKey(man.Dir, entry.Object, manifest.IndexSuffix)
-	return bucket.Load(ctx, m.bucket.Memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
-		seg, err := m.segment(ctx, man.Dir, entry)
+	return bucket.Load(ctx, r.bucket.Memo, key+"#open", func(ctx context.Context) (int64, int64, error) {
+		seg, err := r.segment(ctx, man.Dir, entry)
 		if err != nil {
 			return 0, 0, err
 		}
-		b, err := m.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
+		b, err := r.bucket.Section(ctx, man.Dir, seg, index.SectionSnapshot)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"container/list"
@@ -159,19 +159,19 @@ func (s *streams) activeLocked(now time.Time) int64 {
 
 // readAhead has the chunks fetched that the reader will ask for next, across segment borders. One plan per
 // reader at a time; it is cheap when all is there already.
-func (m *Manager) readAhead(ctx context.Context, man bucket.Manifest, a answer, maxBytes int) {
-	lim := aheadLimits{least: min(2*m.o.ChunkBytes, m.o.ReadAhead), total: m.o.ReadAhead, slack: aheadSlack * m.o.ChunkBytes, distance: m.pace.shortest()}
-	st, window := m.streams.advance(a, lim, time.Now())
+func (r *Reader) readAhead(ctx context.Context, man bucket.Manifest, a answer, maxBytes int) {
+	lim := aheadLimits{least: min(2*r.o.ChunkBytes, r.o.ReadAhead), total: r.o.ReadAhead, slack: aheadSlack * r.o.ChunkBytes, distance: r.pace.shortest()}
+	st, window := r.streams.advance(a, lim, time.Now())
 	if window == 0 {
 		return
 	}
-	window = max(window, min(int64(maxBytes), m.o.ReadAhead))
+	window = max(window, min(int64(maxBytes), r.o.ReadAhead))
 	if !st.planning.CompareAndSwap(false, true) {
 		return
 	}
-	started := m.tasks.Start(ctx, planLimit, func(ctx context.Context) {
+	started := r.tasks.Start(ctx, planLimit, func(ctx context.Context) {
 		defer st.planning.Store(false)
-		m.prefetch(ctx, man, a.next, window, st.calm.Load(), st.roomy.Load())
+		r.prefetch(ctx, man, a.next, window, st.calm.Load(), st.roomy.Load())
 	})
 	if !started {
 		st.planning.Store(false)
@@ -180,29 +180,29 @@ func (m *Manager) readAhead(ctx context.Context, man bucket.Manifest, a answer, 
 
 // prefetch starts fetches for window bytes from offset on, until the cache refuses. Errors are left to the read
 // that will need the chunk.
-func (m *Manager) prefetch(ctx context.Context, man bucket.Manifest, offset, window int64, calm, displace bool) {
-	entries := m.upcoming(ctx, man, offset, 2*window)
+func (r *Reader) prefetch(ctx context.Context, man bucket.Manifest, offset, window int64, calm, displace bool) {
+	entries := r.upcoming(ctx, man, offset, 2*window)
 	for n, e := range entries {
-		if key := manifest.SegmentKey(man.Dir, e.Object, manifest.IndexSuffix); n > 0 && !m.bucket.Memo.Has(key) {
+		if key := manifest.SegmentKey(man.Dir, e.Object, manifest.IndexSuffix); n > 0 && !r.bucket.Memo.Has(key) {
 			// All index heads at once, and a window before they are needed: a plan that waits for one fetches nothing.
-			m.tasks.Start(ctx, planLimit, func(ctx context.Context) { _, _ = m.segment(ctx, man.Dir, e) }) // below, again
+			r.tasks.Start(ctx, planLimit, func(ctx context.Context) { _, _ = r.segment(ctx, man.Dir, e) }) // below, again
 		}
 	}
 	for _, e := range entries {
 		if window <= 0 {
 			return
 		}
-		seg, err := m.segment(ctx, man.Dir, e)
+		seg, err := r.segment(ctx, man.Dir, e)
 		if err != nil {
 			return
 		}
 		for i := seg.ChunkOf(offset); i < len(seg.Chunks); i++ {
 			c := seg.Chunks[i]
-			fetch := m.fetcher(readerOf(ctx).Client, seg, c)
+			fetch := r.fetcher(readerOf(ctx).Client, seg, c)
 			if calm {
-				fetch = m.calmly(fetch)
+				fetch = r.calmly(fetch)
 			}
-			if window <= 0 || !m.outsized(c.Size) && !m.o.Cache.Prefetch(chunkKey(seg, i), int(c.Size), fetch, displace) {
+			if window <= 0 || !r.outsized(c.Size) && !r.cache.Prefetch(chunkKey(seg, i), int(c.Size), fetch, displace) {
 				return
 			}
 			window -= c.Size
@@ -211,7 +211,7 @@ func (m *Manager) prefetch(ctx context.Context, man bucket.Manifest, offset, win
 }
 
 // upcoming are the entries that hold so many bytes from offset on, and the next one, but not more than maxHeads.
-func (m *Manager) upcoming(ctx context.Context, man bucket.Manifest, offset, bytes int64) []*manifest.Entry {
+func (r *Reader) upcoming(ctx context.Context, man bucket.Manifest, offset, bytes int64) []*manifest.Entry {
 	var entries []*manifest.Entry
 	for e, err := range man.Walk(ctx, offset, nil) {
 		if err != nil || len(entries) == maxHeads {

@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // TestCalmReadersAreServedOneAfterTheOther, whatever came for them at once; and one whose store hangs holds the
@@ -14,9 +16,9 @@ import (
 func TestCalmReadersAreServedOneAfterTheOther(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newWorld(t).mustStart(settings{config: smallLog()}).m
+			r := &Reader{lane: semaphore.NewWeighted(calmWidth)}
 			var running, most atomic.Int64
-			one := m.calmly(func(context.Context, []byte) (int, error) {
+			one := r.calmly(func(context.Context, []byte) (int, error) {
 				most.Store(max(most.Load(), running.Add(1)))
 				defer running.Add(-1)
 				time.Sleep(6 * time.Millisecond)
@@ -27,7 +29,7 @@ func TestCalmReadersAreServedOneAfterTheOther(t *testing.T) {
 			var hanging, all sync.WaitGroup
 			if hangs {
 				hanging.Go(func() {
-					_, _ = m.calmly(func(ctx context.Context, _ []byte) (int, error) { <-ctx.Done(); return 0, ctx.Err() })(ctx, nil)
+					_, _ = r.calmly(func(ctx context.Context, _ []byte) (int, error) { <-ctx.Done(); return 0, ctx.Err() })(ctx, nil)
 				})
 				synctest.Wait()
 			}

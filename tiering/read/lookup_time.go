@@ -1,4 +1,4 @@
-package tiering
+package read
 
 import (
 	"context"
@@ -22,8 +22,8 @@ import (
 // at most 256 KiB, or one larger batch. That piece is read, unless its chunk is in the cache. Less will not do for an
 // exact answer: the timestamps of records are known only inside their batch, compressed, and an index of batches
 // would be an object to read as well, as far away as the piece.
-func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+func (r *Reader) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPartition, ts, from int64) (found segment.TimestampOffset, ok bool, err error) {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, ok = segment.TimestampOffset{}, false
 		floor := max(from, man.Root.LogStartOffset)
 		for at := max(floor, man.Root.StartOffset); at < man.Root.EndOffset; {
@@ -31,7 +31,7 @@ func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPa
 			if err != nil || entry == nil {
 				return err
 			}
-			if found, ok, err = m.timeInSegment(ctx, man, entry, ts, floor); ok || err != nil {
+			if found, ok, err = r.timeInSegment(ctx, man, entry, ts, floor); ok || err != nil {
 				return err
 			}
 			at = entry.LastOffset + 1 // only markers, or records below the floor, qualified
@@ -43,8 +43,8 @@ func (m *Manager) OffsetForTimestamp(ctx context.Context, tip metadata.TopicIDPa
 
 // timeInSegment looks into the first piece that can hold the record, and should it hold none, as when only a marker
 // of a transaction is that new, into what follows, chunk by chunk.
-func (m *Manager) timeInSegment(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
-	seg, err := m.segmentWithCuts(ctx, man.Dir, entry)
+func (r *Reader) timeInSegment(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, ts, floor int64) (found segment.TimestampOffset, ok bool, err error) {
+	seg, err := r.segmentWithCuts(ctx, man.Dir, entry)
 	if err != nil {
 		return found, false, err
 	}
@@ -55,11 +55,11 @@ func (m *Manager) timeInSegment(ctx context.Context, man bucket.Manifest, entry 
 		return found, false, nil
 	}
 	want := timeQuery{ts: ts, floor: floor}
-	if found, ok, err = m.timeInPiece(ctx, seg, i, want); ok || err != nil {
+	if found, ok, err = r.timeInPiece(ctx, seg, i, want); ok || err != nil {
 		return found, ok, err
 	}
 	for c := seg.ChunkOf(cuts[i].Offset); c < len(seg.Chunks); c++ {
-		pin, err := m.chunk(ctx, seg, c)
+		pin, err := r.chunk(ctx, seg, c)
 		if err != nil {
 			return found, false, err
 		}
@@ -74,31 +74,31 @@ func (m *Manager) timeInSegment(ctx context.Context, man bucket.Manifest, entry 
 
 // segmentWithCuts is segment with the whole table of cuts, which readers do not need: some 100 KiB of a segment of
 // a gigabyte.
-func (m *Manager) segmentWithCuts(ctx context.Context, dir string, e *manifest.Entry) (*bucket.Segment, error) {
+func (r *Reader) segmentWithCuts(ctx context.Context, dir string, e *manifest.Entry) (*bucket.Segment, error) {
 	key := manifest.SegmentKey(dir, e.Object, manifest.IndexSuffix)
-	return bucket.Load(ctx, m.bucket.Memo, key+"#cuts", func(ctx context.Context) (*bucket.Segment, int64, error) {
-		s, err := m.bucket.Segment(ctx, dir, e, m.o.ChunkBytes)
+	return bucket.Load(ctx, r.bucket.Memo, key+"#cuts", func(ctx context.Context) (*bucket.Segment, int64, error) {
+		s, err := r.bucket.Segment(ctx, dir, e, r.o.ChunkBytes)
 		if err != nil {
 			return nil, 0, err
 		}
-		if !m.bucket.Memo.Has(key) { // who asks for a time reads from there next
+		if !r.bucket.Memo.Has(key) { // who asks for a time reads from there next
 			plain, head := *s, *s.Head
 			head.Cuts, plain.Head = nil, &head
-			m.bucket.Memo.Put(key, &plain, plain.Weight())
+			r.bucket.Memo.Put(key, &plain, plain.Weight())
 		}
 		return s, s.Weight(), nil
 	})
 }
 
 // timeInPiece looks into the piece between cut i and the next one.
-func (m *Manager) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
+func (r *Reader) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, want timeQuery) (segment.TimestampOffset, bool, error) {
 	cut, end := seg.Head.Cuts[i], seg.Head.LogBytes
 	if i+1 < len(seg.Head.Cuts) {
 		end = seg.Head.Cuts[i+1].Position
 	}
 	n := seg.ChunkOf(cut.Offset)
 	whole := seg.Chunks[n]
-	if pin, there := m.o.Cache.Lookup(readerOf(ctx), chunkKey(seg, n)); there {
+	if pin, there := r.cache.Lookup(readerOf(ctx), chunkKey(seg, n)); there {
 		defer pin.Release()
 		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.Object)
 	}
@@ -107,7 +107,7 @@ func (m *Manager) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, w
 	if part.Size == whole.Size {
 		key = chunkKey(seg, n)
 	}
-	pin, err := m.piece(ctx, seg, key, part)
+	pin, err := r.piece(ctx, seg, key, part)
 	if err != nil {
 		return segment.TimestampOffset{}, false, err
 	}
@@ -163,8 +163,8 @@ func eachRecord(b []byte, object string, might func(record.Batch) bool, fn func(
 // MaxTimestamp returns the first record with the highest timestamp of the tier from offset from on, from the manifest
 // alone. Only where from, the log's start, lies inside a segment whose highest timestamp was below it must the rest
 // of that segment be read; that takes timestamps that fall.
-func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (found segment.TimestampOffset, ok bool, err error) {
-	err = m.lookup(ctx, tip, func(man bucket.Manifest) error {
+func (r *Reader) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartition, from int64) (found segment.TimestampOffset, ok bool, err error) {
+	err = r.lookup(ctx, tip, func(man bucket.Manifest) error {
 		found, ok = segment.TimestampOffset{}, false
 		floor := max(from, man.Root.LogStartOffset, man.Root.StartOffset)
 		if floor >= man.Root.EndOffset {
@@ -183,7 +183,7 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 			case first.MaxTimestampOffset >= floor:
 				best = first
 			default:
-				found, ok, err = m.newestInRest(ctx, man, first, floor)
+				found, ok, err = r.newestInRest(ctx, man, first, floor)
 			}
 			if err != nil {
 				return err
@@ -199,13 +199,13 @@ func (m *Manager) MaxTimestamp(ctx context.Context, tip metadata.TopicIDPartitio
 }
 
 // newestInRest reads a segment from offset floor on.
-func (m *Manager) newestInRest(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
-	seg, err := m.segment(ctx, man.Dir, entry)
+func (r *Reader) newestInRest(ctx context.Context, man bucket.Manifest, entry *manifest.Entry, floor int64) (best segment.TimestampOffset, ok bool, err error) {
+	seg, err := r.segment(ctx, man.Dir, entry)
 	if err != nil {
 		return best, false, err
 	}
 	for c := seg.ChunkOf(floor); c < len(seg.Chunks); c++ {
-		pin, err := m.chunk(ctx, seg, c)
+		pin, err := r.chunk(ctx, seg, c)
 		if err != nil {
 			return best, false, err
 		}
