@@ -12,6 +12,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // openObjects opens the object store and checks it. One that is wrong (no such
@@ -108,8 +109,8 @@ func byteRate(n int64) int64 {
 }
 
 // tierSettings is what a topic's configuration says about copying it.
-func (b *Broker) tierSettings(topic string) tiering.TopicSettings {
+func (b *Broker) tierSettings(topic string) upload.TopicSettings {
 	// What is left out has been told when the replicas took the configuration over.
 	t, _ := b.settings.Load().ResolveStored(b.metadata.Image().TopicConfig(topic))
-	return tiering.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, DeleteOnDisable: t.RemoteDeleteOnDisable, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
+	return upload.TopicSettings{CopyDisabled: t.RemoteCopyDisabled, DeleteOnDisable: t.RemoteDeleteOnDisable, CopyLag: t.RemoteCopyLag, CopyLagBytes: t.RemoteCopyLagBytes}
 }

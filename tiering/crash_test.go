@@ -309,7 +309,7 @@ func crashAt(t *testing.T, s settings, scale, at, keep int, seed uint64) {
 			}
 		}
 		// What one crash can leave: the segments of one batch, a new node and what it joins, a root or two.
-		if most := 2*batchSegments + manifest.LeafEntries/manifest.TailEntries + 6; orphans > most {
+		if most := 2*16 + manifest.LeafEntries/manifest.TailEntries + 6; orphans > most {
 			t.Errorf("%d orphans, want at most %d", orphans, most)
 		}
 		b.close()

@@ -22,35 +22,35 @@ import (
 
 // givesUp says whether the partition's tier is to be deleted.
 func (m *Manager) givesUp(l *leadership) bool {
-	return !l.tiered && !l.log.Config().RemoteEnabled && m.o.Topic(l.topic).DeleteOnDisable
+	return !l.tiered && !l.Log.Config().RemoteEnabled && m.o.Topic(l.Topic).DeleteOnDisable
 }
 
 // startLocally moves the log start to where the local log begins.
 func (m *Manager) startLocally(l *leadership) error {
-	start := l.log.LocalLogStart()
-	if start <= l.log.LogStart() {
+	start := l.Log.LocalLogStart()
+	if start <= l.Log.LogStart() {
 		return nil
 	}
-	from := l.log.LogStart()
-	if err := l.log.SetLogStart(start); err != nil {
+	from := l.Log.LogStart()
+	if err := l.Log.SetLogStart(start); err != nil {
 		return fmt.Errorf("set log start %d: %w", start, err)
 	}
-	m.log.Info("remote storage disabled, the log starts where the local log does", "topic", l.topic,
-		"partition", l.log.TopicPartition().Partition, "epoch", l.epoch, "from", from, "offset", start)
+	m.log.Info("remote storage disabled, the log starts where the local log does", "topic", l.Topic,
+		"partition", l.Log.TopicPartition().Partition, "epoch", l.Epoch, "from", from, "offset", start)
 	return nil
 }
 
 // skipHole moves the log start over records that are nowhere: an emptied tier that ends before the local log begins.
 // It comes about when a tier is given up by a leader whose local log reached further back than this one's.
 func (m *Manager) skipHole(l *leadership, r *manifest.Root) error {
-	start, local := l.log.LogStart(), l.log.LocalLogStart()
+	start, local := l.Log.LogStart(), l.Log.LocalLogStart()
 	if r.Segments > 0 || local <= max(start, r.EndOffset) {
 		return nil
 	}
-	if err := l.log.SetLogStart(local); err != nil {
+	if err := l.Log.SetLogStart(local); err != nil {
 		return fmt.Errorf("set log start %d: %w", local, err)
 	}
-	m.log.Warn("log start moved over records that neither the tier nor this broker has", "topic", l.topic,
-		"partition", l.log.TopicPartition().Partition, "epoch", l.epoch, "from", start, "offset", local)
+	m.log.Warn("log start moved over records that neither the tier nor this broker has", "topic", l.Topic,
+		"partition", l.Log.TopicPartition().Partition, "epoch", l.Epoch, "from", start, "offset", local)
 	return nil
 }

@@ -11,12 +11,15 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // disabled are settings of a topic that may give its tier up.
 func disableSettings() settings {
 	s := crashSettings()
-	s.o.Topic = func(string) TopicSettings { return TopicSettings{DeleteOnDisable: true, CopyLagBytes: -1} }
+	s.o.Topic = func(string) upload.TopicSettings {
+		return upload.TopicSettings{DeleteOnDisable: true, CopyLagBytes: -1}
+	}
 	return s
 }
 

@@ -13,12 +13,7 @@
 // # Uploads
 //
 // Options.Uploads partitions are copied at a time, that with the oldest un-uploaded segment next; one whose copy failed
-// queues up anew from when it may be tried again. An upload reads its segment twice: a scan that checks every batch and
-// makes the indexes, and the PUT. It holds a scan buffer of 1 MiB and one batch, then the index object (some 20 bytes
-// for each index.interval.bytes of the segment) and what the driver holds of the parts in flight; reads are runs of at
-// most 1 MiB, each taken out of the one copy quota before it is made. What of a segment was not in the page cache when
-// it was opened is dropped from it at the end, in steps of 64 KiB; what was there stays, since consumers near the end
-// have just read it. So an upload costs at most its segment's size of page cache, for as long as it lasts.
+// queues up anew from when it may be tried again. What an upload costs says package upload.
 //
 // # Disabling
 //

@@ -2,9 +2,5 @@ package tiering
 
 import "errors"
 
-var (
-	// ErrNotLeader ends work of a partition whose leadership went away meanwhile.
-	ErrNotLeader = errors.New("not the leader")
-	// ErrStalled ends an upload that made no progress for too long.
-	ErrStalled = errors.New("no progress")
-)
+// ErrNotLeader ends work of a partition whose leadership went away meanwhile.
+var ErrNotLeader = errors.New("not the leader")

@@ -15,6 +15,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 func (b *broker) fsck(o gc.FsckOptions) ([]gc.Problem, gc.FsckSummary) {
@@ -218,7 +219,7 @@ func TestRepairNeverReplacesByOtherBytes(t *testing.T) {
 		w.overwrite(logs[0], flip(60))
 		before := w.objects()
 		found, sum := b.verify(gc.VerifyOptions{Repair: true})
-		if len(found) != 1 || sum.Repaired != 0 || !strings.Contains(found[0].Action, errNoSource.Error()) {
+		if len(found) != 1 || sum.Repaired != 0 || !strings.Contains(found[0].Action, upload.ErrNoSource.Error()) {
 			t.Errorf("got %+v, %+v", found, sum)
 		}
 		b.m.Resign(w.tip())

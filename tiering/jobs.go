@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -24,10 +23,10 @@ type led struct {
 func (d led) TopicIDPartition() metadata.TopicIDPartition { return d.p.tip }
 
 // Topic implements gc.Led.
-func (d led) Topic() string { return d.l.topic }
+func (d led) Topic() string { return d.l.Topic }
 
 // Epoch implements gc.Led.
-func (d led) Epoch() int32 { return d.l.epoch }
+func (d led) Epoch() int32 { return d.l.Epoch }
 
 // Ready implements gc.Led.
 func (d led) Ready() bool {
@@ -43,13 +42,11 @@ func (d led) Extent() (start, last int64) {
 }
 
 // Holds implements gc.Led.
-func (d led) Holds(stem string) bool {
-	return slices.ContainsFunc(d.l.ready, func(e manifest.Entry) bool { return e.Object == stem })
-}
+func (d led) Holds(stem string) bool { return d.l.batch.Holds(stem) }
 
 // Confirm implements gc.Led.
 func (d led) Confirm(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
-	swapped, err := d.m.swap(ctx, d.p, man.Pointer, d.l.epoch, man.Pointer)
+	swapped, err := d.m.swap(ctx, d.p, man.Pointer, d.l.Epoch, man.Pointer)
 	if errors.Is(err, metadata.ErrFenced) {
 		d.p.fence(d.l)
 		err = fmt.Errorf("%w: %w", ErrNotLeader, err)

@@ -12,7 +12,6 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
-	"golang.org/x/time/rate"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
@@ -22,6 +21,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/object"
 	"github.com/coldbrook/coldbrook/tiering/read"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // Options are what New needs. Store, Metadata, Cache and ClusterID are required.
@@ -31,7 +31,7 @@ type Options struct {
 	Cache     *cache.Cache // run by the caller
 	ClusterID string       // first part of every key
 	// Topic returns what a topic's configuration says about copying; nil copies at once.
-	Topic  func(name string) TopicSettings
+	Topic  func(name string) upload.TopicSettings
 	Logger *slog.Logger
 	Meter  metric.Meter
 	Tracer trace.Tracer
@@ -65,20 +65,12 @@ type Options struct {
 	TopicMetrics bool               // metrics.topic.enable: whether costs have the topic as a label
 }
 
-// TopicSettings are the parts of a topic's configuration that concern copying.
-type TopicSettings struct {
-	CopyDisabled    bool          // remote.log.copy.disable
-	DeleteOnDisable bool          // remote.log.delete.on.disable
-	CopyLag         time.Duration // remote.copy.lag.ms resolved: copy a segment when it is this old, < 0 = never for that …
-	CopyLagBytes    int64         // remote.copy.lag.bytes resolved: … or this much was written after it, < 0 = never for that
-}
-
 func (o *Options) check() error {
 	if o.Store == nil || o.Metadata == nil || o.Cache == nil || o.ClusterID == "" {
 		return errors.New("tiering: Store, Metadata, Cache and ClusterID are required")
 	}
 	if o.Topic == nil {
-		o.Topic = func(string) TopicSettings { return TopicSettings{CopyLagBytes: -1} }
+		o.Topic = func(string) upload.TopicSettings { return upload.TopicSettings{CopyLagBytes: -1} }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -131,9 +123,9 @@ type Manager struct {
 	metrics    metrics
 	unregister func() error
 	tasks      *bucket.Tasks
+	uploader   *upload.Uploader
 	reader     *read.Reader
-	copyRate   *rate.Limiter
-	topics     topicFiles
+	topics     *upload.TopicFiles
 	gc         *gc.Collector
 	wake       chan struct{} // 1-buffered: the scheduler should look again
 
@@ -148,13 +140,18 @@ func New(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		o: o, log: o.Logger, tasks: &bucket.Tasks{},
-		copyRate: bucket.NewLimiter(o.CopyRate),
-		wake:     make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
+
+		wake: make(chan struct{}, 1), partitions: map[metadata.TopicIDPartition]*partition{},
 	}
 	m.bucket = bucket.NewCluster(o.Store, o.ClusterID, bucket.Options{
 		Stall: o.Stall, RetryMin: o.RetryMin, RetryMax: o.RetryMax, Memo: bucket.NewMemo(o.MetaBytes, m.tasks), Deleted: m.countDeletions,
 	})
+	m.topics = upload.NewTopicFiles(m.bucket, o.Metadata)
 	var err error
+	m.uploader, err = upload.New(upload.Options{Bucket: m.bucket, Logger: o.Logger, Meter: o.Meter, Tracer: o.Tracer, Rate: o.CopyRate})
+	if err != nil {
+		return nil, err
+	}
 	m.reader, err = read.New(read.Options{
 		Bucket: m.bucket, Cache: o.Cache, Tasks: m.tasks, Manifests: parts{m}, Logger: o.Logger, Meter: o.Meter, Tracer: o.Tracer,
 		ChunkBytes: o.ChunkBytes, ReadAhead: o.ReadAhead, Rate: o.FetchRate,
@@ -177,7 +174,7 @@ func New(o Options) (*Manager, error) {
 
 // SetRates changes Options.CopyRate and FetchRate, also for what waits.
 func (m *Manager) SetRates(copyRate, fetchRate int64) {
-	bucket.SetRate(m.copyRate, copyRate)
+	m.uploader.SetRate(copyRate)
 	m.reader.SetRate(fetchRate)
 }
 

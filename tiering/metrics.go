@@ -12,26 +12,17 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cost"
 )
 
-// metrics are Kafka's words for tiered storage (RemoteCopyBytesPerSec and so on) under our prefix; rates are the
-// scraper's business.
+// metrics are what the manager counts itself; rates are the scraper's business.
 type metrics struct {
-	copyBytes, copyRequests, copyErrors       metric.Int64Counter
 	deleteRequests, deleteErrors, deletedObjs metric.Int64Counter
-	copySeconds                               metric.Float64Histogram
-	copyThrottle                              metric.Float64Counter
 	commits, lostRaces                        metric.Int64Counter
 
-	counters []metric.Int64Counter   // all of them
-	waits    []metric.Float64Counter // the throttles
-	shown    sync.Once
+	shown sync.Once
 }
 
 // show makes counters visible that have counted nothing yet: a rate needs the value before the first change.
 func (x *metrics) show(ctx context.Context) {
-	for _, c := range x.counters {
-		c.Add(ctx, 0)
-	}
-	for _, c := range x.waits {
+	for _, c := range []metric.Int64Counter{x.deleteRequests, x.deleteErrors, x.deletedObjs, x.commits, x.lostRaces} {
 		c.Add(ctx, 0)
 	}
 }
@@ -47,48 +38,16 @@ func (m *Manager) countDeletions(ctx context.Context, objects int, err error) {
 }
 
 func (m *Manager) newMetrics(meter metric.Meter) error {
-	var err error
-	var counters []metric.Int64Counter
-	counter := func(name, unit, doc string) metric.Int64Counter {
-		c, e := meter.Int64Counter("coldbrook_"+name, metric.WithUnit(unit), metric.WithDescription(doc))
-		if e != nil && err == nil {
-			err = e
-		}
-		counters = append(counters, c)
-		return c
-	}
-	seconds := func(name, doc string) metric.Float64Histogram {
-		h, e := meter.Float64Histogram("coldbrook_"+name, metric.WithUnit("s"), metric.WithDescription(doc),
-			metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300))
-		if e != nil && err == nil {
-			err = e
-		}
-		return h
-	}
-	waited := func(name, doc string) metric.Float64Counter {
-		c, e := meter.Float64Counter("coldbrook_"+name, metric.WithUnit("s"), metric.WithDescription(doc))
-		if e != nil && err == nil {
-			err = e
-		}
-		return c
-	}
-	m.metrics = metrics{
-		copyBytes:      counter("remote_copy_bytes", "By", "Bytes of segments copied to the remote store."),
-		copyRequests:   counter("remote_copy_requests", "1", "Copies of segments to the remote store that were started."),
-		copyErrors:     counter("remote_copy_errors", "1", "Copies of segments to the remote store that did not end well."),
-		deleteRequests: counter("remote_delete_requests", "1", "Deletions from the remote store that were started."),
-		deleteErrors:   counter("remote_delete_errors", "1", "Deletions from the remote store that failed."),
-		deletedObjs:    counter("remote_deleted_objects", "1", "Objects deleted from the remote store."),
-		copySeconds:    seconds("remote_copy_seconds", "Time to copy and verify one segment."),
-		copyThrottle:   waited("remote_copy_throttle_seconds", "Time that copies waited for remote.log.manager.copy.max.bytes.per.second."),
-		commits:        counter("remote_manifest_commits", "1", "Manifests committed."),
-		lostRaces:      counter("remote_manifest_lost_races", "1", "Manifests not committed because the pointer or the leader had changed."),
-	}
-	if err != nil {
+	var errs [5]error
+	x := &m.metrics
+	x.deleteRequests, errs[0] = meter.Int64Counter("coldbrook_remote_delete_requests", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that were started."))
+	x.deleteErrors, errs[1] = meter.Int64Counter("coldbrook_remote_delete_errors", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that failed."))
+	x.deletedObjs, errs[2] = meter.Int64Counter("coldbrook_remote_deleted_objects", metric.WithUnit("1"), metric.WithDescription("Objects deleted from the remote store."))
+	x.commits, errs[3] = meter.Int64Counter("coldbrook_remote_manifest_commits", metric.WithUnit("1"), metric.WithDescription("Manifests committed."))
+	x.lostRaces, errs[4] = meter.Int64Counter("coldbrook_remote_manifest_lost_races", metric.WithUnit("1"), metric.WithDescription("Manifests not committed because the pointer or the leader had changed."))
+	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
-	m.metrics.counters = counters
-	m.metrics.waits = []metric.Float64Counter{m.metrics.copyThrottle}
 	return m.observe(meter)
 }
 
@@ -115,6 +74,7 @@ func (m *Manager) observe(meter metric.Meter) error {
 	reg, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		m.metrics.shown.Do(func() {
 			m.metrics.show(ctx)
+			m.uploader.ShowMetrics(ctx)
 			m.reader.ShowMetrics(ctx)
 			m.gc.ShowMetrics(ctx)
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // wide is a broker with a topic of many partitions, each with one sealed segment.
@@ -39,7 +40,9 @@ func newWide(t *testing.T, n int, o Options, store func(object.Store) object.Sto
 		t.Fatal(err)
 	}
 	x.hold.Store(true)
-	o.Topic = func(string) TopicSettings { return TopicSettings{CopyDisabled: x.hold.Load(), CopyLagBytes: -1} }
+	o.Topic = func(string) upload.TopicSettings {
+		return upload.TopicSettings{CopyDisabled: x.hold.Load(), CopyLagBytes: -1}
+	}
 	x.broker = w.mustStart(settings{config: smallLog(), store: store(w.store), noLead: true, o: o})
 	for i := range n {
 		x.order = append(x.order, int32(i*7%n))

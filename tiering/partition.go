@@ -10,7 +10,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/gc"
-	"github.com/coldbrook/coldbrook/tiering/manifest"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // noView is what is known of a partition nothing is known of.
@@ -31,11 +31,9 @@ type partition struct {
 	garbage   int64                  // items on the root's list, for metrics
 }
 
-// leadership is one Lead call. The last four fields belong to the running pass.
+// leadership is one Lead call. The last three fields belong to the running pass.
 type leadership struct {
-	log    *segment.Log
-	epoch  int32
-	topic  string
+	upload.Leader
 	tiered bool // remote.storage.enable was on when it began; a change begins another
 
 	// The next five are guarded by partition.mu.
@@ -46,10 +44,9 @@ type leadership struct {
 	// What is to be done in the next housekeeping, which no copy runs beside.
 	jobs []gc.Job
 
-	tried int64            // highest sequence a root was PUT under
-	swept int64            // former roots listed with a time up to this one are deleted
-	ready []manifest.Entry // copied and verified, not committed
-	named bool             // ready may be named by a root whose commit has no known outcome
+	tried int64 // highest sequence a root was PUT under
+	swept int64 // former roots listed with a time up to this one are deleted
+	batch upload.Batch
 }
 
 func newPartition(tip metadata.TopicIDPartition) *partition {
@@ -64,12 +61,13 @@ func (p *partition) lead(epoch int32, log *segment.Log) bool {
 	tiered := log.Config().RemoteEnabled
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l := p.leader; l != nil && l.epoch == epoch && l.log == log && l.tiered == tiered {
+	if l := p.leader; l != nil && l.Epoch == epoch && l.Log == log && l.tiered == tiered {
 		return false
 	}
 	p.endLocked()
 	p.leader = &leadership{
-		log: log, epoch: epoch, topic: log.TopicPartition().Topic, tiered: tiered, tried: -1, end: p.view.Load().HighestOffset + 1,
+		Leader: upload.Leader{TIP: p.tip, Topic: log.TopicPartition().Topic, Epoch: epoch, Log: log},
+		tiered: tiered, tried: -1, end: p.view.Load().HighestOffset + 1,
 	}
 	return true
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 func (w *world) segmentsInBucket() int {
@@ -189,8 +190,8 @@ func TestCopyDisabledStopsCopiesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		var disabled atomic.Bool
-		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) TopicSettings {
-			return TopicSettings{CopyDisabled: disabled.Load(), CopyLagBytes: -1}
+		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) upload.TopicSettings {
+			return upload.TopicSettings{CopyDisabled: disabled.Load(), CopyLagBytes: -1}
 		}}})
 		if err := b.produce(60); err != nil {
 			t.Fatal(err)

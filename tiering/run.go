@@ -11,16 +11,11 @@ import (
 
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // loads is how many partitions may read their manifest or clean up at a time; copies have Options.Uploads.
 const loads = 16
-
-// batchSegments and batchBytes bound what one commit may wait for.
-const (
-	batchSegments = 16
-	batchBytes    = 64 << 20
-)
 
 type passKind int
 
@@ -96,7 +91,7 @@ func (m *Manager) prune() {
 	for tip, p := range m.partitions {
 		if _, there := im.PartitionByID(tip); !there && !p.inUse() {
 			delete(m.partitions, tip)
-			m.topics.forget(tip.Topic)
+			m.topics.Forget(tip.Topic)
 		}
 	}
 }
@@ -154,23 +149,12 @@ func (m *Manager) holdsLocked(p *partition) bool {
 // lag refreshes what the view says about segments that wait, and says whether the first may be copied.
 func (m *Manager) lag(p *partition, l *leadership, end int64, now time.Time) (passKind, time.Time) {
 	sealed := m.waiting(l, end)
-	segments, bytes, oldest := lagOf(sealed)
+	segments, bytes, oldest := upload.Lag(sealed)
 	p.pending(l, segments, bytes, oldest)
-	if len(m.candidates(l, sealed, now)) == 0 {
+	if len(m.o.Topic(l.Topic).Candidates(l.Log, sealed, now)) == 0 {
 		return passNone, oldest
 	}
 	return passCopy, oldest
-}
-
-// lagOf sums up segments that wait, and says when the first of them was sealed.
-func lagOf(sealed []segment.Sealed) (segments, bytes int64, oldest time.Time) {
-	for i := range sealed {
-		bytes += sealed[i].Size
-		if oldest.IsZero() || sealed[i].SealedAt.Before(oldest) {
-			oldest = sealed[i].SealedAt
-		}
-	}
-	return int64(len(sealed)), bytes, oldest
 }
 
 // begin claims the partition for one pass, whose context also ends with the leadership.
@@ -211,13 +195,13 @@ func (m *Manager) pass(ctx context.Context, d due) {
 		return
 	}
 	if ctx.Err() != nil {
-		m.discard(ctx, d.p, d.l)
+		m.uploader.Drop(ctx, &d.l.Leader, &d.l.batch)
 		return
 	}
 	if d.kind != passKeep { // housekeeping has its own pace; that it fails must not delay copies
 		d.p.failed(d.l, time.Now(), m.o.RetryMin, m.o.RetryMax)
 	}
-	attrs := []any{"topic", d.l.topic, "partition", d.p.tip.Partition, "epoch", d.l.epoch, "err", err}
+	attrs := []any{"topic", d.l.Topic, "partition", d.p.tip.Partition, "epoch", d.l.Epoch, "err", err}
 	switch {
 	case errors.Is(err, ErrNotLeader):
 		m.log.Info("remote log manager lost the leadership", attrs...)
@@ -248,7 +232,7 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 	}
 	if man.Root != nil {
 		if l.tiered { // what is given up need not fit
-			if err := continues(l, man.Root); err != nil {
+			if err := l.Continues(man.Root); err != nil {
 				return err
 			}
 		}
@@ -263,29 +247,14 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 	return nil
 }
 
-// continues refuses a log whose records before the tier's end were written by another line of leaders: copying
-// on would put two values at one offset. What the log does not know it cannot contradict.
-func continues(l *leadership, r *manifest.Root) error {
-	last := r.HighestOffset()
-	if last < l.log.LogStart() || r.Segments == 0 {
-		return nil
-	}
-	local, ok := l.log.EpochForOffset(last)
-	remote, _ := r.Epochs.At(last)
-	if ok && local != remote {
-		return fmt.Errorf("offset %d has leader epoch %d here and %d in the tier: %w", last, local, remote, manifest.ErrDiverged)
-	}
-	return nil
-}
-
 // adoptLogStart carries the log start over that an earlier leader committed, as far as this log reaches: what
 // retention has removed stays removed.
 func adoptLogStart(l *leadership, r *manifest.Root) error {
-	start := min(max(r.StartOffset, r.LogStartOffset), l.log.HighWatermark())
-	if start <= l.log.LogStart() {
+	start := min(max(r.StartOffset, r.LogStartOffset), l.Log.HighWatermark())
+	if start <= l.Log.LogStart() {
 		return nil
 	}
-	if err := l.log.SetLogStart(start); err != nil {
+	if err := l.Log.SetLogStart(start); err != nil {
 		return fmt.Errorf("set log start %d: %w", start, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/cost"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // Status is what `tier status` says of one led partition beyond what its log knows.
@@ -43,7 +44,7 @@ func (m *Manager) status(p *partition, now time.Time) (Status, bool) {
 		return Status{}, false
 	}
 	s := Status{
-		TopicIDPartition: p.tip, Topic: l.topic, LeaderEpoch: l.epoch, View: *p.view.Load(),
+		TopicIDPartition: p.tip, Topic: l.Topic, LeaderEpoch: l.Epoch, View: *p.view.Load(),
 		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore,
 	}
 	end := l.end
@@ -51,7 +52,7 @@ func (m *Manager) status(p *partition, now time.Time) (Status, bool) {
 		end = max(end, seen.EndOffset) // a new leader has not read the tier yet
 	}
 	p.mu.Unlock()
-	s.View.PendingSegments, s.View.PendingBytes, s.View.OldestUnuploaded = lagOf(m.waiting(l, end))
+	s.View.PendingSegments, s.View.PendingBytes, s.View.OldestUnuploaded = upload.Lag(m.waiting(l, end))
 	if !s.View.OldestUnuploaded.IsZero() {
 		s.OldestAge = max(now.Sub(s.View.OldestUnuploaded), 0)
 	}

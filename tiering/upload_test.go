@@ -1,7 +1,6 @@
 package tiering
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"sync/atomic"
@@ -11,11 +10,10 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
-	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/vfs"
-	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
+	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // TestCommitThatCountsLateIsPublished: the swap is on its way to etcd, its caller gives up and reads the old pointer
@@ -87,77 +85,12 @@ func TestCommitThatCountsLateIsPublished(t *testing.T) {
 	})
 }
 
-// countingBody notes the largest read.
-type countingBody struct {
-	object.Body
-	largest int
-}
-
-func (c *countingBody) ReadAt(p []byte, off int64) (int, error) {
-	c.largest = max(c.largest, len(p))
-	return c.Body.ReadAt(p, off)
-}
-
-// TestUploadReadsInBoundedRunsAndHoldsNothing: what a driver asks for at once does not matter.
-func TestUploadReadsInBoundedRunsAndHoldsNothing(t *testing.T) {
-	m := &Manager{copyRate: bucket.NewLimiter(0)}
-	all := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
-	counted := &countingBody{Body: object.Bytes(all)}
-	limited := &limitedBody{Body: counted, m: m, ctx: t.Context(), progress: func(int64) {}}
-	part := make([]byte, 8<<20)
-	if allocs := testing.AllocsPerRun(3, func() {
-		if n, err := limited.ReadAt(part, 5); n != len(part) || err != nil {
-			t.Fatal(n, err)
-		}
-	}); allocs != 0 {
-		t.Errorf("%v allocations", allocs)
-	}
-	if !bytes.Equal(part, all[5:5+len(part)]) {
-		t.Error("other bytes")
-	}
-	if counted.largest != uploadRun {
-		t.Errorf("a read of %d bytes, want at most %d", counted.largest, uploadRun)
-	}
-	if n, err := limited.ReadAt(part, int64(len(all)-10)); n != 10 || err == nil {
-		t.Errorf("at the end: %d, %v", n, err)
-	}
-}
-
-// TestCopyLagIsWhatTheTopicSays: KIP-1241.
-func TestCopyLagIsWhatTheTopicSays(t *testing.T) {
-	now := time.UnixMilli(1_000_000)
-	at := func(sealed, newest int64) segment.Sealed {
-		return segment.Sealed{SealedAt: now.Add(-time.Duration(sealed) * time.Second), MaxTimestamp: now.UnixMilli() - newest*1000}
-	}
-	for _, c := range []struct {
-		name   string
-		s      TopicSettings
-		seg    segment.Sealed
-		behind int64
-		want   bool
-	}{
-		{"at once", TopicSettings{CopyLagBytes: -1}, at(0, 0), 0, true},
-		{"at once by bytes", TopicSettings{CopyLag: time.Hour}, at(0, 0), 0, true},
-		{"too young", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(59, 59), 1 << 40, false},
-		{"old enough", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(60, 60), 0, true},
-		{"by its newest record", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(1, 60), 0, true},
-		{"records of the future", TopicSettings{CopyLag: time.Minute, CopyLagBytes: -1}, at(60, -999), 0, true},
-		{"enough behind it", TopicSettings{CopyLag: time.Hour, CopyLagBytes: 100}, at(0, 0), 100, true},
-		{"not enough behind it", TopicSettings{CopyLag: time.Hour, CopyLagBytes: 100}, at(0, 0), 99, false},
-		{"local retention is for ever", TopicSettings{CopyLag: -1, CopyLagBytes: -1}, at(1<<30, 1<<30), 1 << 50, false},
-	} {
-		if got := c.s.ripe(c.seg, c.behind, now); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-}
-
 // TestActiveSegmentCountsAsBehindWhatIsSealed, in remote.copy.lag.bytes.
 func TestActiveSegmentCountsAsBehindWhatIsSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) TopicSettings {
-			return TopicSettings{CopyLag: -1, CopyLagBytes: 3 << 10}
+		b := w.mustStart(settings{config: smallLog(), o: Options{Topic: func(string) upload.TopicSettings {
+			return upload.TopicSettings{CopyLag: -1, CopyLagBytes: 3 << 10}
 		}}})
 		for b.log.Segments() < 2 {
 			if err := b.produce(1); err != nil {

@@ -44,6 +44,8 @@ var imports = map[string][]string{
 	"tiering/bucket": {"metadata", "tiering/index", "tiering/manifest", "tiering/object"},
 	// From the bucket alone; what comes back is in etcd's types.
 	"tiering/restore": {"metadata", "tiering/bucket", "tiering/manifest", "tiering/object"},
+	// Segments of a log go up, in manifests that the leader commits.
+	"tiering/upload": {"metadata", "segment", "segment/record", "tiering/bucket", "tiering/index", "tiering/manifest", "tiering/object"},
 	// What readers of a log ask for, in the log's types; producers' snapshots say which transactions are open.
 	"tiering/read": {"metadata", "segment", "segment/producer", "segment/record",
 		"tiering/bucket", "tiering/cache", "tiering/index", "tiering/manifest", "tiering/object"},
@@ -54,9 +56,9 @@ var imports = map[string][]string{
 	// The second level of the cache is a directory.
 	"tiering/cache": {"segment/vfs", "tiering/memory"},
 
-	// What the producer snapshot of an index object says of open transactions.
-	"tiering": {"segment", "segment/producer", "segment/record", "metadata",
-		"tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/index", "tiering/manifest", "tiering/object", "tiering/read"},
+	// The manager puts them together.
+	"tiering": {"metadata", "segment", "tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/manifest", "tiering/object",
+		"tiering/read", "tiering/upload"},
 	"metadata/controller": {"metadata"},
 	"broker/auth":         {},
 
@@ -77,7 +79,7 @@ var imports = map[string][]string{
 	"broker": {"broker/api", "broker/auth", "broker/config", "broker/console", "broker/coordinator", "broker/coordinator/group",
 		"broker/quota", "broker/replica", "broker/wire", "metadata", "metadata/controller", "metadata/kv",
 		"segment", "segment/record", "segment/vfs",
-		"tiering", "tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/object", "tiering/restore"},
+		"tiering", "tiering/bucket", "tiering/cache", "tiering/cost", "tiering/gc", "tiering/object", "tiering/restore", "tiering/upload"},
 }
 
 // above may import anything below cmd and e2e.

@@ -22,10 +22,18 @@ func (c *Cluster) Retry(ctx context.Context, fn func(context.Context) error) err
 		if err == nil || n == Retries || ctx.Err() != nil || !late && !object.Retriable(err) {
 			return err
 		}
-		if !Sleep(ctx, Backoff(n, c.o.RetryMin/4, c.o.RetryMax)) {
+		if !c.Pause(ctx, n) {
 			return err
 		}
 	}
+}
+
+// Stall is after how long without an answer or progress an attempt is given up.
+func (c *Cluster) Stall() time.Duration { return c.o.Stall }
+
+// Pause waits before an operation is tried again that has failed n times before. It says false when ctx ended first.
+func (c *Cluster) Pause(ctx context.Context, n int) bool {
+	return Sleep(ctx, Backoff(n, c.o.RetryMin/4, c.o.RetryMax))
 }
 
 // Sleep says false when ctx ended first.

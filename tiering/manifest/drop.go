@@ -228,3 +228,13 @@ func SweptItems(items []Garbage, swept int64) []int {
 	}
 	return out
 }
+
+// WorthForgetting says whether done has an item that is more than a former root.
+func WorthForgetting(items []Garbage, done []int) bool {
+	for _, i := range done {
+		if items[i].Roots == nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,4 +1,4 @@
-package tiering
+package upload
 
 import (
 	"context"
@@ -17,57 +17,32 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errNoSource says that the local log cannot give what is lost.
-var errNoSource = errors.New("the local log no longer has it")
+// ErrNoSource says that the local log cannot give what is lost.
+var ErrNoSource = errors.New("the local log no longer has it")
 
-// replaceObjects uploads a segment's pair of objects under a new name and has the manifest name that. It is a job of
-// the partition's pass. Bytes other than those that were committed never replace them.
-func (m *Manager) replaceObjects(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, old manifest.Entry, d bucket.Damage) (string, bucket.Manifest, error) {
-	if man.Root == nil {
-		return "", man, manifest.ErrOffsetOutOfRange
-	}
-	if now, err := man.Find(ctx, old.BaseOffset); err != nil || now.Object != old.Object {
-		return "", man, errors.Join(err, fmt.Errorf("the manifest no longer names %s", old.Object))
-	}
+// Again copies a segment whose objects are bad a second time, from the local log where that has it, and returns the entry
+// with the new name. Bytes other than those that were committed never replace them.
+func (u *Uploader) Again(ctx context.Context, l *Leader, dir string, old manifest.Entry, d bucket.Damage) (manifest.Entry, error) {
 	next := old
-	next.Object, next.Created = manifest.NewStem(old.BaseOffset, l.epoch), time.Now().UnixMilli()
-	body, release, err := m.logSource(ctx, man.Dir, l, &old, d)
+	next.Object, next.Created = manifest.NewStem(old.BaseOffset, l.Epoch), time.Now().UnixMilli()
+	body, release, err := u.logSource(ctx, dir, l, &old, d)
 	if err != nil {
-		return "", man, err
+		return next, err
 	}
 	defer release()
-	index, err := m.indexSource(ctx, man.Dir, l, &next, old.Object, d)
+	index, err := u.indexSource(ctx, dir, l, &next, old.Object, d)
 	if err != nil {
-		return "", man, err
+		return next, err
 	}
-	dir := manifest.PartitionDir(l.topic, p.tip)
-	if err = m.putVerified(ctx, manifest.SegmentKey(dir, next.Object, manifest.LogSuffix), body, uint32(next.CRC32C)); err == nil {
-		err = m.putVerified(ctx, manifest.SegmentKey(dir, next.Object, manifest.IndexSuffix), object.Bytes(index), uint32(next.IndexCRC32C))
-	}
-	if err != nil {
-		m.removePairs(ctx, dir, []string{next.Object})
-		return "", man, err
-	}
-	e := manifest.NewEdit(man.Root, man.Load, time.Now(), m.o.Grace)
-	e.Forget(manifest.SweptItems(man.Root.Garbage, l.swept))
-	if err := e.Replace(ctx, old, next); err != nil {
-		m.removePairs(ctx, dir, []string{next.Object})
-		return "", man, err
-	}
-	if err := m.commit(ctx, p, l, man, e); err != nil {
-		return "", man, err
-	}
-	m.bucket.Memo.Drop(manifest.SegmentKey(man.Dir, old.Object, manifest.IndexSuffix))
-	man, err = m.current(ctx, p, false)
-	return next.Object, man, err
+	return next, u.putPair(ctx, l.Dir(), &next, body, index)
 }
 
 // logSource returns the bytes of a segment: the local log's when the object is bad, else the object's own.
-func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *manifest.Entry, d bucket.Damage) (object.Body, func(), error) {
+func (u *Uploader) logSource(ctx context.Context, dir string, l *Leader, e *manifest.Entry, d bucket.Damage) (object.Body, func(), error) {
 	if !d.Log {
-		return &storeBody{m: m, ctx: ctx, key: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix), size: e.Bytes}, func() {}, nil
+		return &storeBody{c: u.bucket, ctx: ctx, key: manifest.SegmentKey(dir, e.Object, manifest.LogSuffix), size: e.Bytes}, func() {}, nil
 	}
-	body, release, err := gather(l.log, e)
+	body, release, err := gather(l.Log, e)
 	if err != nil {
 		release()
 		return nil, nil, err
@@ -76,19 +51,19 @@ func (m *Manager) logSource(ctx context.Context, dir string, l *leadership, e *m
 }
 
 // indexSource returns the index object and notes what it is in next: a new one when the old is bad, else the old.
-func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, next *manifest.Entry, old string, d bucket.Damage) ([]byte, error) {
+func (u *Uploader) indexSource(ctx context.Context, dir string, l *Leader, next *manifest.Entry, old string, d bucket.Damage) ([]byte, error) {
 	if !d.Index {
-		b, err := m.bucket.GetAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
+		b, err := u.bucket.GetAll(ctx, manifest.SegmentKey(dir, old, manifest.IndexSuffix), next.IndexBytes)
 		if err == nil && bucket.Checksum(b) != uint32(next.IndexCRC32C) {
 			err = fmt.Errorf("index object: %w", manifest.ErrCorrupt)
 		}
 		return b, err
 	}
-	for _, s := range l.log.Sealed(next.LastOffset) {
+	for _, s := range l.Log.Sealed(next.LastOffset) {
 		if s.LastOffset != next.LastOffset || s.BaseOffset > next.BaseOffset {
 			break
 		}
-		seg, err := l.log.OpenSealed(s.BaseOffset)
+		seg, err := l.Log.OpenSealed(s.BaseOffset)
 		if err != nil {
 			return nil, err
 		}
@@ -98,13 +73,13 @@ func (m *Manager) indexSource(ctx context.Context, dir string, l *leadership, ne
 			return nil, err
 		}
 		if entry.CRC32C != next.CRC32C || entry.Bytes != next.Bytes {
-			return nil, fmt.Errorf("the local segment has other bytes, checksum %08x, want %08x: %w", uint32(entry.CRC32C), uint32(next.CRC32C), errNoSource)
+			return nil, fmt.Errorf("the local segment has other bytes, checksum %08x, want %08x: %w", uint32(entry.CRC32C), uint32(next.CRC32C), ErrNoSource)
 		}
 		next.IndexBytes, next.IndexHead, next.IndexCRC32C, next.Aborted = entry.IndexBytes, entry.IndexHead, entry.IndexCRC32C, entry.Aborted
 		next.AbortedFrom, next.AbortedStable = entry.AbortedFrom, entry.AbortedStable
 		return index, nil
 	}
-	return nil, fmt.Errorf("no local segment ends at offset %d, so its index cannot be made again: %w", next.LastOffset, errNoSource)
+	return nil, fmt.Errorf("no local segment ends at offset %d, so its index cannot be made again: %w", next.LastOffset, ErrNoSource)
 }
 
 // gather finds the bytes of an entry in the sealed segments of a log, whatever their borders. What it returns is what
@@ -149,7 +124,7 @@ func gather(log *segment.Log, e *manifest.Entry) (object.Body, func(), error) {
 	}
 	if size != e.Bytes || sum != uint32(e.CRC32C) {
 		return nil, release, fmt.Errorf("%d bytes of offsets %d to %d are local, checksum %08x, want %d and %08x: %w",
-			size, e.BaseOffset, e.LastOffset, sum, e.Bytes, uint32(e.CRC32C), errNoSource)
+			size, e.BaseOffset, e.LastOffset, sum, e.Bytes, uint32(e.CRC32C), ErrNoSource)
 	}
 	return parts, release, nil
 }
@@ -189,7 +164,7 @@ func (j joined) ReadAt(b []byte, off int64) (int, error) {
 
 // storeBody is an object that is copied to another name.
 type storeBody struct {
-	m    *Manager
+	c    *bucket.Cluster
 	ctx  context.Context // of the one copy that this body belongs to
 	key  string
 	size int64
@@ -201,9 +176,9 @@ func (s *storeBody) Size() int64 { return s.size }
 // ReadAt implements io.ReaderAt.
 func (s *storeBody) ReadAt(b []byte, off int64) (int, error) {
 	want := b[:min(int64(len(b)), s.size-off)]
-	ctx, cancel := context.WithTimeout(s.ctx, s.m.o.Stall)
+	ctx, cancel := context.WithTimeout(s.ctx, s.c.Stall())
 	defer cancel()
-	n, err := object.ReadFull(ctx, s.m.bucket.Store, s.m.bucket.Prefix+s.key, off, want)
+	n, err := object.ReadFull(ctx, s.c.Store, s.c.Prefix+s.key, off, want)
 	if err == nil && len(want) < len(b) {
 		err = io.EOF
 	}
