@@ -260,8 +260,8 @@ func (l *Log) write(list []checked, b []byte, cfg *Config, now time.Time) error 
 
 // writable returns the open log file of the active part, whose pin the part
 // keeps until it is sealed or the log is idle. turn must be held.
-func (l *Log) writable(p *part) (vfs.File, error) {
-	if p.pinned {
+func (l *Log) writable(p *activePart) (vfs.File, error) {
+	if p.file != nil {
 		return p.file, nil
 	}
 	f, err := p.log.pin()
@@ -269,7 +269,7 @@ func (l *Log) writable(p *part) (vfs.File, error) {
 		return nil, l.fail("open segment", err)
 	}
 	l.mu.Lock()
-	p.pinned, p.file = true, f
+	p.file = f
 	l.mu.Unlock()
 	return f, nil
 }
@@ -277,7 +277,7 @@ func (l *Log) writable(p *part) (vfs.File, error) {
 // reserve asks the file system for the space of a whole segment, with
 // preallocate=true. The size of the file does not change, so that Kafka's tools
 // read it at any time.
-func (l *Log) reserve(p *part, f vfs.File, n int64, cfg *Config) {
+func (l *Log) reserve(p *activePart, f vfs.File, n int64, cfg *Config) {
 	end := p.size + n
 	if !cfg.Preallocate || end <= p.reserved {
 		return
@@ -289,7 +289,7 @@ func (l *Log) reserve(p *part, f vfs.File, n int64, cfg *Config) {
 }
 
 // publish makes batches that were written visible.
-func (l *Log) publish(p *part, list []checked, cfg *Config, now time.Time) {
+func (l *Log) publish(p *activePart, list []checked, cfg *Config, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.firstAppend.IsZero() {
@@ -301,7 +301,7 @@ func (l *Log) publish(p *part, list []checked, cfg *Config, now time.Time) {
 			l.assignEpochLocked(epoch, b.BaseOffset())
 		}
 		p.added(p.size, int64(len(b)), b.LastOffset(), b.MaxTimestamp(), int64(cfg.IndexIntervalBytes))
-		l.trackLocked(p, b)
+		l.trackLocked(p.part, b)
 		l.localBytes.Add(int64(len(b)))
 		l.snapshotBytes += int64(len(b))
 	}
@@ -313,7 +313,7 @@ func (l *Log) publish(p *part, list []checked, cfg *Config, now time.Time) {
 
 // undo cuts off what a write left that failed halfway. If that fails too, nothing
 // is appended before it was done.
-func (l *Log) undo(p *part, cause error) error {
+func (l *Log) undo(p *activePart, cause error) error {
 	err := l.fail("append", cause)
 	if !vfs.Heals(cause) {
 		return err

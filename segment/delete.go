@@ -107,14 +107,16 @@ func (l *Log) shut() {
 	defer l.unlockSlots()
 	l.mu.Lock()
 	l.closed = true
-	parts := l.parts
-	for _, p := range parts {
-		l.unpinLocked(p)
+	parts, writers := l.parts, l.unsealedLocked()
+	for _, p := range writers {
+		p.unpin()
 	}
 	l.mu.Unlock()
-	for _, p := range parts {
+	for _, p := range writers {
 		p.closeSecond()
-		for _, s := range p.files() {
+	}
+	for _, p := range parts {
+		for _, s := range p.list() {
 			s.retire()
 		}
 	}
@@ -163,7 +165,7 @@ func (l *Log) flushAll() error {
 			return err
 		}
 	}
-	if err := l.flushSideFiles(p, false); err != nil {
+	if err := l.flushSideFiles(p, nil, false); err != nil {
 		return err
 	}
 	l.mu.Lock()

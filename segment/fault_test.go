@@ -341,7 +341,7 @@ func TestIdleDirectoryDoesNothing(t *testing.T) {
 		if calls := r.take(); calls != "" {
 			t.Fatalf("an idle directory calls:\n%s", calls)
 		}
-		if p := l.active(); p.pinned || p.offsets.tail != nil {
+		if p := l.active(); p.file != nil || p.offsets.tail != nil {
 			t.Fatal("an idle log keeps its file or its index")
 		}
 	})

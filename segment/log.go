@@ -53,15 +53,19 @@ type Log struct {
 	vouched    atomic.Int64 // no checkpoint may say that anything at or above is durable
 	untidy     atomic.Bool  // tidy has something to do
 
-	doomedTail  []*part // cut off, files not yet removed, newest first; guarded by maint
-	doomedFront []*part // expired, files not yet removed, oldest first; guarded by maint
+	doomedTail  []*part    // cut off, files not yet removed, newest first; guarded by maint
+	seconds     []vfs.File // second descriptors of these, to be closed; guarded by maint
+	doomedFront []*part    // expired, files not yet removed, oldest first; guarded by maint
 
 	// Guarded by maint: how far the deletion of the log has come.
 	leaving bool   // it is closed for it
 	grave   string // the directory's new path
 
 	mu            sync.Mutex
-	parts         []*part // sorted; replaced, not changed in place, when it shrinks
+	parts         []*part       // all, sorted; replaced, not changed in place, when it shrinks
+	sealed        []*sealedPart // those at the front; replaced when it shrinks
+	rolled        []*closedPart // those behind them, for the sealer; replaced when it shrinks
+	tail          *activePart   // the last one
 	epochs        []EpochEntry
 	epochsDirty   bool // the file lacks entries that have records
 	producers     *producer.Manager
@@ -180,10 +184,27 @@ func (l *Log) SetHighWatermark(hw int64) {
 }
 
 // active returns the last part. mu must be held, or turn and maint both.
-func (l *Log) active() *part { return l.parts[len(l.parts)-1] }
+func (l *Log) active() *activePart { return l.tail }
+
+// unsealedLocked returns the parts that are not sealed, oldest first.
+func (l *Log) unsealedLocked() []*activePart {
+	list := make([]*activePart, 0, len(l.rolled)+1)
+	for _, c := range l.rolled {
+		list = append(list, c.activePart)
+	}
+	return append(list, l.tail)
+}
+
+// sealedAtLocked returns the sealed part with the given base, or nil.
+func (l *Log) sealedAtLocked(base int64) *sealedPart {
+	if i := l.floor(base); i >= 0 && i < len(l.sealed) && l.sealed[i].base == base {
+		return l.sealed[i]
+	}
+	return nil
+}
 
 // head is active for the holder of turn.
-func (l *Log) head() *part {
+func (l *Log) head() *activePart {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.active()

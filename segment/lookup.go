@@ -13,12 +13,11 @@ import (
 // view is a moment of one part with its files pinned: what a reader works with
 // after it gave the log's lock back.
 type view struct {
-	part   *part
-	file   vfs.File
-	size   int64
-	next   int64
-	index  entryView
-	active bool
+	part  *part
+	file  vfs.File
+	size  int64
+	next  int64
+	index entryView
 }
 
 func (v *view) release() {
@@ -83,7 +82,7 @@ func (l *Log) pinned(p *part) (view, error) {
 	}
 	v := view{part: p, file: f}
 	l.mu.Lock()
-	v.size, v.next, v.index, v.active = p.size, p.next, p.offsets.view(), !p.full
+	v.size, v.next, v.index = p.size, p.next, p.offsets.view()
 	l.mu.Unlock()
 	if v.index.inMemory() {
 		return v, nil
@@ -148,11 +147,12 @@ func (v *view) positionOf(n int, err error) (int64, error) {
 	return pos, nil
 }
 
-// loadIndex makes the index of a part usable that was found on disk: it learns
-// how many entries there are, and rebuilds them if there are none or not all.
+// loadIndex makes the index of a part usable that was found on disk: it learns how
+// many entries there are and the largest timestamp, or finds both out from the
+// records if the files are not what they should be.
 func (l *Log) loadIndex(p *part) error {
 	l.mu.Lock()
-	ready := p.hasIndex
+	ready := p.loaded
 	l.mu.Unlock()
 	if ready {
 		return nil
@@ -166,7 +166,7 @@ func (l *Log) loadIndex(p *part) error {
 // of theirs that needs the index: that would wait for maint itself.
 func (l *Log) loadIndexHeld(p *part) error {
 	l.mu.Lock()
-	ready := p.hasIndex
+	ready := p.loaded
 	l.mu.Unlock()
 	if ready {
 		return nil
@@ -180,15 +180,29 @@ func (l *Log) loadIndexHeld(p *part) error {
 		return l.readError("open time index", p.tim.name, err)
 	}
 	if l.soundIndex(p, offsets, times) && l.whole(p, offsets, times) {
-		l.mu.Lock()
-		p.offsets.reset(offsets)
-		p.times.reset(times)
-		p.offsets.trim, p.times.trim = false, false
-		p.hasIndex = true
-		l.mu.Unlock()
-		return nil
+		return l.takeIndex(p, offsets, times)
 	}
 	return l.rebuildIndex(p)
+}
+
+// takeIndex makes the entries in the files those of the part.
+func (l *Log) takeIndex(p *part, offsets, times int) error {
+	newest := timeEntry{-1, -1}
+	if times > 0 {
+		var b [timeEntryLen]byte
+		if err := readEntry(p.tim, b[:], times-1); err != nil {
+			return l.readError("read time index", p.tim.name, err)
+		}
+		newest = parseTimeEntry(b[:], p.base)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.offsets.reset(offsets)
+	p.times.reset(times)
+	p.offsets.trim, p.times.trim = false, false
+	p.maxTime, p.maxTimeAt = newest.timestamp, newest.offset
+	p.loaded = true
+	return nil
 }
 
 // indexSize returns the entries in an index file, -1 if it is missing or does not
@@ -296,12 +310,12 @@ func (l *Log) walkEnd(p *part, offsets, times int, upTo int64) (last, next int64
 	return s.at, next, true
 }
 
-// continues reports whether what follows a closed part may be what followed its
-// records, which end before next. Offsets are left out where a topic is compacted,
+// continues reports whether what follows a part may be what followed its records,
+// which end before next. Offsets are left out where a topic is compacted,
 // and by a follower between two segments where one cannot hold both.
 func (l *Log) continues(p *part, next int64) bool {
 	gap := p.next - next
-	return !p.full || gap == 0 || gap > 0 && l.config.Load().Compact || gap > maxRelativeOffset/2
+	return gap == 0 || gap > 0 && l.config.Load().Compact || gap > maxRelativeOffset/2
 }
 
 // positionBefore returns where a batch begins from which the one that holds offset
@@ -383,12 +397,12 @@ func (l *Log) rebuildIndex(p *part) error {
 	l.mu.Lock()
 	p.offsets, p.times = fresh.offsets, fresh.times
 	p.offsets.trim, p.times.trim = true, true
-	p.maxTime, p.maxTimeAt, p.lastTime, p.lastIndex = fresh.maxTime, fresh.maxTimeAt, fresh.lastTime, fresh.lastIndex
-	p.hasIndex = true
+	p.maxTime, p.maxTimeAt = fresh.maxTime, fresh.maxTimeAt
+	p.loaded = true
 	l.mu.Unlock()
-	for _, side := range []int{sideIndex, sideTime} {
+	for _, side := range []sides{sideIndex, sideTime} {
 		// While the disk is full they stay in memory.
-		if err := l.flushEntries(p, side, true); err != nil && !vfs.Heals(err) {
+		if _, err := l.flushEntries(p, side, true); err != nil && !vfs.Heals(err) {
 			return err
 		}
 	}
@@ -402,7 +416,7 @@ func (l *Log) indexOf(p *part, verify bool) (*part, error) {
 		return nil, l.readError("open segment", p.log.name, err)
 	}
 	defer p.log.unpin()
-	fresh := newPart(l.dir.files, l.path, p.base)
+	fresh := newActive(newPart(l.dir.files, l.path, p.base))
 	interval := int64(l.config.Load().IndexIntervalBytes)
 	s := newScanner(f, 0, p.size, verify)
 	defer s.close()
@@ -426,5 +440,5 @@ func (l *Log) indexOf(p *part, verify bool) (*part, error) {
 		return nil, l.lost(p, fresh.next, p.size, p.next, errShort)
 	}
 	fresh.addTime()
-	return fresh, nil
+	return fresh.part, nil
 }

@@ -284,7 +284,7 @@ func (l *Log) checkpoint() error {
 	l.mu.Lock()
 	p, to := l.active(), l.durable.Load()
 	// A segment closed since seal returned is the sealer's.
-	busy := len(l.parts) > 1 && !l.parts[len(l.parts)-2].sealed
+	busy := len(l.rolled) > 0
 	// Of an untidy log the files hold other records than the log from some offset on.
 	skip := l.closed || busy || to == l.recovery.Load() || l.untidy.Load()
 	snapshot := l.snapshotBytes >= snapshotEvery
@@ -293,7 +293,7 @@ func (l *Log) checkpoint() error {
 		l.rest()
 		return nil
 	}
-	if err := l.flushSideFiles(p, false); err != nil {
+	if err := l.flushSideFiles(p, nil, false); err != nil {
 		return err
 	}
 	if snapshot {
@@ -322,10 +322,10 @@ func (l *Log) rest() {
 	p.closeSecond()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || p.durable < p.size || p.dirUnsynced || p.reserved > p.size || l.untidy.Load() {
+	if l.closed || p.durable < p.size || p.unnamed || p.reserved > p.size || l.untidy.Load() {
 		return
 	}
 	p.offsets.drop(0)
 	p.times.drop(0)
-	l.unpinLocked(p)
+	p.unpin()
 }

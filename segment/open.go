@@ -172,8 +172,7 @@ func (l *Log) startAt(base int64) error {
 
 // newFirst is startAt but for making the name durable.
 func (l *Log) newFirst(base int64) error {
-	p := newPart(l.dir.files, l.path, base)
-	p.statsKnown, p.txnsKnown, p.hasIndex = true, true, true
+	p := newActive(newPart(l.dir.files, l.path, base))
 	f, err := l.fs.Create(p.log.name)
 	if err == nil {
 		err = f.Close()
@@ -188,8 +187,8 @@ func (l *Log) newFirst(base int64) error {
 }
 
 // emptyLocked makes the log consist of one part without records.
-func (l *Log) emptyLocked(p *part) {
-	l.parts = []*part{p}
+func (l *Log) emptyLocked(p *activePart) {
+	l.parts, l.sealed, l.rolled, l.tail = []*part{p.part}, nil, nil, p
 	l.snapshotBytes = 0
 	l.producers.Reset(p.base)
 	l.reloadedLocked(p.base)
@@ -213,20 +212,21 @@ func (l *Log) writeTopicID() error {
 }
 
 // findParts makes the parts and the list of snapshots of the names in the
-// directory. It removes what a crash left unfinished.
+// directory: the last part is the active one, the others count as sealed until
+// findEnd knows better. It removes what a crash left unfinished.
 func (l *Log) findParts(names []string) error {
 	bases := map[int64]bool{}
 	for _, name := range names {
 		if base, ok := parseFileName(name, logSuffix); ok {
 			bases[base] = true
-			p := newPart(l.dir.files, l.path, base)
+			p := foundPart(l.dir.files, l.path, base)
 			info, err := l.fs.Stat(p.log.name)
 			if err != nil {
 				return l.fail("stat segment", err)
 			}
-			p.size, p.durable = info.Size, info.Size
-			p.full, p.sealed, p.sealedAt = true, true, info.ModTime
+			p.size = info.Size
 			l.parts = append(l.parts, p)
+			l.sealed = append(l.sealed, &sealedPart{part: p, at: info.ModTime})
 		}
 		if offset, ok := parseFileName(name, snapshotSuffix); ok {
 			l.snapshots = append(l.snapshots, offset)
@@ -247,9 +247,14 @@ func (l *Log) findParts(names []string) error {
 			return err
 		}
 	}
-	for i, p := range l.parts[:max(len(l.parts)-1, 0)] {
+	if len(l.parts) == 0 {
+		return nil
+	}
+	last := len(l.parts) - 1
+	for i, p := range l.parts[:last] {
 		p.next = l.parts[i+1].base
 	}
+	l.sealed, l.tail = l.sealed[:last:last], newActive(l.parts[last])
 	return nil
 }
 
@@ -304,11 +309,13 @@ func (l *Log) replayFrom(from int64) error {
 		if err := l.replayPart(p, from, known); err != nil {
 			return err
 		}
-		if p.full && !p.sealed {
-			l.mu.Lock()
-			l.producers.SetEnd(p.next)
-			p.snapshot = l.producers.Snapshot()
-			l.mu.Unlock()
+		for _, c := range l.rolled {
+			if c.part == p {
+				l.mu.Lock()
+				l.producers.SetEnd(p.next)
+				c.snapshot = l.producers.Snapshot()
+				l.mu.Unlock()
+			}
 		}
 	}
 	return nil
@@ -367,28 +374,28 @@ func (l *Log) replayInto(p *part, from, end int64, track func(b record.Batch, si
 func (l *Log) checkTxns() error {
 	l.mu.Lock()
 	states, seen := l.producers.Producers(), l.history.transactions
-	parts := slices.DeleteFunc(slices.Clone(l.parts), func(p *part) bool { return p.sealed })
+	parts := l.unsealedLocked()
 	l.mu.Unlock()
 	seen = seen || transactional(states)
 	for _, p := range parts {
 		if !seen && !p.txnTrim && len(p.txns) == 0 || p.size == 0 {
 			continue
 		}
-		stored, damaged, err := l.storedTxns(p)
+		stored, damaged, err := l.storedTxns(p.part)
 		if err != nil {
 			return err
 		}
-		v, err := l.pinned(p)
+		v, err := l.pinned(p.part)
 		if err != nil {
 			return err
 		}
-		txns, err := l.txnsByRecords(p, v.file, v.size, p.txns, false)
+		txns, err := l.txnsByRecords(p.part, v.file, v.size, p.txns, false)
 		v.release()
 		if err != nil {
 			return err
 		}
 		p.txnTrim = damaged
-		takeTxns(p, txns, stored)
+		takeTxns(p.part, txns, stored)
 	}
 	return nil
 }
@@ -429,11 +436,8 @@ func (l *Log) settle() error {
 	l.startEpochsLocked(start)
 	l.producers.OnHighWatermark(l.hw.Load())
 	l.noteUnstableLocked()
-	for _, p := range l.parts {
-		if p.full && !p.sealed {
-			l.requestSeal()
-			break
-		}
+	if len(l.rolled) > 0 {
+		l.requestSeal()
 	}
 	return nil
 }

@@ -36,7 +36,6 @@ func (l *Log) findEnd(cutDamage bool) error {
 		return l.startAt(offsets[markLogStart])
 	}
 	active := l.active()
-	active.full, active.sealed, active.statsKnown = false, false, true
 	if l.dir.clean && known[markRecovery] {
 		ok, err := l.openClean(active, point)
 		if err != nil {
@@ -45,7 +44,7 @@ func (l *Log) findEnd(cutDamage bool) error {
 		if ok {
 			l.endAt(point, active)
 			l.recovery.Store(point)
-			return l.loadTxns(active, point)
+			return l.loadTxns(active.part, point)
 		}
 		l.log.Warn("log differs from the clean shutdown's mark, recovering", "partition", l.tp, "offset", point)
 	}
@@ -53,8 +52,8 @@ func (l *Log) findEnd(cutDamage bool) error {
 }
 
 // endAt makes next the log's end, all of it durable.
-func (l *Log) endAt(next int64, p *part) {
-	p.next = next
+func (l *Log) endAt(next int64, p *activePart) {
+	p.next, p.durable = next, p.size
 	l.end.Store(next)
 	l.durable.Store(next)
 	l.synced.Store(next)
@@ -63,7 +62,7 @@ func (l *Log) endAt(next int64, p *part) {
 
 // openClean takes the index of the active part as it is and reads the records
 // behind its last entry. False means that this is not what a clean shutdown left.
-func (l *Log) openClean(p *part, end int64) (bool, error) {
+func (l *Log) openClean(p *activePart, end int64) (bool, error) {
 	size := p.size
 	offsets, err := indexSize(l.fs, p.idx.name, offsetEntryLen)
 	if err != nil {
@@ -77,7 +76,7 @@ func (l *Log) openClean(p *part, end int64) (bool, error) {
 	if times <= 0 {
 		offsets, times = 0, 0 // none has a timestamp, or the file is gone: all is read
 	}
-	if p.size > 0 && (offsets < 0 || times > 0 && !(l.soundIndex(p, offsets, times) && l.timesReach(p, offsets, times))) {
+	if p.size > 0 && (offsets < 0 || times > 0 && !(l.soundIndex(p.part, offsets, times) && l.timesReach(p.part, offsets, times))) {
 		return false, nil
 	}
 	p.offsets.reset(max(offsets, 0))
@@ -100,11 +99,11 @@ func (l *Log) openClean(p *part, end int64) (bool, error) {
 
 // resume sets the statistics of a part to what they were when its last index
 // entry was made, so that the scan that follows from there brings them up to date.
-func (l *Log) resume(p *part) error {
-	p.hasIndex, p.statsKnown = true, true
+func (l *Log) resume(p *activePart) error {
+	p.loaded = true
 	p.lastIndex, p.lastTime, p.maxTime, p.maxTimeAt = 0, -1, -1, -1
 	if p.times.count > 0 {
-		last, err := l.lastTime(p)
+		last, err := l.lastTime(p.part)
 		if err != nil {
 			return err
 		}
@@ -131,7 +130,7 @@ func (l *Log) resume(p *part) error {
 }
 
 // readFirst learns when the first records of a part came.
-func (l *Log) readFirst(p *part) error {
+func (l *Log) readFirst(p *activePart) error {
 	p.firstTime, p.firstAppend = -1, time.Time{}
 	f, err := p.log.pin()
 	if err != nil {
@@ -158,7 +157,7 @@ func (l *Log) readFirst(p *part) error {
 // rescan reads the batches of p from p.size, where its statistics stand, to size,
 // and takes them into the statistics, the indexes and, from offset epochsFrom on,
 // into the lineage.
-func (l *Log) rescan(p *part, size int64, verify bool, epochsFrom int64) error {
+func (l *Log) rescan(p *activePart, size int64, verify bool, epochsFrom int64) error {
 	f, err := p.log.pin()
 	if err != nil {
 		return l.readError("open segment", p.log.name, err)
@@ -202,7 +201,7 @@ func (l *Log) loadTxns(p *part, end int64) error {
 	for n < len(txns) && txns[n].LastOffset < end {
 		n++
 	}
-	p.txns, p.txnFlushed, p.txnsKnown = txns[:n:n], n, true
+	p.txns, p.txnFlushed, p.txnsLoaded = txns[:n:n], n, true
 	p.txnTrim = damaged || n < len(txns)
 	return nil
 }
@@ -218,17 +217,20 @@ func (l *Log) recoverTail(point, vouched int64) error {
 	}
 	l.recovery.Store(max(point, l.parts[0].base))
 	l.cutEpochsLocked(l.recovery.Load())
+	var read []*activePart
 	changed := false
 	for i := first; i < len(l.parts); i++ {
-		cut, err := l.recoverPart(i, point, vouched)
+		p := newActive(l.parts[i])
+		cut, err := l.recoverPart(i, p, point, vouched)
 		if err != nil {
 			return err
 		}
-		changed = changed || cut
+		read, changed = append(read, p), changed || cut
 	}
-	last := l.active()
+	last := read[len(read)-1]
+	l.sortRead(first, read, point)
 	if last.next < vouched {
-		return l.lost(last, last.next, last.size, vouched, errShort)
+		return l.lost(last.part, last.next, last.size, vouched, errShort)
 	}
 	l.recovery.Store(max(min(l.recovery.Load(), last.next), l.parts[0].base))
 	// The names may only be in memory too, where a killed process or an interrupted
@@ -236,7 +238,7 @@ func (l *Log) recoverTail(point, vouched int64) error {
 	if err := l.syncAllNames(); err != nil {
 		return err
 	}
-	if err := l.syncTail(first, point, changed); err != nil {
+	if err := l.syncTail(read, point, changed); err != nil {
 		return err
 	}
 	l.endAt(last.next, last)
@@ -245,11 +247,9 @@ func (l *Log) recoverTail(point, vouched int64) error {
 
 // recoverPart reads what of a part lies behind the recovery point. If it is torn
 // there, the log ends there: recoverPart reports true and no part follows.
-func (l *Log) recoverPart(i int, point, vouched int64) (cut bool, err error) {
-	p := l.parts[i]
+func (l *Log) recoverPart(i int, p *activePart, point, vouched int64) (cut bool, err error) {
 	size := p.size
-	p.full, p.sealed, p.durable = i < len(l.parts)-1, false, 0
-	if err := l.loadTxns(p, point); err != nil {
+	if err := l.loadTxns(p.part, point); err != nil {
 		return false, err
 	}
 	if err := l.trustIndex(p, point); err != nil {
@@ -266,23 +266,22 @@ func (l *Log) recoverPart(i int, point, vouched int64) (cut bool, err error) {
 	default:
 		following, end := l.parts[i+1].base, p.next
 		p.next = following
-		if l.continues(p, end) {
+		if l.continues(p.part, end) {
 			p.addTime() // as at the roll
-			p.sealed = p.next <= point && l.complete(p)
 			return false, nil
 		}
 		p.next = end
 		d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", p.base, end-1, following)}
 	}
 	if p.next < vouched {
-		return false, l.lost(p, p.next, d.pos, vouched, d)
+		return false, l.lost(p.part, p.next, d.pos, vouched, d)
 	}
-	return true, l.cutTail(i, size, d)
+	return true, l.cutTail(i, p, size, d)
 }
 
 // trustIndex keeps of the indexes of p what is about offsets below the recovery
 // point, which was durable before it, and forgets the rest.
-func (l *Log) trustIndex(p *part, point int64) error {
+func (l *Log) trustIndex(p *activePart, point int64) error {
 	offsets, err := readIndexFile(l.fs, p.idx.name)
 	if err != nil {
 		return l.readError("read index", p.idx.name, err)
@@ -296,13 +295,13 @@ func (l *Log) trustIndex(p *part, point int64) error {
 	if point > p.base {
 		var last offsetEntry
 		n, last = soundOffsets(offsets, p.base, point, p.size)
-		if n > 0 && !l.batchAt(p, last.position, func(b record.Batch) bool { return b.LastOffset() == last.offset }) {
+		if n > 0 && !l.batchAt(p.part, last.position, func(b record.Batch) bool { return b.LastOffset() == last.offset }) {
 			n = 0
 		}
 		if n > 0 {
 			m = soundTimes(times, p.base, last.offset)
 		}
-		if m == 0 || !l.soundTime(p, n, m) || !l.timesReach(p, n, m) {
+		if m == 0 || !l.soundTime(p.part, n, m) || !l.timesReach(p.part, n, m) {
 			n, m = 0, 0 // there is a time with the first offset, unless none has a time
 		}
 	}
@@ -350,6 +349,21 @@ func soundTimes(b []byte, base, last int64) int {
 	return n
 }
 
+// sortRead says what becomes of the parts that recovery read, from the first on:
+// the last is the active one; those of which all was durable are sealed, as far as
+// those before them are, and the others are left to the sealer.
+func (l *Log) sortRead(first int, read []*activePart, point int64) {
+	found := l.sealed
+	l.sealed, l.rolled, l.tail = slices.Clone(found[:first]), nil, read[len(read)-1]
+	for i, p := range read[:len(read)-1] {
+		if len(l.rolled) == 0 && p.next <= point && l.complete(p.part) {
+			l.sealed = append(l.sealed, found[first+i])
+		} else {
+			l.rolled = append(l.rolled, &closedPart{activePart: p})
+		}
+	}
+}
+
 // complete reports whether all side files of a closed part are on disk.
 func (l *Log) complete(p *part) bool {
 	_, snapshot := slices.BinarySearch(l.snapshots, p.next)
@@ -358,8 +372,8 @@ func (l *Log) complete(p *part) bool {
 }
 
 // syncTail makes what recovery found durable: it may only be in the page cache.
-func (l *Log) syncTail(first int, point int64, changed bool) error {
-	for _, p := range l.parts[first:] {
+func (l *Log) syncTail(read []*activePart, point int64, changed bool) error {
+	for _, p := range read {
 		if changed || p.next > point {
 			f, err := p.log.pin()
 			if err != nil {

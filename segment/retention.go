@@ -18,7 +18,7 @@ func (l *Log) SetLogStart(offset int64) error {
 	if err := l.moveLogStart(offset); err != nil {
 		return err
 	}
-	_, err := l.removeFront(func(p *part) (bool, error) { return p.next <= l.logStart.Load(), nil })
+	_, err := l.removeFront(func(p *sealedPart) (bool, error) { return p.next <= l.logStart.Load(), nil })
 	return err
 }
 
@@ -44,7 +44,7 @@ func (l *Log) moveLogStart(offset int64) error {
 // removeFront removes sealed segments from the front as long as goes says so. A
 // segment that is not sealed, or not below the high watermark, stays. maint must
 // be held.
-func (l *Log) removeFront(goes func(*part) (bool, error)) (freed int64, err error) {
+func (l *Log) removeFront(goes func(*sealedPart) (bool, error)) (freed int64, err error) {
 	for {
 		// First what an earlier call could not remove: with a hole in it the log
 		// would not be found again after a restart.
@@ -52,21 +52,23 @@ func (l *Log) removeFront(goes func(*part) (bool, error)) (freed int64, err erro
 			return freed, err
 		}
 		l.mu.Lock()
-		p := l.parts[0]
-		ready := len(l.parts) > 1 && p.sealed && p.next <= l.hw.Load()
+		var p *sealedPart
+		if len(l.sealed) > 0 && l.sealed[0].next <= l.hw.Load() {
+			p = l.sealed[0]
+		}
 		l.mu.Unlock()
-		if !ready {
+		if p == nil {
 			return freed, nil
 		}
 		if ok, err := goes(p); err != nil || !ok {
 			return freed, err
 		}
 		l.mu.Lock()
-		l.parts = slices.Clone(l.parts[1:])
+		l.parts, l.sealed = slices.Clone(l.parts[1:]), slices.Clone(l.sealed[1:])
 		l.localStart.Store(l.parts[0].base)
 		l.localBytes.Add(-p.size)
 		l.mu.Unlock()
-		l.doomedFront = append(l.doomedFront, p)
+		l.doomedFront = append(l.doomedFront, p.part)
 		freed += p.size
 	}
 }
@@ -111,7 +113,7 @@ func (l *Log) ExpireLocal(now time.Time, highestRemote int64, remoteLoaded bool)
 		return 0, err
 	}
 	if cfg.RemoteEnabled {
-		return l.removeFront(func(p *part) (bool, error) {
+		return l.removeFront(func(p *sealedPart) (bool, error) {
 			if p.next <= l.logStart.Load() {
 				return true, nil
 			}
@@ -131,20 +133,17 @@ func (l *Log) ExpireLocal(now time.Time, highestRemote int64, remoteLoaded bool)
 			return 0, err
 		}
 	}
-	return l.removeFront(func(p *part) (bool, error) { return p.next <= l.logStart.Load(), nil })
+	return l.removeFront(func(p *sealedPart) (bool, error) { return p.next <= l.logStart.Load(), nil })
 }
 
 // expiredUpTo returns the end of the segments at the front that retention lets go.
 func (l *Log) expiredUpTo(now time.Time, cfg *Config) (int64, error) {
 	l.mu.Lock()
-	parts, start := l.parts, l.logStart.Load()
+	sealed, start, hw := l.sealed, l.logStart.Load(), l.hw.Load()
 	l.mu.Unlock()
 	left := l.localBytes.Load()
-	for _, p := range parts[:len(parts)-1] {
-		l.mu.Lock()
-		ready := p.sealed && p.next <= l.hw.Load()
-		l.mu.Unlock()
-		if !ready {
+	for _, p := range sealed {
+		if p.next > hw {
 			break
 		}
 		if p.next > start {
@@ -161,46 +160,28 @@ func (l *Log) expiredUpTo(now time.Time, cfg *Config) (int64, error) {
 
 // expired reports whether retention by age or by size lets the first of left bytes'
 // segments go. Without it, at least keep bytes must be left. A segment whose age
-// cannot be read stays, and with it those behind.
-func (l *Log) expired(p *part, left int64, now time.Time, age time.Duration, keep int64) (bool, error) {
+// cannot be read stays, and with it those behind. Where the records do not tell
+// their age, the time of the file counts as in Kafka, but also where the newest
+// lies in the future: it would keep the segment until then.
+func (l *Log) expired(p *sealedPart, left int64, now time.Time, age time.Duration, keep int64) (bool, error) {
 	if keep >= 0 && left-p.size >= keep {
 		return true, nil
 	}
 	if age < 0 {
 		return false, nil
 	}
-	if err := l.loadIndexHeld(p); err != nil {
+	if err := l.loadIndexHeld(p.part); err != nil {
 		return false, err
 	}
-	newest, err := l.newestTime(p, now)
-	return err == nil && now.Sub(newest) > age, err
-}
-
-// newestTime returns the time that retention goes by: that of the newest record.
-// Where the records do not tell, because they have no timestamp, or one before
-// 1970 or in the future, it is the time of the file: as in Kafka, but that a
-// timestamp in the future would keep the segment until then.
-func (l *Log) newestTime(p *part, now time.Time) (time.Time, error) {
-	if err := l.loadStats(p); err != nil {
-		return time.Time{}, err
-	}
 	l.mu.Lock()
-	largest, at, told := p.maxTime, p.sealedAt, p.toldFuture
-	future := largest > now.UnixMilli()
-	p.toldFuture = told || future
+	largest, tell := p.maxTime, p.maxTime > now.UnixMilli() && !p.toldFuture
+	p.toldFuture = p.toldFuture || tell
 	l.mu.Unlock()
-	if at.IsZero() && (largest < 0 || future) {
-		info, err := l.fs.Stat(p.log.name)
-		if err != nil {
-			return time.Time{}, l.readError("stat segment", p.log.name, err)
-		}
-		at = info.ModTime
-	}
-	if future && !told {
+	if tell {
 		l.log.Warn("newest timestamp of a segment lies in the future, retention goes by the time of its file",
-			"partition", l.tp, "segment", p.base, "timestamp_ms", largest, "file_time", at)
+			"partition", l.tp, "segment", p.base, "timestamp_ms", largest, "file_time", p.at)
 	}
-	return retentionTime(largest, at, now), nil
+	return now.Sub(retentionTime(largest, p.at, now)) > age, nil
 }
 
 // rollExpired closes the active segment when even its newest record is too old, so
@@ -211,14 +192,21 @@ func (l *Log) rollExpired(now time.Time, cfg *Config) error {
 	}
 	l.mu.Lock()
 	p := l.active()
-	due := !l.closed && p.size > 0 && l.hw.Load() == l.end.Load()
+	due, largest := !l.closed && p.size > 0 && l.hw.Load() == l.end.Load(), p.maxTime
 	l.mu.Unlock()
 	if !due {
 		return nil
 	}
-	newest, err := l.newestTime(p, now)
-	if err != nil || now.Sub(newest) <= cfg.RetentionAge {
-		return err
+	newest := retentionTime(largest, time.Time{}, now)
+	if newest.IsZero() {
+		info, err := l.fs.Stat(p.log.name)
+		if err != nil {
+			return l.readError("stat segment", p.log.name, err)
+		}
+		newest = info.ModTime
+	}
+	if now.Sub(newest) <= cfg.RetentionAge {
+		return nil
 	}
 	return l.Roll()
 }

@@ -3,7 +3,6 @@ package segment
 import (
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
@@ -48,12 +47,12 @@ func (l *Log) restartAt(base int64) error {
 	defer l.maint.unlock()
 	l.lockSlots()
 	defer l.unlockSlots()
-	fresh := newPart(l.dir.files, l.path, base)
-	fresh.statsKnown, fresh.txnsKnown, fresh.hasIndex, fresh.unborn = true, true, true, true
+	fresh := newActive(newPart(l.dir.files, l.path, base))
+	fresh.unborn = true
 	l.mu.Lock()
 	i := len(l.parts) - 1
-	l.doomLocked(l.parts[i:])
-	l.parts = append(l.parts[:i:i], fresh)
+	l.doomLocked(i)
+	l.parts, l.tail = append(l.parts[:i:i], fresh.part), fresh
 	if i == 0 {
 		l.localStart.Store(base)
 		l.hw.Store(max(l.hw.Load(), base))
@@ -65,7 +64,7 @@ func (l *Log) restartAt(base int64) error {
 
 // segmentAge is segment.ms less a jitter that is the same for all the life of the
 // segment, so that partitions created together do not roll together.
-func (l *Log) segmentAge(p *part, cfg *Config) time.Duration {
+func (l *Log) segmentAge(p *activePart, cfg *Config) time.Duration {
 	if cfg.SegmentJitter <= 0 {
 		return cfg.SegmentAge
 	}
@@ -77,7 +76,7 @@ func (l *Log) segmentAge(p *part, cfg *Config) time.Duration {
 }
 
 // dueByClock reports whether the records of p have waited long enough.
-func (l *Log) dueByClock(p *part, cfg *Config, now time.Time) bool {
+func (l *Log) dueByClock(p *activePart, cfg *Config, now time.Time) bool {
 	if p.size == 0 || p.firstAppend.IsZero() {
 		return false
 	}
@@ -133,8 +132,8 @@ func (l *Log) rollNow() error {
 // roll makes a new active part at base. What is written for the old one, but its
 // records, is written by the sealer. turn must be held.
 func (l *Log) roll(base int64) error {
-	p := newPart(l.dir.files, l.path, base)
-	p.dirUnsynced, p.statsKnown, p.txnsKnown, p.hasIndex = true, true, true, true
+	p := newActive(newPart(l.dir.files, l.path, base))
+	p.unnamed = true
 	if _, err := l.fs.Stat(p.log.name); err == nil {
 		return l.fail("roll", &PositionError{Op: "create segment", Path: p.log.name, Err: fs.ErrExist})
 	}
@@ -142,14 +141,13 @@ func (l *Log) roll(base int64) error {
 	if err != nil {
 		return l.fail("create segment", err)
 	}
-	p.pinned, p.file = true, f
+	p.file = f
 	l.mu.Lock()
-	old := l.active()
-	old.full = true
+	old := l.tail
 	old.addTime()
-	old.snapshot = l.producers.Snapshot()
+	l.rolled = append(l.rolled[:len(l.rolled):len(l.rolled)], &closedPart{old, l.producers.Snapshot()})
 	l.snapshotBytes = 0
-	l.parts = append(l.parts[:len(l.parts):len(l.parts)], p)
+	l.parts, l.tail = append(l.parts[:len(l.parts):len(l.parts)], p.part), p
 	l.end.Store(base) // above the old end if a follower skips offsets that no segment can hold
 	l.mu.Unlock()
 	l.dir.metrics.rolls.Add(1)
@@ -171,9 +169,9 @@ func (l *Log) seal() error {
 	defer l.maint.unlock()
 	for {
 		l.mu.Lock()
-		var p *part
-		if i := slices.IndexFunc(l.parts, func(p *part) bool { return p.full && !p.sealed }); i >= 0 && !l.closed {
-			p = l.parts[i]
+		var p *closedPart
+		if len(l.rolled) > 0 && !l.closed {
+			p = l.rolled[0]
 		}
 		l.mu.Unlock()
 		if p == nil {
@@ -186,11 +184,11 @@ func (l *Log) seal() error {
 }
 
 // sealPart seals one segment. maint must be held.
-func (l *Log) sealPart(p *part) error {
-	if err := l.syncPart(p); err != nil {
+func (l *Log) sealPart(p *closedPart) error {
+	if err := l.syncPart(p.activePart); err != nil {
 		return err
 	}
-	if err := l.flushSideFiles(p, true); err != nil {
+	if err := l.flushSideFiles(p.activePart, p.snapshot, true); err != nil {
 		return err
 	}
 	l.slots[1].lock()
@@ -198,11 +196,11 @@ func (l *Log) sealPart(p *part) error {
 	p.closeSecond() // no sync of this part begins any more
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.sealed, p.sealedAt, p.snapshot = true, time.Now(), nil
-	p.hasIndex, p.reserved = true, 0
 	p.offsets.drop(0)
 	p.times.drop(0)
-	l.unpinLocked(p)
+	p.unpin()
+	l.rolled = l.rolled[1:]
+	l.sealed = append(l.sealed[:len(l.sealed):len(l.sealed)], &sealedPart{part: p.part, at: time.Now()})
 	// Parts are sealed in order, so all before p is durable too.
 	l.recovery.Store(max(l.recovery.Load(), p.next))
 	l.durable.Store(max(l.durable.Load(), p.next))
@@ -210,17 +208,9 @@ func (l *Log) sealPart(p *part) error {
 	return nil
 }
 
-// unpinLocked gives back the pin that a part holds of its log file.
-func (l *Log) unpinLocked(p *part) {
-	if p.pinned {
-		p.pinned, p.file = false, nil
-		p.log.unpin()
-	}
-}
-
 // syncPart makes the records of a closed part durable and gives back the space
 // that was reserved for more. maint must be held.
-func (l *Log) syncPart(p *part) error {
+func (l *Log) syncPart(p *activePart) error {
 	l.mu.Lock()
 	size, durable, reserved := p.size, p.durable, p.reserved
 	l.mu.Unlock()
@@ -250,45 +240,45 @@ func (l *Log) syncPart(p *part) error {
 }
 
 // flushSideFiles writes and syncs what belongs to a part besides its records:
-// index entries, aborted transactions, leader epochs and, with all, the producer
-// snapshot of its end. After it the recovery point may move to what was durable
+// index entries, aborted transactions, leader epochs and the producer snapshot of
+// its end, if there is one. With all, a file that has no entries is made too. After it the recovery point may move to what was durable
 // before the call. maint must be held.
-func (l *Log) flushSideFiles(p *part, all bool) error {
-	if err := l.flushEntries(p, sideIndex, all); err != nil {
+func (l *Log) flushSideFiles(p *activePart, snapshot []byte, all bool) error {
+	for _, side := range []sides{sideIndex, sideTime} {
+		wrote, err := l.flushEntries(p.part, side, all)
+		if err != nil {
+			return err
+		}
+		if wrote {
+			p.written |= side
+		}
+	}
+	wrote, err := l.flushTxns(p.part)
+	if err != nil {
 		return err
 	}
-	if err := l.flushEntries(p, sideTime, all); err != nil {
-		return err
-	}
-	if err := l.flushTxns(p); err != nil {
-		return err
+	if wrote {
+		p.written |= sideTxn
 	}
 	if err := l.flushEpochs(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	snapshot, at := p.snapshot, p.next
-	written, named := p.sideWritten, p.sideNamed
-	l.mu.Unlock()
-	if all && snapshot != nil {
-		// Makes all names in the directory durable.
-		if err := l.writeSnapshot(at, snapshot); err != nil {
-			return err
-		}
-	} else if written != named {
-		if err := l.syncNames(); err != nil {
-			return err
-		}
+	switch {
+	case snapshot != nil:
+		err = l.writeSnapshot(p.next, snapshot) // makes all names in the directory durable
+	case p.written != p.named:
+		err = l.syncNames()
 	}
-	l.mu.Lock()
-	p.sideNamed = written
-	l.mu.Unlock()
-	return nil
+	if err == nil {
+		p.named = p.written
+	}
+	return err
 }
 
-// flushEntries writes the entries of an index that are not on disk. With all it
-// creates the file even if there are none, so that a sealed segment is complete.
-func (l *Log) flushEntries(p *part, side int, all bool) error {
+// flushEntries writes the entries of an index that are not on disk, and reports
+// whether there were any. With all it creates the file even if there are none, so
+// that a sealed segment is complete. maint must be held.
+func (l *Log) flushEntries(p *part, side sides, all bool) (wrote bool, err error) {
 	s, e := p.idx, &p.offsets
 	if side == sideTime {
 		s, e = p.tim, &p.times
@@ -297,25 +287,24 @@ func (l *Log) flushEntries(p *part, side int, all bool) error {
 	pending, at, count, trim := e.pending(), e.flushed, e.count, e.trim
 	l.mu.Unlock()
 	if len(pending) == 0 && !trim && !all {
-		return nil
+		return false, nil
 	}
 	f, err := s.pinNew()
 	if err != nil {
-		return l.fail("open index", err)
+		return false, l.fail("open index", err)
 	}
 	defer s.unpin()
 	if err := writeEntries(f, pending, int64(at*e.width), int64(count*e.width)); err != nil {
-		return l.fail("write index", err)
+		return false, l.fail("write index", err)
 	}
 	if err := f.Sync(); err != nil {
-		return l.failSync(fmt.Errorf("sync index: %w", err))
+		return false, l.failSync(fmt.Errorf("sync index: %w", err))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.flushed, e.trim = count, false
 	e.drop(keepTail)
-	p.sideWritten[side] = true
-	return nil
+	return true, nil
 }
 
 func writeEntries(f vfs.File, pending []byte, at, size int64) error {
@@ -331,30 +320,30 @@ func writeEntries(f vfs.File, pending []byte, at, size int64) error {
 	return err
 }
 
-func (l *Log) flushTxns(p *part) error {
+// flushTxns is flushEntries for the aborted transactions.
+func (l *Log) flushTxns(p *part) (wrote bool, err error) {
 	l.mu.Lock()
 	at, trim := p.txnFlushed, p.txnTrim
 	txns := p.txns[at:]
 	l.mu.Unlock()
 	if len(txns) == 0 && !trim {
-		return nil
+		return false, nil
 	}
 	f, err := p.txn.pinNew()
 	if err != nil {
-		return l.fail("open transaction index", err)
+		return false, l.fail("open transaction index", err)
 	}
 	defer p.txn.unpin()
 	if err := writeEntries(f, EncodeTxnIndex(txns), int64(at*txnEntryLen), int64((at+len(txns))*txnEntryLen)); err != nil {
-		return l.fail("write transaction index", err)
+		return false, l.fail("write transaction index", err)
 	}
 	if err := f.Sync(); err != nil {
-		return l.failSync(fmt.Errorf("sync transaction index: %w", err))
+		return false, l.failSync(fmt.Errorf("sync transaction index: %w", err))
 	}
 	l.mu.Lock()
 	p.txnFlushed, p.txnTrim = at+len(txns), false
-	p.sideWritten[sideTxn] = true
 	l.mu.Unlock()
-	return nil
+	return true, nil
 }
 
 // syncNames makes the names in the log's directory durable.

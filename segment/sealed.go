@@ -45,22 +45,16 @@ func retentionTime(largest int64, file, now time.Time) time.Time {
 // Sealed returns the sealed segments with LastOffset ≥ from, oldest first.
 func (l *Log) Sealed(from int64) []Sealed {
 	l.mu.Lock()
-	parts := l.parts
+	sealed := l.sealed
 	l.mu.Unlock()
 	var list []Sealed
-	for _, p := range parts {
-		l.mu.Lock()
-		s := Sealed{BaseOffset: p.base, LastOffset: p.last(), Size: p.size, SealedAt: p.sealedAt}
-		sealed := p.sealed
-		l.mu.Unlock()
-		if !sealed {
-			break
-		}
-		if s.LastOffset < from || s.Size == 0 {
+	for _, p := range sealed {
+		s := Sealed{BaseOffset: p.base, LastOffset: p.last(), Size: p.size, SealedAt: p.at}
+		if s.LastOffset < from {
 			continue
 		}
 		s.MaxTimestamp = -1
-		if s.StatsErr = l.loadStats(p); s.StatsErr == nil {
+		if s.StatsErr = l.loadIndex(p.part); s.StatsErr == nil {
 			l.mu.Lock()
 			s.MaxTimestamp = p.maxTime
 			l.mu.Unlock()
@@ -94,12 +88,12 @@ func (l *Log) OpenSealed(base int64) (*SealedSegment, error) {
 		return nil, err
 	}
 	l.mu.Lock()
-	i := l.floor(base)
-	if i < 0 || l.parts[i].base != base || !l.parts[i].sealed {
+	sealed := l.sealedAtLocked(base)
+	if sealed == nil {
 		l.mu.Unlock()
 		return nil, fmt.Errorf("%s: sealed segment %d: %w", l.tp, base, ErrOffsetOutOfRange)
 	}
-	p := l.parts[i]
+	p := sealed.part
 	s := &SealedSegment{log: l, part: p, base: base, next: p.next, size: p.size}
 	for _, e := range l.epochs {
 		if e.StartOffset < p.next {

@@ -11,7 +11,7 @@ import (
 // of those on disk the batches contradict (KAFKA-15401). What it makes is what
 // counts: a broken index is only worth a word to the operator.
 type indexer struct {
-	fresh    *part
+	fresh    *activePart
 	interval int64
 	offsets  []byte // entries on disk that no batch was compared with yet
 	times    []byte
@@ -22,7 +22,7 @@ type indexer struct {
 
 func (s *SealedSegment) newIndexer() *indexer {
 	x := &indexer{
-		fresh:    newPart(s.log.dir.files, s.log.path, s.base),
+		fresh:    newActive(newPart(s.log.dir.files, s.log.path, s.base)),
 		interval: int64(s.log.config.Load().IndexIntervalBytes),
 		last:     timeEntry{-1, -1},
 	}

@@ -2,30 +2,6 @@ package segment
 
 import "github.com/coldbrook/coldbrook/segment/record"
 
-// loadStats learns the largest timestamp of a part that was found on disk.
-func (l *Log) loadStats(p *part) error {
-	l.mu.Lock()
-	known := p.statsKnown
-	l.mu.Unlock()
-	if known {
-		return nil
-	}
-	if err := l.loadIndex(p); err != nil {
-		return err
-	}
-	last, err := l.lastTime(p)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !p.statsKnown {
-		p.statsKnown = true
-		p.maxTime, p.maxTimeAt = last.timestamp, last.offset
-	}
-	return nil
-}
-
 // lastTime returns the last entry of a part's time index, which of a sealed part
 // is its largest timestamp.
 func (l *Log) lastTime(p *part) (timeEntry, error) {
@@ -72,7 +48,7 @@ func (l *Log) OffsetForTimestamp(ts int64) (TimestampOffset, bool, error) {
 		if p == nil {
 			return TimestampOffset{}, false, nil
 		}
-		if err := l.loadStats(p); err != nil {
+		if err := l.loadIndex(p); err != nil {
 			if l.removed(p) {
 				at = max(l.LocalLogStart(), at)
 				continue
@@ -204,7 +180,7 @@ func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
 // newestIn replaces best by the first record of p, from offset start on, with a
 // timestamp that is larger and the largest.
 func (l *Log) newestIn(p *part, start int64, best *TimestampOffset) error {
-	if err := l.loadStats(p); err != nil {
+	if err := l.loadIndex(p); err != nil {
 		return err
 	}
 	l.mu.Lock()

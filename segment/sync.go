@@ -56,11 +56,11 @@ type syncJob struct {
 	generation int64
 	end        int64
 	parts      []syncPart
-	names      []*part // whose names are not durable
+	names      []*activePart // whose names are not durable
 }
 
 type syncPart struct {
-	part *part
+	part *activePart
 	file vfs.File // pinned, of slot 0
 	size int64
 }
@@ -88,29 +88,36 @@ func (l *Log) beginSync(job *syncJob) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	job.log, job.generation, job.end = l, l.generation, l.end.Load()
-	first := len(l.parts)
-	for first > 0 && !l.parts[first-1].sealed {
-		first--
-	}
-	for _, p := range l.parts[first:] {
-		if p.dirUnsynced {
-			job.names = append(job.names, p)
-		}
-		if p.durable == p.size {
-			continue
-		}
-		// Unsynced parts are pinned, so the file is open and this is no I/O.
-		f, err := p.log.pinOpen()
-		if err == nil && f == nil {
-			err = fmt.Errorf("segment %d: unsynced and not open: %w", p.base, ErrClosed)
-		}
-		if err != nil {
-			job.release()
+	for _, c := range l.rolled {
+		if err := job.take(c.activePart); err != nil {
 			return false, err
 		}
-		job.parts = append(job.parts, syncPart{p, f, p.size})
+	}
+	if err := job.take(l.tail); err != nil {
+		return false, err
 	}
 	return len(job.parts) > 0 || len(job.names) > 0 || l.durable.Load() < job.end, nil
+}
+
+// take adds what is not durable of a part. Log.mu must be held.
+func (j *syncJob) take(p *activePart) error {
+	if p.unnamed {
+		j.names = append(j.names, p)
+	}
+	if p.durable == p.size {
+		return nil
+	}
+	// Unsynced parts are pinned, so the file is open and this is no I/O.
+	f, err := p.log.pinOpen()
+	if err == nil && f == nil {
+		err = fmt.Errorf("segment %d: unsynced and not open: %w", p.base, ErrClosed)
+	}
+	if err != nil {
+		j.release()
+		return err
+	}
+	j.parts = append(j.parts, syncPart{p, f, p.size})
+	return nil
 }
 
 // run does the job's I/O: the oldest part first, as recovery expects.
@@ -145,14 +152,6 @@ func (j *syncJob) fileOf(p syncPart) (vfs.File, error) {
 	return p.part.second, nil
 }
 
-// closeSecond closes the descriptor of slot 1, which must be held.
-func (p *part) closeSecond() {
-	if p.second != nil {
-		_ = p.second.Close() // what it synced is durable; nothing was written to it
-		p.second = nil
-	}
-}
-
 func (j *syncJob) release() {
 	for i, p := range j.parts {
 		p.part.log.unpin()
@@ -177,7 +176,7 @@ func (l *Log) endSync(j *syncJob) {
 		p.part.durable = max(p.part.durable, p.size)
 	}
 	for _, p := range j.names {
-		p.dirUnsynced = false
+		p.unnamed = false
 	}
 	if j.end > l.durable.Load() {
 		l.durable.Store(j.end)

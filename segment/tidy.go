@@ -40,6 +40,12 @@ func (l *Log) tidy() error {
 // durable it does in an order in which what a crash leaves is the beginning of
 // the log as it was.
 func (l *Log) tidyLocked() error {
+	for _, f := range l.seconds {
+		if f != nil {
+			_ = f.Close() // nothing was written to it
+		}
+	}
+	l.seconds = nil
 	for len(l.doomedTail) > 0 {
 		if err := l.unlink(l.doomedTail[0]); err != nil {
 			return err
@@ -65,22 +71,31 @@ func (l *Log) tidyLocked() error {
 	return nil
 }
 
-// doomLocked leaves the files of parts at the end of the log to tidy. mu and the
-// slots must be held.
-func (l *Log) doomLocked(gone []*part) {
-	for _, p := range slices.Backward(gone) {
+// doomLocked leaves the files of the parts from the i-th on to tidy. The caller
+// replaces l.parts and l.tail. mu and the slots must be held.
+func (l *Log) doomLocked(i int) {
+	for _, p := range slices.Backward(l.unsealedLocked()) {
+		if p.base < l.parts[i].base {
+			break
+		}
+		p.unpin()
+		l.seconds = append(l.seconds, p.second)
+		p.second = nil
+	}
+	for _, p := range slices.Backward(l.parts[i:]) {
 		l.localBytes.Add(-p.size)
-		l.unpinLocked(p)
-		if !p.unborn {
+		if p != l.tail.part || !l.tail.unborn {
 			l.doomedTail = append(l.doomedTail, p)
 		}
 	}
+	l.sealed = slices.Clone(l.sealed[:min(i, len(l.sealed))])
+	l.rolled = slices.Clone(l.rolled[:min(max(i-len(l.sealed), 0), len(l.rolled))])
 	l.untidy.Store(true)
 }
 
 // cutOverhang makes the file of the active part end with its records, durably, so
 // that what is appended next is never followed by old records.
-func (l *Log) cutOverhang(p *part) error {
+func (l *Log) cutOverhang(p *activePart) error {
 	f, err := p.log.pin()
 	if err != nil {
 		return l.readError("open segment", p.log.name, err)
@@ -100,7 +115,7 @@ func (l *Log) cutOverhang(p *part) error {
 
 // bear makes the file of a part, durably, and before it the lineage: that of
 // records which are gone must not outlive them.
-func (l *Log) bear(p *part) error {
+func (l *Log) bear(p *activePart) error {
 	if err := l.flushEpochs(); err != nil {
 		return err
 	}
@@ -124,8 +139,7 @@ func (l *Log) bear(p *part) error {
 // file durably first: a log that reappeared after a crash would be found, an
 // index without its log is not. It can be repeated. maint must be held.
 func (l *Log) unlink(p *part) error {
-	p.closeSecond()
-	for i, s := range p.files() {
+	for i, s := range p.list() {
 		s.retire()
 		if err := l.fs.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return l.fail("remove segment", err)

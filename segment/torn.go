@@ -12,12 +12,11 @@ import (
 // cutTail ends the log in part i where its statistics stand. What follows in the
 // file, and the parts after it, were never durable: they are put aside under
 // names that end with .torn, for people to look at.
-func (l *Log) cutTail(i int, size int64, d *damage) error {
-	p := l.parts[i]
+func (l *Log) cutTail(i int, p *activePart, size int64, d *damage) error {
 	l.log.Error("torn tail cut", "partition", l.tp, "segment", p.base, "offset", p.next,
 		"bytes", size-p.size, "segments", len(l.parts)-1-i, "err", d)
 	if size > p.size {
-		if err := l.copyTorn(p, size); err != nil {
+		if err := l.copyTorn(p.part, size); err != nil {
 			return err
 		}
 		f, err := p.log.pin()
@@ -30,7 +29,7 @@ func (l *Log) cutTail(i int, size int64, d *damage) error {
 		}
 	}
 	for _, q := range l.parts[i+1:] {
-		for _, s := range q.files() {
+		for _, s := range q.list() {
 			s.retire()
 			err := l.fs.Rename(s.name, s.name+tornSuffix)
 			if err != nil && !missing(err) {
@@ -39,7 +38,6 @@ func (l *Log) cutTail(i int, size int64, d *damage) error {
 		}
 	}
 	l.parts = l.parts[: i+1 : i+1]
-	p.full = false
 	return nil
 }
 

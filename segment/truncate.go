@@ -52,8 +52,8 @@ func (l *Log) TruncateTo(offset int64) error {
 
 // cut is the end of the log as a truncation makes it, prepared beside the log.
 type cut struct {
-	last      *part // takes the place of the part that holds the end, and is the active one
-	index     int   // of that part
+	last      *activePart // takes the place of the part that holds the end
+	index     int         // of that part
 	end       int64
 	producers *producer.Manager
 	known     int64 // from where on producers knows each batch
@@ -82,7 +82,7 @@ func (l *Log) prepareCut(offset int64) (*cut, error) {
 	if c.last, err = l.cutPart(p, pos, end); err != nil {
 		return nil, err
 	}
-	if c.producers, c.known, err = l.producersAt(append(l.parts[:i:i], c.last), end, time.Now()); err != nil {
+	if c.producers, c.known, err = l.producersAt(append(l.parts[:i:i], c.last.part), end, time.Now()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -145,10 +145,10 @@ func (l *Log) cutPoint(p *part, offset int64) (pos, end int64, err error) {
 		b, err := s.step()
 		var d *damage
 		switch {
-		case err == io.EOF && !l.continues(p, next):
-			return s.pos, next, nil // records are missing at the part's end
-		case err == io.EOF:
+		case err == io.EOF && l.config.Load().Compact && l.continues(p, next):
 			return v.size, offset, nil // a gap at the part's end
+		case err == io.EOF:
+			return s.pos, next, nil // records are missing there, or a follower skipped offsets
 		case errors.As(err, &d):
 			return s.pos, next, nil
 		case err != nil:
@@ -162,19 +162,23 @@ func (l *Log) cutPoint(p *part, offset int64) (pos, end int64, err error) {
 
 // cutPart returns what p becomes as the active part with pos bytes, which end
 // before end.
-func (l *Log) cutPart(p *part, pos, end int64) (*part, error) {
+func (l *Log) cutPart(p *part, pos, end int64) (*activePart, error) {
 	txns, stored, err := l.txnsBelow(p, pos, end)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
-	fresh := newPart(l.dir.files, l.path, p.base)
-	fresh.log, fresh.idx, fresh.tim, fresh.txn = p.log, p.idx, p.tim, p.txn
-	fresh.pinned, fresh.file, fresh.second = p.pinned, p.file, p.second
-	fresh.dirUnsynced, fresh.sideWritten, fresh.sideNamed = p.dirUnsynced, p.sideWritten, p.sideNamed
-	fresh.durable = min(p.durable, pos)
+	fresh := newActive(newPart(l.dir.files, l.path, p.base))
+	fresh.partFiles = p.partFiles
+	fresh.durable = pos
+	for _, w := range l.unsealedLocked() {
+		if w.part == p {
+			// cutLocked takes over what is open.
+			fresh.unnamed, fresh.written, fresh.named, fresh.durable = w.unnamed, w.written, w.named, min(w.durable, pos)
+		}
+	}
 	fresh.offsets, fresh.times = p.offsets, p.times
-	takeTxns(fresh, txns, stored)
+	takeTxns(fresh.part, txns, stored)
 	fresh.overhang = true
 	offsets, times := p.offsets.view(), p.times.view()
 	l.mu.Unlock()
@@ -243,7 +247,7 @@ func (l *Log) txnsBelow(p *part, pos, end int64) (txns, stored []AbortedTxn, err
 		return t[:n:n]
 	}
 	l.mu.Lock()
-	known := p.txnsKnown
+	known := p.txnsLoaded
 	txns, stored = p.txns, p.txns[:p.txnFlushed]
 	l.mu.Unlock()
 	if known {
@@ -266,10 +270,17 @@ func (l *Log) txnsBelow(p *part, pos, end int64) (txns, stored []AbortedTxn, err
 // held.
 func (l *Log) cutLocked(c *cut) {
 	l.generation++
-	old, gone := l.parts[c.index], l.parts[c.index+1:]
-	l.doomLocked(gone)
-	l.localBytes.Add(c.last.size - old.size)
-	l.parts = append(l.parts[:c.index:c.index], c.last)
+	old := l.parts[c.index]
+	for _, w := range l.unsealedLocked() {
+		if w.part == old {
+			c.last.file, c.last.second, w.file, w.second = w.file, w.second, nil, nil
+		}
+	}
+	l.doomLocked(c.index)
+	// The part that holds the end goes on under another name.
+	l.doomedTail = l.doomedTail[:len(l.doomedTail)-1]
+	l.localBytes.Add(c.last.size)
+	l.parts, l.tail = append(l.parts[:c.index:c.index], c.last.part), c.last
 	l.end.Store(c.end)
 	l.durable.Store(min(l.durable.Load(), c.end))
 	l.synced.Store(min(l.synced.Load(), c.end))
@@ -318,11 +329,11 @@ func (l *Log) restart(offset, logStart int64) error {
 		l.vouched.Store(math.MaxInt64)
 		return err
 	}
-	fresh := newPart(l.dir.files, l.path, offset)
-	fresh.statsKnown, fresh.txnsKnown, fresh.hasIndex, fresh.unborn = true, true, true, true
+	fresh := newActive(newPart(l.dir.files, l.path, offset))
+	fresh.unborn = true
 	l.mu.Lock()
 	l.generation++
-	l.doomLocked(l.parts)
+	l.doomLocked(0)
 	l.setEpochsLocked(nil)
 	l.emptyLocked(fresh)
 	l.hw.Store(offset)

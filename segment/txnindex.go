@@ -135,7 +135,7 @@ func (l *Log) txnsAt(offset int64) ([]AbortedTxn, int64, error) {
 // mendTxns writes the transaction index of a sealed part that was made anew.
 func (l *Log) mendTxns(p *part) error {
 	l.mu.Lock()
-	mended := !p.sealed || !p.txnTrim && p.txnFlushed == len(p.txns)
+	mended := l.sealedAtLocked(p.base) == nil || !p.txnTrim && p.txnFlushed == len(p.txns)
 	l.mu.Unlock()
 	if mended {
 		return nil
@@ -145,7 +145,7 @@ func (l *Log) mendTxns(p *part) error {
 	if l.removed(p) {
 		return nil
 	}
-	if err := l.flushTxns(p); err != nil && !vfs.Heals(err) {
+	if _, err := l.flushTxns(p); err != nil && !vfs.Heals(err) {
 		return err
 	}
 	return nil
@@ -154,7 +154,7 @@ func (l *Log) mendTxns(p *part) error {
 // txnsOf returns the aborted transactions of a part.
 func (l *Log) txnsOf(p *part) ([]AbortedTxn, error) {
 	l.mu.Lock()
-	known, txns := p.txnsKnown, p.txns[:len(p.txns):len(p.txns)]
+	known, txns := p.txnsLoaded, p.txns[:len(p.txns):len(p.txns)]
 	l.mu.Unlock()
 	if known {
 		return txns, nil
@@ -179,7 +179,7 @@ func (l *Log) txnsOf(p *part) ([]AbortedTxn, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !p.txnsKnown {
+	if !p.txnsLoaded {
 		takeTxns(p, txns, stored)
 	}
 	return p.txns[:len(p.txns):len(p.txns)], nil
@@ -194,7 +194,7 @@ func takeTxns(p *part, txns, stored []AbortedTxn) {
 		n++
 	}
 	p.txns, p.txnFlushed, p.txnTrim = txns, n, p.txnTrim || n < len(stored)
-	p.txnsKnown = true
+	p.txnsLoaded = true
 }
 
 // storedTxns reads the transaction index of a part. Damaged means that the file is
