@@ -21,7 +21,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 )
 
-// Options of an API; all but Logger and Meter are required.
+// Options of an API; all but SessionBytes, Logger and Meter are required.
 type Options struct {
 	Broker     metadata.BrokerID
 	Metadata   *metadata.Store
@@ -31,8 +31,10 @@ type Options struct {
 	Settings   func() *config.Settings // current broker settings
 	Authorizer *auth.Authorizer
 	Quotas     *quota.Manager
-	Logger     *slog.Logger
-	Meter      metric.Meter
+	// SessionBytes is how much memory fetch sessions may take. 64 MiB.
+	SessionBytes int64
+	Logger       *slog.Logger
+	Meter        metric.Meter
 }
 
 // API serves Kafka's protocol; it is the [wire.Handler]. Safe for concurrent use.
@@ -56,9 +58,12 @@ func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.SessionBytes == 0 {
+		o.SessionBytes = 64 << 20
+	}
 	a := &API{
 		o: o, log: o.Logger, table: versionTable(), versions: Versions(), producerIDs: newProducerIDs(),
-		sessions: newSessionCache(o.Settings().Broker().FetchSessions),
+		sessions: newSessionCache(o.Settings().Broker().FetchSessions, o.SessionBytes),
 	}
 	if err := a.measure(o.Meter); err != nil {
 		return nil, fmt.Errorf("api metrics: %w", err)

@@ -49,7 +49,7 @@ func (a *API) openFetch(req *kmsg.FetchRequest, now time.Time) (*fetchContext, i
 		for i := range fc.targets {
 			fc.targets[i].resolve(img)
 		}
-		fc.create = req.Version >= 7 && req.SessionEpoch == initialEpoch && len(fc.targets) > 0
+		fc.create = req.Version >= 7 && req.SessionEpoch == initialEpoch && len(fc.targets) > 0 && !badName(req)
 		return fc, 0
 	}
 	s := a.sessions.get(req.SessionID)
@@ -64,12 +64,16 @@ func (a *API) openFetch(req *kmsg.FetchRequest, now time.Time) (*fetchContext, i
 	if s.usesIDs != (req.Version >= 13) {
 		return nil, kerr.FetchSessionTopicIDError.Code
 	}
+	if badName(req) {
+		a.sessions.remove(req.SessionID) // the client begins again, and gets no session
+		return nil, kerr.FetchSessionIDNotFound.Code
+	}
 	s.merge(req)
 	if len(s.parts) == 0 {
 		a.sessions.remove(req.SessionID)
 		return &fetchContext{}, 0
 	}
-	if !a.sessions.touch(s, len(s.parts), now) {
+	if !a.sessions.touch(s, now) {
 		return nil, kerr.FetchSessionIDNotFound.Code
 	}
 	if s.epoch++; s.epoch <= 0 {

@@ -3,8 +3,10 @@ package api
 import (
 	"container/list"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -18,10 +20,14 @@ const (
 	// sessionIdle is Kafka's constant for how long a session must be idle, or at
 	// least old, before it may lose its slot to a new one.
 	sessionIdle = 2 * time.Minute
-	// maxSessionPartitions bounds what all sessions together remember, so that
-	// slots full of huge sessions do not take the broker's memory. Without a
-	// session a client names its partitions each time, and works.
-	maxSessionPartitions = 500_000
+	// sessionExpiry is how long a session is remembered that nobody uses: the
+	// connection of its client has been idle for connections.max.idle.ms by then.
+	sessionExpiry = 10 * time.Minute
+	// maxSessionShare is the part of the cache's bytes that one session may take.
+	maxSessionShare = 4
+	// sessionPartitionBytes is what a session takes for a partition, beside the
+	// name of its topic: the partition, and its places in the list and the map.
+	sessionPartitionBytes = int64(unsafe.Sizeof(sessionPartition{})+2*unsafe.Sizeof(sessionKey{})) + 48
 )
 
 // fetchTarget is one partition that a request fetches. It is a copy: what
@@ -78,6 +84,9 @@ type sessionPartition struct {
 	gave          bool // scratch of settle
 }
 
+// bytes is what the partition takes in a session.
+func (p *sessionPartition) bytes() int64 { return sessionPartitionBytes + int64(len(p.topic)) }
+
 // fetchSession is one client's set of partitions.
 type fetchSession struct {
 	usesIDs  bool
@@ -85,12 +94,14 @@ type fetchSession struct {
 
 	mu    sync.Mutex
 	epoch int32 // of the next request
+	bytes int64 // of parts
 	parts []*sessionPartition
 	byKey map[sessionKey]*sessionPartition
 
 	// Guarded by the cache.
 	id      int32
-	size    int // partitions, as counted by the cache
+	size    int   // partitions, as counted by the cache
+	charged int64 // bytes, as counted by the cache
 	created time.Time
 	used    time.Time
 	element *list.Element
@@ -108,6 +119,7 @@ func (s *fetchSession) put(t fetchTarget) *sessionPartition {
 		p = &sessionPartition{highWatermark: -1, logStart: -1}
 		s.parts = append(s.parts, p)
 		s.byKey[key] = p
+		s.bytes += sessionPartitionBytes + int64(len(t.topic))
 	}
 	if t.known == "" {
 		t.known = p.known
@@ -142,10 +154,21 @@ func (s *fetchSession) merge(req *kmsg.FetchRequest) {
 	for _, p := range s.parts {
 		if s.byKey[p.key()] == p {
 			kept = append(kept, p)
+		} else {
+			s.bytes -= p.bytes()
 		}
 	}
 	clear(s.parts[len(kept):])
 	s.parts = kept
+}
+
+// badName tells whether a request names a topic that there cannot be. A session
+// remembers names of topics that there are not, as Kafka's do, since they may come to
+// be; these it would remember for nothing.
+func badName(req *kmsg.FetchRequest) bool {
+	return req.Version < 13 && slices.ContainsFunc(req.Topics, func(t kmsg.FetchRequestTopic) bool {
+		return metadata.ValidTopicName(t.Topic) != nil
+	})
 }
 
 // targets are the session's partitions in their present order; mu is held.
@@ -190,28 +213,35 @@ func (s *fetchSession) rotate() {
 	s.parts = append(kept, gave...)
 }
 
-// sessionCache holds at most slots sessions of at most maxSessionPartitions
-// partitions. Lock order: a session's mu before the cache's.
+// sessionCache holds at most slots sessions of at most limit bytes, so that slots full
+// of huge sessions do not take the broker's memory: without a session a client names
+// its partitions each time, and works. Lock order: a session's mu before the cache's.
 type sessionCache struct {
 	slots int
+	limit int64
 
 	mu        sync.Mutex
 	byID      map[int32]*fetchSession
 	lru       *list.List // of *fetchSession, longest idle first
 	size      int        // partitions of all sessions
+	bytes     int64      // of all sessions
 	evictions int64
 }
 
-func newSessionCache(slots int) *sessionCache {
-	return &sessionCache{slots: slots, byID: make(map[int32]*fetchSession), lru: list.New()}
+func newSessionCache(slots int, limit int64) *sessionCache {
+	return &sessionCache{slots: slots, limit: limit, byID: make(map[int32]*fetchSession), lru: list.New()}
 }
 
-// add makes room for s and gives it an id; 0 when the cache is full of sessions
-// that may not be evicted.
+// add makes room for s and gives it an id; 0 when it is too large, or the cache full of
+// sessions that may not be evicted.
 func (sc *sessionCache) add(s *fetchSession, now time.Time) int32 {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	for len(sc.byID) >= sc.slots || sc.size+len(s.parts) > maxSessionPartitions {
+	sc.expireLocked(now)
+	if s.bytes > sc.limit/maxSessionShare {
+		return 0
+	}
+	for len(sc.byID) >= sc.slots || sc.bytes+s.bytes > sc.limit {
 		victim := sc.victimLocked(s, now)
 		if victim == nil {
 			return 0
@@ -222,8 +252,8 @@ func (sc *sessionCache) add(s *fetchSession, now time.Time) int32 {
 	for s.id == 0 || sc.byID[s.id] != nil {
 		s.id = rand.Int32()
 	}
-	s.created, s.used, s.size = now, now, len(s.parts)
-	sc.size += s.size
+	s.created = now
+	sc.countLocked(s, now)
 	s.element = sc.lru.PushBack(s)
 	sc.byID[s.id] = s
 	return s.id
@@ -262,6 +292,25 @@ func (sc *sessionCache) removeLocked(s *fetchSession) {
 	delete(sc.byID, s.id)
 	sc.lru.Remove(s.element)
 	sc.size -= s.size
+	sc.bytes -= s.charged
+}
+
+// countLocked notes that a session is used, and how large it is.
+func (sc *sessionCache) countLocked(s *fetchSession, now time.Time) {
+	sc.size += len(s.parts) - s.size
+	sc.bytes += s.bytes - s.charged
+	s.size, s.charged, s.used = len(s.parts), s.bytes, now
+}
+
+// expireLocked forgets the sessions that nobody uses.
+func (sc *sessionCache) expireLocked(now time.Time) {
+	for e := sc.lru.Front(); e != nil; e = sc.lru.Front() {
+		s := e.Value.(*fetchSession)
+		if now.Sub(s.used) <= sessionExpiry {
+			return
+		}
+		sc.removeLocked(s)
+	}
 }
 
 func (sc *sessionCache) remove(id int32) {
@@ -279,30 +328,31 @@ func (sc *sessionCache) get(id int32) *fetchSession {
 	return sc.byID[id]
 }
 
-// touch marks a session used and counts its partitions; false when it has been
-// evicted, or has become too large and is.
-func (sc *sessionCache) touch(s *fetchSession, size int, now time.Time) bool {
+// touch marks a session used and counts what it has; false when it has been evicted,
+// or has become too large and is. The session's mu is held.
+func (sc *sessionCache) touch(s *fetchSession, now time.Time) bool {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if sc.byID[s.id] != s {
 		return false
 	}
-	if grown := sc.size - s.size + size; size > s.size && grown > maxSessionPartitions {
+	if s.bytes > s.charged && (s.bytes > sc.limit/maxSessionShare || sc.bytes-s.charged+s.bytes > sc.limit) {
 		sc.evictions++
 		sc.removeLocked(s)
 		return false
 	}
-	sc.size += size - s.size
-	s.size, s.used = size, now
+	sc.countLocked(s, now)
 	sc.lru.MoveToBack(s.element)
+	sc.expireLocked(now)
 	return true
 }
 
 // sessionStats are the cache's figures.
 type sessionStats struct{ sessions, partitions, evictions int64 }
 
-func (sc *sessionCache) stats() sessionStats {
+func (sc *sessionCache) stats(now time.Time) sessionStats {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
+	sc.expireLocked(now)
 	return sessionStats{int64(len(sc.byID)), int64(sc.size), sc.evictions}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -30,7 +31,7 @@ func (a *API) measure(meter metric.Meter) error {
 		return err
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		s := a.sessions.stats()
+		s := a.sessions.stats(time.Now())
 		o.ObserveInt64(sessions, s.sessions)
 		o.ObserveInt64(partitions, s.partitions)
 		o.ObserveInt64(evictions, s.evictions)
