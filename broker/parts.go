@@ -34,6 +34,10 @@ func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 				if b.replicas != nil { // else the start has failed before there was one
 					b.replicas.DirOffline(path, cause)
 				}
+				// As Kafka does: what cannot store anything leaves its partitions to others.
+				if !slices.ContainsFunc(b.dirs, func(d *segment.Dir) bool { return d.Offline() == nil }) {
+					parts.fail(fmt.Errorf("every log directory is offline: %w", cause))
+				}
 			},
 		})
 		if err != nil {

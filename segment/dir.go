@@ -62,7 +62,7 @@ type Dir struct {
 	meta     *Meta
 	found    []PartitionDir // replaced, not changed in place
 	logs     map[metadata.TopicPartition]*Log
-	opening  map[metadata.TopicPartition]bool
+	opening  map[metadata.TopicPartition]*Log // nil: claimed by who opens nothing
 	doomed   []doomedDir
 	closed   bool
 	wakeDoom chan struct{}
@@ -112,7 +112,7 @@ func OpenDir(o DirOptions) (*Dir, error) {
 		fs: o.FS, path: o.Path, log: o.Logger, o: o,
 		files:    &fileCache{fs: o.FS, limit: o.OpenFiles},
 		logs:     map[metadata.TopicPartition]*Log{},
-		opening:  map[metadata.TopicPartition]bool{},
+		opening:  map[metadata.TopicPartition]*Log{},
 		wakeDoom: make(chan struct{}, 1),
 	}
 	d.committer, d.sealer = newCommitter(d), newSealer(d)

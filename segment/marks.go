@@ -96,6 +96,12 @@ func (c *checkpoints) currentLocked(m mark) map[metadata.TopicPartition]int64 {
 			now[p.TopicPartition] = offset
 		}
 	}
+	for tp, l := range c.dir.opening {
+		// It does not know its offsets yet, but may have to take back what lies there.
+		if offset, known := now[tp]; known && l != nil && m != markLogStart {
+			now[tp] = min(offset, l.vouched.Load())
+		}
+	}
 	for tp, l := range c.dir.logs {
 		delete(now, tp)
 		switch m {

@@ -44,10 +44,10 @@ func (d *Dir) OpenLog(o LogOptions) (*Log, error) {
 	if err := metadata.ValidTopicName(tp.Topic); err != nil || tp.Partition < 0 {
 		return nil, errors.Join(fmt.Errorf("open log %q: invalid partition", tp), err)
 	}
-	if err := d.claim(tp); err != nil {
+	l := d.newLog(o)
+	if err := d.claim(tp, l); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", tp, err)
 	}
-	l := d.newLog(o)
 	err := l.open(o.CutDamage)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -56,7 +56,7 @@ func (d *Dir) evict(tps []metadata.TopicPartition, suffix string) ([]string, err
 	var errs error
 	for _, tp := range tps {
 		path := filepath.Join(d.path, besideName(tp, uniqueName(), suffix))
-		if err := d.claim(tp); err != nil {
+		if err := d.claim(tp, nil); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("rename %s: %w", tp, err))
 			continue
 		}
@@ -76,17 +76,19 @@ func (d *Dir) evict(tps []metadata.TopicPartition, suffix string) ([]string, err
 	return paths, errors.Join(errs, d.forget(gone...))
 }
 
-// claim keeps others from opening a partition, which must not be open.
-func (d *Dir) claim(tp metadata.TopicPartition) error {
+// claim keeps others from opening a partition, which must not be open; l is the log
+// that is to be opened, if one is.
+func (d *Dir) claim(tp metadata.TopicPartition, l *Log) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	_, claimed := d.opening[tp]
 	switch {
 	case d.closed:
 		return ErrClosed
-	case d.logs[tp] != nil || d.opening[tp]:
+	case d.logs[tp] != nil || claimed:
 		return errOpen
 	}
-	d.opening[tp] = true
+	d.opening[tp] = l
 	return nil
 }
 

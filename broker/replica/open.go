@@ -45,7 +45,7 @@ func (a *applier) openMissing(ctx context.Context, v *viewEdit, want map[metadat
 func (a *applier) open(ctx context.Context, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, cfg TopicConfig) {
 	a.busy[id] = struct{}{}
 	a.jobs.open(ctx, func() func() metadata.TopicIDPartition {
-		p, err := a.m.openOver(dir, tp, id, cfg)
+		p, err := a.m.open(dir, tp, id, cfg)
 		return func() metadata.TopicIDPartition {
 			delete(a.busy, id)
 			a.opened[id] = opening{tp, p, err}

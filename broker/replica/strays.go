@@ -1,9 +1,6 @@
 package replica
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
 )
@@ -89,20 +86,6 @@ func (a *applier) leaveUnopened(img *metadata.Image, id metadata.TopicIDPartitio
 			})
 		}
 	}
-}
-
-// openOver opens a log. What another topic has left under its name is put aside.
-func (m *Manager) openOver(dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, cfg TopicConfig) (*Partition, error) {
-	p, err := m.open(dir, tp, id, cfg)
-	if !errors.Is(err, segment.ErrInconsistentTopicID) {
-		return p, err
-	}
-	paths, aside := dir.SetAside([]metadata.TopicPartition{tp})
-	if aside != nil {
-		return nil, fmt.Errorf("%w: put aside: %w", err, aside)
-	}
-	m.log.Warn("directory of another topic was in the way, put aside", "partition", tp, "dir", paths[0], "err", err)
-	return m.open(dir, tp, id, cfg)
 }
 
 // buried are the topics that were deleted and not undeleted.
