@@ -23,6 +23,7 @@ type Coordinator struct {
 	log     *slog.Logger
 	rt      *coordinator.Runtime[*shard]
 	metrics *metrics
+	memory  *memory
 }
 
 // Client says who sends a request; DescribeGroups shows it.
@@ -49,11 +50,11 @@ func New(o Options) (*Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Coordinator{o: o, log: o.Logger, metrics: m}
+	c := &Coordinator{o: o, log: o.Logger, metrics: m, memory: &memory{limit: o.Config.MemberBytes, log: o.Logger}}
 	c.rt, err = coordinator.New(coordinator.Options[*shard]{
 		Name:          "group",
 		Log:           o.Log,
-		NewMachine:    func(p *coordinator.Partition) *shard { return newShard(&c.o, c.log, m, p) },
+		NewMachine:    func(p *coordinator.Partition) *shard { return newShard(&c.o, c.log, m, c.memory, p) },
 		LoadBytes:     o.Config.LoadBytes,
 		MaxBatchBytes: o.Config.MaxBatchBytes,
 		Compression:   o.Config.Compression,

@@ -37,6 +37,10 @@
 // what it loaded is committed; a request that a newer one of the same member replaces is
 // answered at once instead of never.
 //
+// What members say of themselves is kept for as long as their sessions last, so it
+// is bounded, for all groups together: a join that finds no room is told to try
+// again (COORDINATOR_NOT_AVAILABLE).
+//
 // Room for what is to come: records of transactions are replayed and kept as
 // pending already (KIP-447, TxnOffsetCommit writes them), and records of KIP-848
 // groups are skipped with a warning.

@@ -89,6 +89,10 @@ func (j *joinRequest) fail(code int16, memberID string) {
 // join takes a request in. It is answered now, or its member waits.
 func (s *shard) join(j *joinRequest, u *coordinator.Update) {
 	g := s.groups[j.group]
+	if !s.memory.admits(j.size(), g.claimedBy(j.memberID)) {
+		j.fail(codeCoordinatorNotAvail, j.memberID) // clients try again
+		return
+	}
 	if g == nil {
 		if j.memberID != "" {
 			// An id this coordinator did not give out: only a join without one creates a group.
@@ -109,6 +113,20 @@ func (s *shard) join(j *joinRequest, u *coordinator.Update) {
 		s.joinAgain(g, j, u)
 	}
 	s.forgetUnused(g)
+}
+
+// claimedBy is what a member takes already, or the id that was handed out to it.
+func (g *classicGroup) claimedBy(id string) int64 {
+	if g == nil {
+		return 0
+	}
+	if m := g.byID[id]; m != nil {
+		return g.memberSize(m)
+	}
+	if _, pending := g.pendingJoin[id]; pending {
+		return g.pendingSize(id)
+	}
+	return 0
 }
 
 // hasRoom applies group.max.size. While members join, those that wait are
@@ -150,7 +168,7 @@ func (s *shard) joinNew(g *classicGroup, j *joinRequest, u *coordinator.Update) 
 		s.forgetUnused(g)
 	})
 	t.Schedule(j.sessionTimeout)
-	g.pendingJoin[id] = t
+	g.addPending(id, t)
 	j.fail(kerr.MemberIDRequired.Code, id)
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	CommitTimeout         time.Duration // offsets.commit.timeout.ms
 	LoadBytes             int           // offsets.load.buffer.size
 	MaxBatchBytes         int           // below max.message.bytes of __consumer_offsets
+	MemberBytes           int64         // of memory that members of all groups may take; 0 is 64 MiB
 	Compression           record.Compression
 }
 
@@ -82,6 +83,9 @@ func (o *Options) complete() error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &o.Config
+	if c.MemberBytes == 0 {
+		c.MemberBytes = 64 << 20
+	}
 	switch {
 	case c.Partitions < 1:
 		return fmt.Errorf("offsets.topic.num.partitions %d: want at least 1", c.Partitions)

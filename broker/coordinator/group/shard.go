@@ -17,14 +17,15 @@ type shard struct {
 	c       *Config
 	log     *slog.Logger
 	metrics *metrics
+	memory  *memory
 	part    *coordinator.Partition
 	groups  map[string]*classicGroup
 	pending pendingOffsets
 	expiry  *coordinator.Timer
 }
 
-func newShard(o *Options, log *slog.Logger, m *metrics, p *coordinator.Partition) *shard {
-	s := &shard{o: o, c: &o.Config, log: log, metrics: m, part: p,
+func newShard(o *Options, log *slog.Logger, m *metrics, held *memory, p *coordinator.Partition) *shard {
+	s := &shard{o: o, c: &o.Config, log: log, metrics: m, memory: held, part: p,
 		groups: make(map[string]*classicGroup), pending: make(pendingOffsets)}
 	s.expiry = p.NewTimer(s.expire)
 	return s
@@ -61,8 +62,10 @@ func (s *shard) Replay(r coordinator.Replayed) error {
 // replaceGroup makes the group what its record says.
 func (s *shard) replaceGroup(id string, v *kmsg.GroupMetadataValue) {
 	g := newGroup(id, time.Time{})
+	g.memory = s.memory
 	if old := s.groups[id]; old != nil {
 		g.store = old.store
+		old.claim(-old.claimed)
 		s.metrics.moved(old.state, -1)
 	}
 	g.stored = true
@@ -166,6 +169,7 @@ func (s *shard) removeOffset(group, topic string, partition int32) {
 // createGroup makes an empty group, which is not in the log yet.
 func (s *shard) createGroup(id string) *classicGroup {
 	g := newGroup(id, time.Now())
+	g.memory = s.memory
 	s.groups[id] = g
 	s.metrics.moved(Empty, 1)
 	return g
@@ -189,6 +193,9 @@ func (s *shard) forget(g *classicGroup) {
 	g.stop()
 	for len(g.members) > 0 {
 		g.remove(g.members[0].id)
+	}
+	for id := range g.pendingJoin {
+		g.dropPending(id)
 	}
 	delete(s.groups, g.id)
 	s.metrics.moved(g.state, -1)
@@ -239,6 +246,7 @@ func (s *shard) Unloaded() {
 		}
 		s.metrics.moved(g.state, -1)
 		s.metrics.offsets.Add(-int64(g.store.len()))
+		g.claim(-g.claimed)
 	}
 	clear(s.groups)
 }

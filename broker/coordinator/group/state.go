@@ -54,6 +54,9 @@ type classicGroup struct {
 	join  joinPhase
 	sync  *coordinator.Timer
 	store offsets
+
+	memory  *memory // of all groups, nil where nobody counts
+	claimed int64   // of it, by this one
 }
 
 // joinPhase is the timer that ends PreparingRebalance.
@@ -179,9 +182,19 @@ func (g *classicGroup) remove(id string) {
 	}
 }
 
+func (g *classicGroup) addPending(id string, until *coordinator.Timer) {
+	g.pendingJoin[id] = until
+	g.claim(g.pendingSize(id))
+}
+
 func (g *classicGroup) dropPending(id string) {
-	g.pendingJoin[id].Stop()
+	until, pending := g.pendingJoin[id]
+	if !pending {
+		return
+	}
+	until.Stop()
 	delete(g.pendingJoin, id)
+	g.claim(-g.pendingSize(id))
 }
 
 // rename gives a static member another id and keeps the rest.
@@ -216,8 +229,10 @@ func (m *member) terms() joinTerms {
 	return joinTerms{m.protocols, m.rebalanceTimeout, m.sessionTimeout}
 }
 
-// count takes each protocol that a member names once, however often it does.
+// count takes each protocol that a member names once, however often it does, and
+// what the member takes of the memory.
 func (g *classicGroup) count(m *member, by int) {
+	g.claim(int64(by) * g.memberSize(m))
 	for i := range m.protocols {
 		name := m.protocols[i].Name
 		if slices.ContainsFunc(m.protocols[:i], func(p kmsg.JoinGroupRequestProtocol) bool { return p.Name == name }) {
