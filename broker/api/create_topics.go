@@ -24,7 +24,7 @@ func (a *API) createTopics(ctx context.Context, c *call) kmsg.Response {
 	total := 0
 	for i := range req.Topics {
 		named[req.Topics[i].Topic]++
-		total += a.partitionsAsked(&req.Topics[i])
+		total += max(a.partitionsAsked(&req.Topics[i]), 1)
 	}
 	created := 0
 	for i := range req.Topics {

@@ -305,3 +305,18 @@ func checkDescribeTopicPartitions(t *testing.T, s *served, v int16) {
 	code(t, "bad name", ask(2, nil, "a b").Topics[0].ErrorCode, kerr.InvalidTopicException)
 	same(t, "all topics", len(ask(1000, nil).Topics) > 2, true)
 }
+
+// TestACreateTopicsIsBoundedByItsTopics names more topics than a request may create
+// partitions, all of them without a partition.
+func TestACreateTopicsIsBoundedByItsTopics(t *testing.T) {
+	k := newCluster(t).start(nil).dial()
+	for n, want := range map[int]*kerr.Error{10: kerr.InvalidPartitions, 10_001: kerr.PolicyViolation} {
+		req := at(kmsg.NewPtrCreateTopicsRequest(), 7)
+		for i := range n {
+			req.Topics = append(req.Topics, createTopic(text("a_%d", i), 0))
+		}
+		for _, rt := range do[*kmsg.CreateTopicsResponse](k, req).Topics {
+			code(t, rt.Topic, rt.ErrorCode, want)
+		}
+	}
+}
