@@ -57,7 +57,12 @@ func (a *API) produce(ctx context.Context, c *call) (wire.Response, wire.Pending
 		a.awaitAcks(ctx, req, parts)
 		e := produceEncoder{version: req.Version, throttle: throttle, topics: req.Topics, parts: parts}
 		for i := range parts {
-			if p := &parts[i]; p.code == kerr.NotLeaderForPartition.Code && req.Version >= 10 {
+			p := &parts[i]
+			switch {
+			case p.code == kerr.KafkaStorageError.Code && req.Version <= 3:
+				// Clients of that age do not know the code; this one makes them retry.
+				p.code = kerr.NotLeaderForPartition.Code
+			case p.code == kerr.NotLeaderForPartition.Code && req.Version >= 10:
 				p.leader, e.nodes = a.hint(c, metadata.TopicPartition{Topic: p.topic, Partition: p.partition}, e.nodes)
 			}
 		}

@@ -321,6 +321,7 @@ func TestAFailedSyncFailsAllWhoWait(t *testing.T) {
 			code(t, "long poll", polls[i].receive(req).(*kmsg.FetchResponse).Topics[0].Partitions[0].ErrorCode, want)
 		}
 		same(t, "all of it took", time.Since(began), 0)
+		code(t, "later produce, of an old client", produced(do[*kmsg.ProduceResponse](s, at(produceRequest("t", 0, batch("no")), 3))).ErrorCode, kerr.NotLeaderForPartition)
 		code(t, "later produce", produced(do[*kmsg.ProduceResponse](s, produceRequest("t", 0, batch("no")))).ErrorCode, kerr.KafkaStorageError)
 		code(t, "later fetch", do[*kmsg.FetchResponse](s, fetchRequest("t", 0, 0)).Topics[0].Partitions[0].ErrorCode, kerr.KafkaStorageError)
 		code(t, "later look-up", s.listOffset("t", 0, -1).ErrorCode, kerr.KafkaStorageError)
