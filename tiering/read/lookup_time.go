@@ -10,7 +10,6 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
-	"github.com/coldbrook/coldbrook/tiering/cache"
 	"github.com/coldbrook/coldbrook/tiering/index"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -103,7 +102,7 @@ func (r *Reader) timeInPiece(ctx context.Context, seg *bucket.Segment, i int, wa
 		return want.in(pin.Bytes()[cut.Position-whole.Position:], seg.Object)
 	}
 	part := index.Chunk{Position: cut.Position, Size: end - cut.Position, Offset: cut.Offset}
-	key := cache.Key{Object: seg.Object, Chunk: ^cut.Position} // chunks have positions, parts of them the complement
+	key := partKey(seg, part)
 	if part.Size == whole.Size {
 		key = chunkKey(seg, n)
 	}

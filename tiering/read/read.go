@@ -123,7 +123,7 @@ func (r *Reader) readEntry(ctx context.Context, man bucket.Manifest, at int64, o
 	if err != nil {
 		return at, false, err
 	}
-	done, err = r.readSegment(ctx, seg, at, o, d)
+	done, err = r.readSegment(ctx, man.Dir, seg, at, o, d)
 	return entry.LastOffset + 1, done, err
 }
 
@@ -131,14 +131,15 @@ func (r *Reader) readEntry(ctx context.Context, man bucket.Manifest, at int64, o
 func (r *Reader) largestRun() int64 { return max(r.o.ChunkBytes, index.MaxCutInterval) }
 
 // readSegment fills d from one segment; done is false when all of the segment at or after offset is in d.
-func (r *Reader) readSegment(ctx context.Context, s *bucket.Segment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
+func (r *Reader) readSegment(ctx context.Context, dir string, s *bucket.Segment, offset int64, o segment.ReadOptions, d *data) (done bool, err error) {
 	for i := s.ChunkOf(offset); i < len(s.Chunks); i++ {
 		var pin piece
+		whole := true // the piece reaches to the end of its chunk
 		switch size := s.Chunks[i].Size; {
 		case size > r.largestRun() && !o.MinOne && size > int64(o.MaxBytes):
 			return true, nil // one batch, which would be read in vain
 		case len(d.pins) == 0:
-			if pin, err = r.chunk(ctx, s, i); err != nil {
+			if pin, whole, err = r.first(ctx, dir, s, i, offset, o); err != nil {
 				return false, err
 			}
 		case len(d.pins) == maxPins:
@@ -151,6 +152,14 @@ func (r *Reader) readSegment(ctx context.Context, s *bucket.Segment, offset int6
 			}
 		}
 		run, next, more := cutRun(pin.Bytes(), offset, o, int64(o.MaxBytes)-d.size, o.MinOne && d.size == 0)
+		if len(run) == 0 && more && !whole { // a hole up to the end of the part
+			pin.Release()
+			if pin, err = r.chunk(ctx, s, i); err != nil {
+				return false, err
+			}
+			whole = true
+			run, next, more = cutRun(pin.Bytes(), offset, o, int64(o.MaxBytes)-d.size, o.MinOne && d.size == 0)
+		}
 		if len(run) == 0 {
 			pin.Release()
 			if !more {
@@ -159,7 +168,7 @@ func (r *Reader) readSegment(ctx context.Context, s *bucket.Segment, offset int6
 			continue // a hole up to the end of this chunk
 		}
 		d.add(pin, run, next)
-		if !more {
+		if !more || !whole {
 			return true, nil
 		}
 	}

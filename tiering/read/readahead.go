@@ -144,8 +144,18 @@ func (s *streams) takeLocked(key streamKey) *stream {
 
 // activeLocked counts the sequential readers of late, the one that asks included.
 func (s *streams) activeLocked(now time.Time) int64 {
-	n := int64(1)
-	for el := s.lru.Front().Next(); el != nil; el = el.Next() {
+	return 1 + s.activeFromLocked(s.lru.Front().Next(), now)
+}
+
+// active counts the sequential readers of late.
+func (s *streams) active(now time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.activeFromLocked(s.lru.Front(), now)
+}
+
+func (s *streams) activeFromLocked(el *list.Element, now time.Time) (n int64) {
+	for ; el != nil; el = el.Next() {
 		st := el.Value.(*stream)
 		if now.Sub(st.used) > activeFor {
 			break
@@ -162,7 +172,7 @@ func (s *streams) activeLocked(now time.Time) int64 {
 func (r *Reader) readAhead(ctx context.Context, man bucket.Manifest, a answer, maxBytes int) {
 	lim := aheadLimits{least: min(2*r.o.ChunkBytes, r.o.ReadAhead), total: r.o.ReadAhead, slack: aheadSlack * r.o.ChunkBytes, distance: r.pace.shortest()}
 	st, window := r.streams.advance(a, lim, time.Now())
-	if window == 0 {
+	if window == 0 || r.crowded() {
 		return
 	}
 	window = max(window, min(int64(maxBytes), r.o.ReadAhead))
