@@ -137,6 +137,9 @@ func (b *Broker) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		b.ready.Store(false)
 		err = errors.Join(err, parts.stop())
 	}()
+	for _, v := range b.settings.Load().Inert() {
+		b.log.Warn("setting has no effect", "setting", v.Def.Name, "from", v.Origin, "why", v.Def.Doc)
+	}
 	if err := b.open(ctx, parts); err != nil {
 		return err
 	}

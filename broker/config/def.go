@@ -122,6 +122,7 @@ type Def struct {
 	Sensitive bool // never shown
 	Own       bool // Kafka has no such setting
 	Internal  bool // for tests: works, but is neither described nor documented
+	Inert     bool // accepted, for Kafka's configurations have it, and read by nobody; Doc says why
 }
 
 // Check is a rule for the values of a setting: what is allowed in Kafka's words, and a test that

@@ -141,7 +141,7 @@ var elsewhere = map[string]string{
 	"remote.log.storage.manager.class.name":  "see remote.store.url",
 	"remote.log.metadata.manager.class.name": "manifests in the object store take its place",
 	"remote.log.manager.thread.pool.size":    "see remote.log.manager.copier.thread.pool.size",
-	"log.cleaner.enable":                     "compacted topics are always compacted",
+	"log.cleaner.enable":                     "nothing is compacted yet",
 }
 
 // unknown is the error for a name that is in no table: what it could have meant, or why it is not here.

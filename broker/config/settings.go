@@ -149,6 +149,11 @@ func (s *Settings) Values() []Value {
 	return out
 }
 
+// Inert returns the broker settings that were given a value and have no effect.
+func (s *Settings) Inert() []Value {
+	return slices.DeleteFunc(s.Values(), func(v Value) bool { return !v.Def.Inert || v.Origin.Kind == FromDefault })
+}
+
 // lookup returns the value of a broker setting under its own name, without its synonyms.
 func (s *Settings) lookup(d *Def) (string, Origin, bool) {
 	if v, ok := s.broker[d.Name]; ok {

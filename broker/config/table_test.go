@@ -1,9 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +94,84 @@ func TestEverySettingIsRead(t *testing.T) {
 		if !read[d.Name] {
 			t.Errorf("broker setting %s is not read", d.Name)
 		}
+	}
+}
+
+// fieldsOf returns the field of a typed struct that each setting is read into.
+func fieldsOf(t *testing.T) map[string]string {
+	t.Helper()
+	fields := map[string]string{}
+	note := func(field string, value ast.Expr) {
+		ast.Inspect(value, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				fields[strings.Trim(lit.Value, `"`)] = field
+			}
+			return true
+		})
+	}
+	for _, file := range []string{"broker.go", "topic.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.KeyValueExpr:
+				if key, ok := n.Key.(*ast.Ident); ok {
+					note(key.Name, n.Value)
+				}
+			case *ast.AssignStmt:
+				if to, ok := n.Lhs[0].(*ast.SelectorExpr); ok {
+					note(to.Sel.Name, n.Rhs[0])
+				}
+			}
+			return true
+		})
+	}
+	return fields
+}
+
+// A setting that is accepted and changes nothing says so, in the manual and when it is set.
+func TestSettingsWithoutEffectSaySo(t *testing.T) {
+	used := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (d.Name() == "config" || d.Name() == "e2e" || strings.HasPrefix(d.Name(), ".git")) {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				used[sel.Sel.Name] = true
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := fieldsOf(t)
+	own := map[string]bool{"broker.session.timeout.ms": true, "replay.client.ids": true} // read by other fields and methods here
+	for _, d := range allDefs() {
+		if field, ok := fields[d.Name]; ok && !used[field] && !own[d.Name] && !d.Inert {
+			t.Errorf("nobody reads %s, which %s is read into", field, d.Name)
+		}
+		if d.Inert != strings.Contains(d.Doc, "without effect: ") {
+			t.Errorf("%s: inert is %v, its doc says: %s", d.Name, d.Inert, d.Doc)
+		}
+	}
+	s := load(t, map[string]string{"remote.log.reader.threads": "10", "log.retention.ms": "5"})
+	if got := s.Inert(); len(got) != 1 || got[0].Def.Name != "remote.log.reader.threads" {
+		t.Errorf("set without effect: %v", got)
+	}
+	if got := Defaults().Inert(); len(got) != 0 {
+		t.Errorf("nothing is set: %v", got)
 	}
 }
 

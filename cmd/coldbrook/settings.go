@@ -164,9 +164,13 @@ func (a *app) configValidate() *cobra.Command {
 					continue
 				}
 				// Without the environment: the file is what is asked about.
-				if _, err := config.Load(name, nil, nil); err != nil {
+				s, err := config.Load(name, nil, nil)
+				if err != nil {
 					errs = append(errs, err)
 					continue
+				}
+				for _, v := range s.Inert() {
+					a.note("%s: %s has no effect: %s", v.Origin, v.Def.Name, v.Def.Doc)
 				}
 				a.note("%s is good", name)
 			}
