@@ -79,7 +79,7 @@ func (b *Broker) openKV(ctx context.Context, parts *layers) error {
 		etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{
 			Dir: c.DataDir, Name: name, Peers: peers,
 			ListenPeers: c.ListenPeers, ListenClients: c.ListenClients, AdvertiseClients: c.AdvertiseClients,
-			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, RequestTimeout: c.RequestTimeout, Logger: b.log,
+			CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, QuotaBytes: c.QuotaBytes, RequestTimeout: c.RequestTimeout, Logger: b.log,
 		})
 		if err != nil {
 			return err

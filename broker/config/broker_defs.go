@@ -304,6 +304,8 @@ var etcdDefs = []Def{
 		Doc: "The key of our certificate for etcd, in PEM."},
 	{Name: "etcd.tls.server.name", Type: String, Unset: true, Own: true,
 		Doc: "The name that must be in etcd's certificate, when it is not the host of the endpoint."},
+	{Name: "etcd.quota.bytes", Type: Long, Default: "536870912", Own: true, Unit: Bytes, Valid: atLeast(64 << 20),
+		Doc: "The size of its file at which the etcd inside refuses all writes. It lets old revisions go and rewrites the file long before. The same in all brokers with a member inside."},
 	{Name: "etcd.request.timeout.ms", Type: Long, Default: "5000", Unit: Milliseconds, Own: true, Valid: atLeast(1),
 		Doc: "How long one request to etcd may take."},
 }

@@ -30,6 +30,7 @@ type Etcd struct {
 	CertFile       string
 	KeyFile        string
 	ServerName     string
+	QuotaBytes     int64 // of the member's file
 	RequestTimeout time.Duration
 }
 
@@ -53,6 +54,7 @@ func (s *Settings) resolveEtcd(r *reader, b *Broker) error {
 		CertFile:         r.text("etcd.tls.cert.file"),
 		KeyFile:          r.text("etcd.tls.key.file"),
 		ServerName:       r.text("etcd.tls.server.name"),
+		QuotaBytes:       r.long("etcd.quota.bytes"),
 		RequestTimeout:   r.ms("etcd.request.timeout.ms"),
 	}
 	if dir := r.text("etcd.data.dir"); dir != "" {

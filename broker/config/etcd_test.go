@@ -16,7 +16,7 @@ func TestThreePlainMachinesNeedOnlyTheListOfPeers(t *testing.T) {
 	want := Etcd{
 		Embedded: true, Peers: []EtcdPeer{{1, "http://10.0.0.1:2380"}, {2, "http://10.0.0.2:2380"}, {3, "http://10.0.0.3:2380"}},
 		ListenPeers: []string{"http://10.0.0.1:2380"}, ListenClients: []string{"http://10.0.0.1:2379"}, AdvertiseClients: []string{"http://10.0.0.1:2379"},
-		DataDir: "/data/etcd", RequestTimeout: e.RequestTimeout,
+		DataDir: "/data/etcd", QuotaBytes: 512 << 20, RequestTimeout: e.RequestTimeout,
 	}
 	if d := cmp.Diff(want, e); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

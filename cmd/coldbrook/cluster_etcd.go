@@ -135,7 +135,7 @@ func inside(c config.Broker) (kv.EmbeddedOptions, error) {
 	if !c.Etcd.Embedded {
 		return kv.EmbeddedOptions{}, errors.New("etcd is elsewhere (etcd.endpoints): use its own tools there, etcdutl snapshot restore")
 	}
-	o := kv.EmbeddedOptions{Dir: c.Etcd.DataDir, Logger: slog.New(slog.DiscardHandler)}
+	o := kv.EmbeddedOptions{Dir: c.Etcd.DataDir, QuotaBytes: c.Etcd.QuotaBytes, Logger: slog.New(slog.DiscardHandler)}
 	for _, p := range c.Etcd.Peers {
 		o.Peers = append(o.Peers, kv.Peer{Name: strconv.Itoa(int(p.Node)), URL: p.URL})
 	}

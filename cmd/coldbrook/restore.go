@@ -159,7 +159,7 @@ func openEtcd(ctx context.Context, c config.Broker) (kv.KV, func() error, error)
 		}
 		return store, store.Close, nil
 	}
-	etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{Dir: c.Etcd.DataDir, RequestTimeout: c.Etcd.RequestTimeout})
+	etcd, err := kv.StartEmbedded(ctx, kv.EmbeddedOptions{Dir: c.Etcd.DataDir, QuotaBytes: c.Etcd.QuotaBytes, RequestTimeout: c.Etcd.RequestTimeout})
 	if err != nil {
 		return nil, nil, err
 	}
