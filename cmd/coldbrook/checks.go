@@ -285,6 +285,8 @@ func (d *doctor) store(ctx context.Context) []finding {
 		switch {
 		case errors.Is(err, object.ErrAccess), errors.Is(err, object.ErrNoBucket):
 			hint = "" // the error has its own
+		case errors.Is(err, object.ErrUnsupported):
+			hint = "serve would not start: it takes another store, or a newer release of this one"
 		case errors.Is(err, object.ErrUnavailable):
 			hint = "is the endpoint right, and up? serve would start, and wait for it with uploads"
 		}
