@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +45,13 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 		return err
 	}
 	b.startQuotas(ctx, parts)
+	memory := requestMemory(c.RequestMemoryBytes)
+	largest := int32(min(int64(c.RequestMaxBytes), memory))
+	if largest < c.RequestMaxBytes {
+		b.log.Warn("requests are held to less than socket.request.max.bytes: GOMEMLIMIT leaves them no more", "bytes", largest)
+	}
 	server, err := wire.NewServer(wire.Options{
-		Handler: handler, Listeners: kafka, MaxRequestBytes: c.RequestMaxBytes, MemoryBytes: memoryLimit(c.RequestMemoryBytes),
+		Handler: handler, Listeners: kafka, MaxRequestBytes: largest, MemoryBytes: memory,
 		MaxInFlight: c.MaxInFlight, MaxConnections: connectionLimit(c.MaxConnections, openFiles()), MaxConnectionsPerIP: c.MaxConnectionsPerIP,
 		IdleTimeout: c.IdleTimeout, StopTimeout: c.ShutdownTimeout, Logger: b.log, Meter: b.o.Meter("wire"),
 	})
@@ -58,12 +64,21 @@ func (b *Broker) openNetwork(ctx context.Context, parts *layers) error {
 	return nil
 }
 
-func memoryLimit(n int64) int64 {
-	if n < 0 {
-		return math.MaxInt64
+// requestMemory is what requests may hold together: queued.max.request.bytes, and at
+// most a quarter of GOMEMLIMIT, since the rest of the broker lives there too. Without
+// either there is no limit.
+func requestMemory(setting int64) int64 {
+	if setting < 0 {
+		setting = math.MaxInt64
 	}
-	return n
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 { // a negative one only asks
+		return min(setting, max(limit/4, leastRequestMemory))
+	}
+	return setting
 }
+
+// leastRequestMemory is enough for the requests that nearly all clients send.
+const leastRequestMemory = 16 << 20
 
 // closeQuietly closes a listener that its server has closed already when all
 // went well.

@@ -304,6 +304,9 @@ func buried(img *metadata.Image, id metadata.TopicID) bool {
 	return slices.ContainsFunc(img.Tombstones(), func(t metadata.Tombstone) bool { return t.Topic.ID == id && !t.Creating })
 }
 
+// maxSessionBytes is what fetch sessions may take, where requests may take so much.
+const maxSessionBytes = 64 << 20
+
 // newAPI is the Kafka protocol over the parts.
 func (b *Broker) newAPI() (wire.Handler, error) {
 	c := b.settings.Load().Broker()
@@ -316,6 +319,7 @@ func (b *Broker) newAPI() (wire.Handler, error) {
 	handler, err := api.New(api.Options{
 		Broker: metadata.BrokerID(c.NodeID), Metadata: b.metadata, Replicas: b.replicas, Groups: b.groups, Dirs: b.dirs,
 		Settings: b.settings.Load, Authorizer: b.authorizer, Quotas: b.quotas, Logger: b.log, Meter: b.o.Meter("api"),
+		SessionBytes: min(maxSessionBytes, requestMemory(c.RequestMemoryBytes)/2),
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,7 @@ type API struct {
 	versions []VersionRange
 	current  currentLimits
 	sessions *sessionCache
+	making   chan struct{} // a place for each large answer that is being made
 	creating singleCreate
 	// producerIDs are handed to idempotent producers.
 	producerIDs *producerIDs
@@ -63,6 +64,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		o: o, log: o.Logger, table: versionTable(), versions: Versions(), producerIDs: newProducerIDs(),
+		making:   make(chan struct{}, largeAnswers),
 		sessions: newSessionCache(o.Settings().Broker().FetchSessions, o.SessionBytes),
 	}
 	if err := a.measure(o.Meter); err != nil {
@@ -112,7 +114,7 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 	}
 	c := &call{Request: r, principal: principalOf(r.Conn), host: hostOf(r.Conn)}
 	if e.pipelined == nil {
-		return wire.Response{}, func(ctx context.Context) (wire.Response, error) { return a.serve(ctx, e, c), nil }
+		return wire.Response{}, func(ctx context.Context) (wire.Response, error) { return a.serve(ctx, e, c) }
 	}
 	began := time.Now()
 	if err := a.decode(ctx, c); err != nil {
@@ -127,23 +129,20 @@ func (a *API) Handle(ctx context.Context, r *wire.Request) (wire.Response, wire.
 }
 
 // serve runs a request that has its connection to itself.
-func (a *API) serve(ctx context.Context, e *entry, c *call) wire.Response {
+func (a *API) serve(ctx context.Context, e *entry, c *call) (wire.Response, error) {
 	if err := a.decode(ctx, c); err != nil {
-		return a.malformed(c, err)
+		return a.malformed(c, err), nil
 	}
 	if e.waits {
 		c.throttle = a.o.Quotas.Peek(quota.Request, c.principal.Name, c.ClientID, time.Now())
-		return respond(c, e.serve(a, ctx, c))
+		return a.answer(ctx, e, c)
 	}
 	if e.decides {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeoutOf(c.req))
 		defer cancel()
 	}
-	began := time.Now()
-	resp := e.serve(a, ctx, c)
-	c.throttle = max(c.throttle, a.spent(c, began))
-	return respond(c, resp)
+	return a.answer(ctx, e, c)
 }
 
 // decode reads the body. What it takes is charged to the request first.
