@@ -16,6 +16,9 @@ const (
 	segmentBytes = 4 << 20
 	storeAway    = time.Minute
 
+	hostileTime = time.Minute
+	hostileSeed = 17
+
 	clusterRounds           = 4
 	clusterAway             = 10 * time.Second
 	clustersShareTheMachine = false

@@ -17,6 +17,9 @@ const (
 	segmentBytes = 256 << 10
 	storeAway    = 3 * time.Second
 
+	hostileTime = 10 * time.Second
+	hostileSeed = 17
+
 	clusterRounds           = 2
 	clusterAway             = 5 * time.Second // the lease is 3 s
 	clustersShareTheMachine = true
