@@ -21,6 +21,9 @@ import (
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
+// logTimeout bounds the wait at the end for a log that nothing reads.
+const logTimeout = time.Second
+
 func (a *app) serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
@@ -44,7 +47,11 @@ start; logs go to standard error.`,
 			return err
 		}
 		surviveReaders()
-		return a.serve(cmd.Context(), s)
+		log := otel.NewPatient(a.err)
+		defer log.Close(logTimeout)
+		heard := *a
+		heard.err = log
+		return heard.serve(cmd.Context(), s)
 	}
 	return c
 }
