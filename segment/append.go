@@ -223,21 +223,6 @@ func (l *Log) sent(list []checked, batches []byte, leaderEpoch int32) ([]checked
 	return list, nil
 }
 
-// beginWithin makes a log without records begin where a batch does that holds
-// its end: the leader's records were deleted up to an offset within the batch.
-// Partition.appendRecordsToFollowerOrFutureReplica. turn must be held.
-func (l *Log) beginWithin(b record.Batch) error {
-	end := l.end.Load()
-	if b.BaseOffset() >= end || b.LastOffset() < end || l.localStart.Load() != end {
-		return nil
-	}
-	l.maint.lock()
-	defer l.maint.unlock()
-	l.lockSlots()
-	defer l.unlockSlots()
-	return l.restart(b.BaseOffset(), min(b.BaseOffset(), l.logStart.Load()))
-}
-
 // write appends batches that have their offsets. turn must be held.
 func (l *Log) write(list []checked, b []byte, cfg *Config, now time.Time) error {
 	last := list[len(list)-1].batch.LastOffset()

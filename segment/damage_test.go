@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,6 +242,56 @@ func TestDerivedFilesAreMadeAnew(t *testing.T) {
 						t.Errorf("%d records", len(got))
 					}
 				})
+			}
+		}
+	}
+}
+
+// TestLineageIsMadeAnew from the records, where it is not that of records that are in
+// the tier only.
+func TestLineageIsMadeAnew(t *testing.T) {
+	for name, change := range map[string]func(vfs.File) error{
+		"empty": truncated(0), "torn": truncated(7), "huge": truncated(1 << 40), "missing": nil,
+	} {
+		for _, clean := range []bool{false, true} {
+			for _, tiered := range []bool{false, true} {
+				mem := vfs.NewMem()
+				d := openDir(t, mem)
+				cfg := Config{RemoteEnabled: tiered}
+				l := openLog(t, d, cfg)
+				for i := range int32(6) {
+					mustAppend(t, l, i/2, plain(1, "a"))
+					if i == 2 {
+						noError(t, l.Roll())
+					}
+				}
+				noError(t, l.Sync())
+				l.SetHighWatermark(6)
+				if tiered {
+					_, err := l.ExpireLocal(t0, 2, true)
+					noError(t, err)
+				}
+				noError(t, d.Checkpoint())
+				want := l.LeaderEpochs()
+				if clean {
+					noError(t, d.Close())
+				} else {
+					mem = killed(mem)
+				}
+				if change == nil {
+					noError(t, mem.Remove("/data/orders-3/"+leaderEpochFile))
+				} else {
+					harm(t, mem, leaderEpochFile, change)
+				}
+				l, err := openDir(t, mem).OpenLog(LogOptions{TopicPartition: testTP, TopicID: testID, Config: cfg})
+				switch {
+				case tiered && change == nil:
+					// Nobody can tell it from a log that never had one.
+				case tiered && !errors.Is(err, ErrCorrupt):
+					t.Errorf("%s, clean %v: opened although it lacks epochs of the tier: %v", name, clean, err)
+				case !tiered && (err != nil || !slices.Equal(l.LeaderEpochs(), want)):
+					t.Errorf("%s, clean %v: %v, want %v", name, clean, err, want)
+				}
 			}
 		}
 	}

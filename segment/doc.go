@@ -10,8 +10,13 @@
 //   - What is below SyncedOffset survives a power loss (unless flush.messages > 1
 //     let it pass for durable); what is above may be lost, but only from the end.
 //   - A failed fsync is final and takes the log directory offline, like any I/O
-//     error. A full disk does not: the append fails, leaves nothing behind, and
-//     the next one may work.
+//     error. A full disk, an exhausted quota and a lack of descriptors heal: the
+//     operation fails, leaves nothing behind that a retry or a restart does not
+//     remove, and the next one may work. Each error is judged where its call is
+//     ([vfs.Heals]).
+//   - What was durable is never cut in silence. Where it is damaged or gone, the log
+//     does not open, or the read fails, with a [DamageError] that names the file
+//     and the offset.
 //   - Readers hold pinned regions of files. Nothing that happens to the log changes
 //     what they read below the high watermark.
 //   - A client's retry of any of the last five batches of a producer is answered as a
@@ -47,15 +52,30 @@
 // speaks of. Before records below it go away (truncation), it is lowered on disk.
 //
 // A restart after a crash reads what lies behind RecoveryPoint and checks its
-// CRCs. Bytes there that are no sound batch were never acked: the log is cut, a
-// copy put aside. Damage below RecoveryPoint is [ErrCorrupt] and fails the
-// partition. After a clean shutdown only the last index entry and what follows it
-// are read.
+// CRCs. Bytes there that are no sound batch, and lie behind the high watermark on
+// disk as well, were never acked: the log is cut, a copy put aside. (The high
+// watermark is written only as far as the records below it are durable.) Damage
+// below either is a [DamageError]. After a clean shutdown only the last index
+// entry and what follows it are read. A sealed segment is compared with its
+// indexes, and its end with the next segment's start, when it is first used.
 //
-// Removal must be durable in an order. A sealed segment goes log file first, with
-// a sync of the directory, oldest segment first, after LogStart is on disk. A
-// truncation syncs everything before it returns, so that nothing old can ever
-// follow something new.
+// Indexes, lineage and snapshots that are missing, short, huge or do not fit the
+// records are made anew from these.
+//
+// # Changes of the end
+//
+// Truncation, restart at an offset and the roll-back of a failed append go in three
+// steps (truncate.go, tidy.go). First all that may fail is prepared beside the
+// log, and what the disk says of offsets behind the new end is taken back:
+// recovery point, high watermark, snapshots. Then memory changes, in one step and
+// without I/O. Last the files are brought in line, newest segment first and each
+// step durable before the next, so that what a crash leaves is a beginning of the
+// log as it was. The last step can be repeated: if it meets a full disk, the next
+// operation goes on with it before it does anything else, and until then no
+// checkpoint speaks of what lies behind the cut.
+//
+// Removal from the front goes log file first, with a sync of the directory, oldest
+// segment first, after LogStart is on disk.
 //
 // # Choice of the group commit
 //

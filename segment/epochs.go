@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -178,6 +179,64 @@ func (l *Log) flushEpochs() error {
 		return l.fail("write leader epochs", err)
 	}
 	return nil
+}
+
+// loadEpochs reads the lineage of a log that is being opened. If the file is
+// damaged or gone the records tell it, unless some of them are in the tier only:
+// then whoever asks about them would be answered wrongly.
+func (l *Log) loadEpochs() error {
+	epochs, err := readEpochs(l.fs, l.path)
+	damaged := errors.Is(err, ErrCorrupt) || errors.Is(err, vfs.ErrTooLarge)
+	if err != nil && !damaged {
+		return l.dir.fail(err)
+	}
+	l.setEpochsLocked(epochs) // nobody else has l yet
+	l.epochsDirty = damaged
+	marks, _ := l.dir.marks.of(l.tp)
+	point := marks[markRecovery]
+	if !damaged && len(epochs) > 0 || len(l.parts) == 0 || point <= l.parts[0].base {
+		return nil // what lies behind the recovery point is read again anyway
+	}
+	if l.config.Load().RemoteEnabled && l.parts[0].base > marks[markLogStart] {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return err
+	}
+	for _, p := range l.parts {
+		if err := l.epochsOf(p); err != nil {
+			return err
+		}
+	}
+	if damaged || len(l.epochs) > 0 {
+		l.log.Error("lineage of leader epochs was damaged or gone, made anew from the records", "partition", l.tp, "err", err)
+	}
+	return nil
+}
+
+// epochsOf takes the epochs of a part's records into the lineage. What is damaged
+// is found, and judged, by who reads it next.
+func (l *Log) epochsOf(p *part) error {
+	v, err := l.pinned(p)
+	if err != nil {
+		return err
+	}
+	defer v.release()
+	s := newScanner(v.file, 0, v.size, false)
+	defer s.close()
+	for {
+		b, err := s.step()
+		var d *damage
+		switch {
+		case err == io.EOF || errors.As(err, &d):
+			return nil
+		case err != nil:
+			return l.readError("read leader epochs", p.log.name, err)
+		case b.LeaderEpoch() > l.epoch.Load():
+			l.assignEpochLocked(b.LeaderEpoch(), b.BaseOffset())
+			l.epochsDirty = true
+		}
+	}
 }
 
 // readEpochs reads the checkpoint file; a missing one is empty.

@@ -439,3 +439,23 @@ func TestLogStartIsDurableWhenTheCallReturns(t *testing.T) {
 		t.Fatalf("log start %d after a power loss, %v", l.LogStart(), err)
 	}
 }
+
+// TestTruncationBelowTheLogStartLowersIt: the start is never behind the end.
+func TestTruncationBelowTheLogStartLowersIt(t *testing.T) {
+	mem := vfs.NewMem()
+	l := openLog(t, openDir(t, mem), Config{})
+	for range 10 {
+		mustAppend(t, l, 0, plain(1, "a"))
+	}
+	noError(t, l.Sync())
+	l.SetHighWatermark(10)
+	noError(t, l.SetLogStart(8))
+	noError(t, l.TruncateTo(5))
+	checkInvariants(t, l)
+	if l.LogStart() != 5 || l.LogEnd() != 5 {
+		t.Fatalf("log %d to %d", l.LogStart(), l.LogEnd())
+	}
+	if l, err := reopen(unsynced(mem), t); err != nil || l.LogStart() != 5 || l.LogEnd() != 5 {
+		t.Fatalf("opened with %v: log %d to %d", err, l.LogStart(), l.LogEnd())
+	}
+}

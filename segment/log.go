@@ -15,6 +15,19 @@ import (
 // Log is one partition's log on the local disk. All methods are safe for
 // concurrent use.
 //
+//	open.go, findend.go,    opening: what there is, where it ends, what of the derived
+//	rescan.go, replay.go    files can be believed; torn.go puts aside what is cut
+//	append.go, recall.go    appending, as leader and as follower
+//	sync.go, committer.go   making it durable
+//	roll.go, sealer.go      closing segments and making them complete
+//	read.go, lookup.go,     reading: chunk.go what a read gives, loadindex.go the indexes
+//	stats.go, txnindex.go   of closed segments, behind.go how far behind a reader is
+//	truncate.go, restart.go changing the end; tidy.go brings the files in line
+//	retention.go            changing the start
+//	sealed.go               what is uploaded
+//	epochs.go, producers.go lineage and producer state
+//	marks.go                checkpoints
+//
 // Locks, taken in this order: turn, by whoever changes the end of the log (append,
 // roll, truncate); maint, by whoever writes files other than .log or removes
 // parts; the slots, by whoever syncs a .log; and mu, which guards memory and is

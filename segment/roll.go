@@ -40,28 +40,6 @@ func (l *Log) rollBefore(list []checked, size, last int64, cfg *Config, now time
 	return l.roll(base)
 }
 
-// restartAt replaces the empty active part by one with a higher base. turn must
-// be held.
-func (l *Log) restartAt(base int64) error {
-	l.maint.lock()
-	defer l.maint.unlock()
-	l.lockSlots()
-	defer l.unlockSlots()
-	fresh := newActive(newPart(l.dir.files, l.path, base))
-	fresh.unborn = true
-	l.mu.Lock()
-	i := len(l.parts) - 1
-	l.doomLocked(i)
-	l.parts, l.tail = append(l.parts[:i:i], fresh.part), fresh
-	if i == 0 {
-		l.localStart.Store(base)
-		l.hw.Store(max(l.hw.Load(), base))
-	}
-	l.end.Store(base)
-	l.mu.Unlock()
-	return l.tidyLocked()
-}
-
 // segmentAge is segment.ms less a jitter that is the same for all the life of the
 // segment, so that partitions created together do not roll together.
 func (l *Log) segmentAge(p *activePart, cfg *Config) time.Duration {

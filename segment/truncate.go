@@ -2,7 +2,6 @@ package segment
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -198,47 +197,6 @@ func (l *Log) cutPart(p *part, pos, end int64) (*activePart, error) {
 	return fresh, nil
 }
 
-// entriesBelow returns how many entries of both indexes are about offsets below
-// end. A time entry without its offset entry goes too: the scan makes it anew.
-func (l *Log) entriesBelow(p *part, offsets, times entryView, end int64) (n, m int, err error) {
-	if !offsets.inMemory() {
-		f, err := p.idx.pin()
-		if err != nil {
-			return 0, 0, l.readError("open index", p.idx.name, err)
-		}
-		defer p.idx.unpin()
-		offsets.file = f
-	}
-	n, err = offsets.search(func(e []byte) bool { return parseOffsetEntry(e, p.base).offset < end })
-	if err != nil || n == 0 {
-		return 0, 0, err
-	}
-	var b [offsetEntryLen]byte
-	if err := offsets.at(b[:], n-1); err != nil {
-		return 0, 0, err
-	}
-	last := parseOffsetEntry(b[:], p.base).offset
-	err = l.withTimes(p, &times, func() (err error) {
-		m, err = times.search(func(e []byte) bool { return parseTimeEntry(e, p.base).offset <= last })
-		return err
-	})
-	return n, m, err
-}
-
-// cut makes the index hold n entries.
-func (e *entries) cut(n int) {
-	if n == e.count {
-		return
-	}
-	if n <= e.first {
-		e.reset(n)
-		return
-	}
-	e.tail = slices.Clone(e.tail[:(n-e.first)*e.width])
-	e.trim = e.trim || e.flushed > n
-	e.count, e.flushed = n, min(e.flushed, n)
-}
-
 // txnsBelow returns the aborted transactions of a part that ended before end, the
 // offset of the batch at pos, and those that its file holds.
 func (l *Log) txnsBelow(p *part, pos, end int64) (txns, stored []AbortedTxn, err error) {
@@ -285,6 +243,7 @@ func (l *Log) cutLocked(c *cut) {
 	l.durable.Store(min(l.durable.Load(), c.end))
 	l.synced.Store(min(l.synced.Load(), c.end))
 	l.recovery.Store(min(l.recovery.Load(), c.end))
+	l.logStart.Store(min(l.logStart.Load(), c.end)) // made durable by tidy
 	l.snapshotBytes = 0
 	l.cutEpochsLocked(c.end)
 	// The transactions first: the last stable offset must not seem to rise.
@@ -296,87 +255,4 @@ func (l *Log) cutLocked(c *cut) {
 	if l.durable.Load() < c.end {
 		l.RequestSync() // segments before the one that was cut
 	}
-}
-
-// TruncateFullyAndStartAt removes all records and makes the log begin and end at
-// offset, with logStart ≤ offset as its start: what lies between is in the tier.
-func (l *Log) TruncateFullyAndStartAt(offset, logStart int64) error {
-	if offset < 0 || logStart < 0 || logStart > offset {
-		return fmt.Errorf("%s: start at %d with log start %d: %w", l.tp, offset, logStart, ErrOffsetOutOfRange)
-	}
-	l.turn.lock()
-	defer l.turn.unlock()
-	l.maint.lock()
-	defer l.maint.unlock()
-	l.lockSlots()
-	defer l.unlockSlots()
-	if err := l.check(); err != nil {
-		return err
-	}
-	return l.restart(offset, logStart)
-}
-
-// restart makes the log empty with offset as its end. turn, maint and the slots
-// must be held.
-func (l *Log) restart(offset, logStart int64) error {
-	// Until the new segment is there a crash may leave any beginning of the old
-	// log, or nothing.
-	err := l.lowerMarks(0)
-	if err == nil {
-		err = l.dropSnapshotsAbove(-1)
-	}
-	if err != nil {
-		l.vouched.Store(math.MaxInt64)
-		return err
-	}
-	fresh := newActive(newPart(l.dir.files, l.path, offset))
-	fresh.unborn = true
-	l.mu.Lock()
-	l.generation++
-	l.doomLocked(0)
-	l.setEpochsLocked(nil)
-	l.emptyLocked(fresh)
-	l.hw.Store(offset)
-	l.logStart.Store(logStart)
-	l.mu.Unlock()
-	return l.tidyLocked()
-}
-
-// RestoreFromRemote gives a log that was just started at start by
-// TruncateFullyAndStartAt the lineage and the producer state of what lies below,
-// from the tier (KIP-405).
-func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byte) error {
-	if _, err := DecodeEpochs(EncodeEpochs(epochs)); err != nil {
-		return fmt.Errorf("%s: lineage from the tier: %w", l.tp, err)
-	}
-	states, err := producer.LoadSnapshot(snapshot)
-	if err != nil && len(snapshot) > 0 {
-		return fmt.Errorf("%s: producer snapshot from the tier: %w", l.tp, err)
-	}
-	if l.LogEnd() != start || l.LocalLogStart() != start {
-		if err := l.TruncateFullyAndStartAt(start, min(l.LogStart(), start)); err != nil {
-			return err
-		}
-	}
-	l.turn.lock()
-	defer l.turn.unlock()
-	if err := l.begin(); err != nil {
-		return err
-	}
-	l.maint.lock()
-	defer l.maint.unlock()
-	if len(snapshot) > 0 {
-		if err := l.writeSnapshot(start, snapshot); err != nil {
-			return err
-		}
-	}
-	l.mu.Lock()
-	l.producers.Restore(states, start, time.Now())
-	l.reloadedLocked(start)
-	l.setEpochsLocked(slices.Clone(epochs))
-	l.cutEpochsLocked(start)
-	l.startEpochsLocked(l.logStart.Load())
-	l.noteUnstableLocked()
-	l.mu.Unlock()
-	return l.flushEpochs()
 }
