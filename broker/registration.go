@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -187,7 +188,7 @@ func (b *Broker) heldBack() []metadata.TopicPartition {
 				continue
 			}
 			for _, id := range p.ISR {
-				if other, live := img.Broker(id); live && id != self && !other.Draining {
+				if other, live := img.Broker(id); live && id != self && !other.Draining && !slices.Contains(p.Offline, id) {
 					left = append(left, metadata.TopicPartition{Topic: t.Name, Partition: int32(n)})
 					break
 				}

@@ -102,7 +102,7 @@ func (a *API) describeTopic(ctx context.Context, c *call, img *metadata.Image, n
 		p := &t.Partitions[n]
 		rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		rp.Partition, rp.LeaderID, rp.LeaderEpoch = int32(n), int32(p.Leader), p.LeaderEpoch
-		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p.Replicas)
+		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p)
 		rp.EligibleLeaderReplicas, rp.LastKnownELR = []int32{}, []int32{}
 		leader, alive := img.Broker(p.Leader)
 		if _, _, listens := endpoint(leader, c.Conn.Listener()); !alive {

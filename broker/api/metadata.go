@@ -178,7 +178,7 @@ func (a *API) metadataTopic(ctx context.Context, c *call, req *kmsg.MetadataRequ
 		p, rp := &t.Partitions[n], &rt.Partitions[n]
 		rp.Default()
 		rp.Partition, rp.Leader, rp.LeaderEpoch = int32(n), int32(p.Leader), p.LeaderEpoch
-		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p.Replicas)
+		rp.Replicas, rp.ISR, rp.OfflineReplicas = brokerIDs(p.Replicas), brokerIDs(p.ISR), offline(img, p)
 		if franzGo(c) && a.o.Settings().Broker().ReplayClient(c.ClientID) {
 			rp.Replicas = append(rp.Replicas, replayBrokers(img)...)
 		}
@@ -262,10 +262,10 @@ func brokerIDs(ids []metadata.BrokerID) []int32 {
 	return out
 }
 
-func offline(img *metadata.Image, replicas []metadata.BrokerID) []int32 {
+func offline(img *metadata.Image, p *metadata.Partition) []int32 {
 	out := []int32{}
-	for _, id := range replicas {
-		if _, ok := img.Broker(id); !ok {
+	for _, id := range p.Replicas {
+		if _, ok := img.Broker(id); !ok || slices.Contains(p.Offline, id) {
 			out = append(out, int32(id))
 		}
 	}

@@ -170,6 +170,11 @@ func (a *applier) apply(ctx context.Context, img *metadata.Image, todo map[metad
 	want := a.wanted(img, todo)
 	next := edit(a.m.view.Load())
 	failed := a.takeOpened(next)
+	defer func() {
+		for id := range failed {
+			a.m.suspect(id)
+		}
+	}()
 	a.stopMissing(img, next, todo)
 	a.openMissing(ctx, next, want, failed)
 	a.m.view.Store(next.view)
@@ -177,6 +182,9 @@ func (a *applier) apply(ctx context.Context, img *metadata.Image, todo map[metad
 		w, ok := want[id]
 		p := next.byID[id]
 		_, busy := a.busy[id]
+		if next.failed[id] != nil {
+			a.m.suspect(id)
+		}
 		switch {
 		case busy: // looked at again when the job is done
 		case !ok && p == nil:

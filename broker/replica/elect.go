@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
@@ -31,19 +32,26 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 	if s.Restored() {
 		a.m.isr.want(p) // it may not be said yet under this registration what is here
 	}
+	if slices.Contains(s.Offline, p.broker) || p.dir.Offline() != nil {
+		a.m.suspect(p.tip)
+	}
 	if same(was, s) {
 		return nil
 	}
 	begins := s.leading && (!was.leading || s.LeaderEpoch != was.LeaderEpoch)
 	var failed error
 	if begins {
-		if failed = a.begin(p, s); failed != nil {
-			begins, s.leading = false, false // another in-sync replica may lead: propose
+		failed = a.begin(p, s)
+		if p.unfit.Store(failed != nil); failed != nil {
+			begins, s.leading = false, false // another in-sync replica may lead: suspect
 			if was.ModRevision == s.ModRevision {
 				return failed
 			}
-			defer a.m.isr.want(p)
+			defer a.m.suspect(p.tip)
 		}
+	}
+	if !s.elected {
+		p.unfit.Store(false)
 	}
 	p.update(s)
 	switch {

@@ -19,6 +19,7 @@ type peer struct {
 	caughtUp  time.Time // when it last had all that the leader had
 	told      int64     // the high watermark of the last answer
 	asked     int64     // how often it fetched
+	fit       time.Time // when a fetch of its own showed last that it may be in sync
 }
 
 // record takes a fetch: Replica.updateFetchStateOrThrow.
@@ -55,7 +56,11 @@ func (p *Partition) fetched(req *FetchRequest, q *FetchPartition, now time.Time)
 	deleted := q.LogStart > f.logStart
 	f.record(req, q, p.log.LogEnd(), now)
 	told = f.told
-	joins := p.pending == nil && !slices.Contains(s.ISR, req.Replica) && p.mayJoin(s, req.Replica, f)
+	joins := !slices.Contains(s.ISR, req.Replica) && p.mayJoin(s, req.Replica, f)
+	if joins {
+		f.fit = now
+	}
+	joins = joins && p.pending == nil
 	committed := p.advanceLocked(s, now)
 	p.mu.Unlock()
 	p.asked.broadcast()
@@ -99,12 +104,12 @@ func (p *Partition) tell(id metadata.BrokerID, epoch int32, hw int64) {
 // registration it fetched with (KIP-841, KIP-903), and is not about to go.
 // Partition.isFollowerInSync, isReplicaIsrEligible.
 func (p *Partition) mayJoin(s *state, id metadata.BrokerID, f *peer) bool {
-	return f.end >= s.epochStart && f.end >= p.log.HighWatermark() && p.eligible(id, f)
+	return f.end >= s.epochStart && f.end >= p.log.HighWatermark() && p.eligible(s, id, f)
 }
 
-func (p *Partition) eligible(id metadata.BrokerID, f *peer) bool {
+func (p *Partition) eligible(s *state, id metadata.BrokerID, f *peer) bool {
 	b, ok := p.m.o.Metadata.Image().Broker(id)
-	return ok && b.Epoch == f.epoch && !b.Draining && b.Holds()
+	return ok && b.Epoch == f.epoch && !b.Draining && b.Holds() && !slices.Contains(s.Offline, id)
 }
 
 // advance recomputes the high watermark and wakes who waits for it.
@@ -146,7 +151,7 @@ func (p *Partition) advanceLocked(s *state, now time.Time) bool {
 			if now.IsZero() {
 				now = time.Now()
 			}
-			if !f.inTime(leaderEnd, now, p.m.o.LagMax) || !p.eligible(id, f) {
+			if !f.inTime(leaderEnd, now, p.m.o.LagMax) || !p.eligible(s, id, f) {
 				continue
 			}
 		}
@@ -235,9 +240,7 @@ func (p *Partition) propose(now time.Time) (metadata.PartitionChange, bool) {
 			return metadata.PartitionChange{}, false
 		}
 	case p.dir.Offline() != nil:
-		if !p.handOver(s, &c.To) {
-			return metadata.PartitionChange{}, false
-		}
+		return metadata.PartitionChange{}, false // see alterOffline
 	case s.leading:
 		if c.To.ISR, c.Joins = p.inSyncLocked(s, now); slices.Equal(c.To.ISR, s.ISR) {
 			return metadata.PartitionChange{}, false
@@ -251,23 +254,6 @@ func (p *Partition) propose(now time.Time) (metadata.PartitionChange, bool) {
 	return c, true
 }
 
-// handOver makes the first live in-sync follower the leader in the place of this
-// broker, which cannot read its log any more. Without one nothing changes: nobody
-// else is known to have all.
-func (p *Partition) handOver(s *state, to *metadata.Partition) bool {
-	img := p.m.o.Metadata.Image()
-	for _, id := range s.Replicas {
-		b, live := img.Broker(id)
-		if id == p.broker || !live || !b.Holds() || !slices.Contains(s.ISR, id) {
-			continue
-		}
-		to.Leader, to.LeaderBrokerEpoch, to.LeaderEpoch = id, b.Epoch, s.LeaderEpoch+1
-		to.ISR = slices.DeleteFunc(slices.Clone(s.ISR), func(id metadata.BrokerID) bool { return id == p.broker })
-		return true
-	}
-	return false
-}
-
 // inSyncLocked is who should be in sync by what the followers' fetches say, this
 // broker always.
 func (p *Partition) inSyncLocked(s *state, now time.Time) (isr []metadata.BrokerID, joins map[metadata.BrokerID]int64) {
@@ -279,7 +265,9 @@ func (p *Partition) inSyncLocked(s *state, now time.Time) (isr []metadata.Broker
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.peers)) {
-		if f := p.peers[id]; !slices.Contains(s.ISR, id) && p.mayJoin(s, id, f) {
+		// Each joins by fetches of its own, and goes on fetching: one that was cut
+		// off has all, too, while nothing is appended.
+		if f := p.peers[id]; !slices.Contains(s.ISR, id) && now.Sub(f.fit) <= p.m.confirmWait() && p.mayJoin(s, id, f) {
 			if joins == nil {
 				joins = make(map[metadata.BrokerID]int64)
 			}
@@ -289,8 +277,7 @@ func (p *Partition) inSyncLocked(s *state, now time.Time) (isr []metadata.Broker
 	return isr, joins
 }
 
-// overdue says whether the in-sync replicas have a follower that is late, or a
-// leader without a disk.
+// overdue says whether the in-sync replicas have a follower that is late.
 func (p *Partition) overdue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -298,8 +285,6 @@ func (p *Partition) overdue(now time.Time) bool {
 	switch {
 	case p.pending != nil:
 		return false
-	case p.dir.Offline() != nil:
-		return s.elected
 	case !s.leading:
 		return false
 	}

@@ -39,13 +39,14 @@ func (m *Manager) keepISR(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if left := m.alterISR(ctx, m.isr.take()); left {
+		broken := m.alterOffline(ctx)
+		if left := m.alterISR(ctx, m.isr.take()); left || broken {
 			again.Reset(alterBackoff)
 		}
 	}
 }
 
-// checkISR looks for followers that fell behind, and for leaders without a disk.
+// checkISR looks for followers that fell behind.
 func (m *Manager) checkISR(now time.Time) {
 	for _, p := range m.view.Load().byID {
 		s := p.state.Load()
@@ -156,9 +157,6 @@ func (m *Manager) noteISR(ctx context.Context, p *Partition, c *metadata.Partiti
 	if c.From.Recovering && !c.To.Recovering {
 		m.log.Info("unclean leader has what the tier has", "partition", p.tp, "epoch", c.To.LeaderEpoch)
 		return
-	}
-	if c.From.Leader != c.To.Leader {
-		m.log.Warn("handed leadership over, the log directory is offline", "partition", p.tp, "epoch", c.To.LeaderEpoch, "leader", c.To.Leader)
 	}
 	if c.From.Restored() {
 		m.log.Info("restored partition found on disk", "partition", p.tp, "epoch", p.log.LatestEpoch(), "log_end", p.log.LogEnd())

@@ -89,6 +89,7 @@ type Manager struct {
 	fetchers *fetchers
 	isr      *worklist // of keepISR
 	forgot   *worklist // of recallForgotten
+	suspects suspects  // of keepISR
 	quota    rateLimit // of LeaderThrottle
 
 	view    atomic.Pointer[view] // replaced by followImage alone
@@ -181,7 +182,7 @@ func (m *Manager) DirOffline(path string, cause error) {
 	for _, p := range m.view.Load().byID {
 		p.wakeAll()
 		if p.dir.Offline() != nil {
-			m.isr.want(p)
+			m.suspect(p.tip)
 		}
 	}
 }

@@ -25,8 +25,9 @@ type Partition struct {
 	fetches   wakeups // consumers' fetches that wait for committed data
 	followers wakeups // followers' fetches that wait for appended data, or for news of the high watermark
 
-	turn     turn      // of who changes the log and is not its leader: a follow, or a recovery
-	recovery *recovery // of followImage alone; nil when none is under way
+	turn     turn        // of who changes the log and is not its leader: a follow, or a recovery
+	unfit    atomic.Bool // elected, and the log does not take the leader epoch
+	recovery *recovery   // of followImage alone; nil when none is under way
 
 	// mu serialises changes of the high watermark with changes of state, so
 	// that a deposed leader cannot move it.

@@ -85,9 +85,14 @@ func (w *worklist) later(p *Partition) {
 // want has a partition worked on now. It never blocks.
 func (w *worklist) want(p *Partition) {
 	w.later(p)
+	w.poke()
+}
+
+// poke has the owner look. It never blocks.
+func (w *worklist) poke() {
 	select {
 	case w.wake <- struct{}{}:
-	default: // the owner will look
+	default: // it will
 	}
 }
 

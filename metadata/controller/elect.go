@@ -63,6 +63,8 @@ func (d decider) electPreferred(p, to metadata.Partition) (metadata.Partition, e
 		return to, nil
 	case !d.isActive(id) || !slices.Contains(to.ISR, id):
 		return p, fmt.Errorf("%w: broker %d does not live, is draining or is not in sync", ErrPreferredNotAvailable, id)
+	case slices.Contains(to.Offline, id):
+		return p, fmt.Errorf("%w: broker %d cannot use its log", ErrPreferredNotAvailable, id)
 	}
 	b, _ := d.live(id)
 	to.Leader, to.LeaderBrokerEpoch, to.LeaderEpoch = id, b.Epoch, p.LeaderEpoch+1

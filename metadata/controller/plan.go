@@ -66,7 +66,9 @@ func (d decider) decide(p, to metadata.Partition) metadata.Partition {
 	if len(to.Replicas) == 0 {
 		return to
 	}
-	to.ISR = d.inSync(to.ISR)
+	isReplica := func(id metadata.BrokerID) bool { return slices.Contains(to.Replicas, id) }
+	to.Offline = orNil(keep(to.Offline, isReplica))
+	to.ISR = d.inSync(to)
 	d.complete(&to)
 	newest := p.LeaderEpoch
 	switch {
@@ -85,24 +87,31 @@ func (d decider) decide(p, to metadata.Partition) metadata.Partition {
 	return to
 }
 
-// inSync returns the in-sync replicas that are to stay: those that live and are
-// not about to go, or those that live, or, since they hold what was committed,
-// all of them.
-func (d decider) inSync(isr []metadata.BrokerID) []metadata.BrokerID {
+// inSync returns the in-sync replicas that are to stay: those that live with their
+// logs and are not about to go, or those that live, or, since they hold what was
+// committed, all of them.
+func (d decider) inSync(p metadata.Partition) []metadata.BrokerID {
+	usable := func(id metadata.BrokerID) bool { return d.usable(p, id) }
+	isr := keep(p.ISR, usable)
 	if active := keep(isr, d.isActive); len(active) > 0 {
 		return active
 	}
-	if live := keep(isr, d.isLive); len(live) > 0 {
-		return live
+	if len(isr) > 0 {
+		return isr
 	}
-	return isr
+	return p.ISR
+}
+
+// usable says whether a replica lives and can use its log.
+func (d decider) usable(p metadata.Partition, id metadata.BrokerID) bool {
+	return d.isLive(id) && !slices.Contains(p.Offline, id)
 }
 
 // complete ends a reassignment when all of its target lives and is in sync, so
 // that no replica is given up before another one has its place.
 func (d decider) complete(to *metadata.Partition) {
 	target := without(to.Replicas, to.Removing)
-	ready := func(id metadata.BrokerID) bool { return slices.Contains(to.ISR, id) && d.isLive(id) }
+	ready := func(id metadata.BrokerID) bool { return slices.Contains(to.ISR, id) && d.usable(*to, id) }
 	if !to.Reassigning() || len(target) == 0 || len(keep(target, ready)) < len(target) {
 		return
 	}
@@ -115,7 +124,7 @@ func (d decider) complete(to *metadata.Partition) {
 func (d decider) elect(to *metadata.Partition) bool {
 	leads := func(id metadata.BrokerID) bool {
 		b, live := d.live(id)
-		if !live || !slices.Contains(to.ISR, id) {
+		if !live || !slices.Contains(to.ISR, id) || slices.Contains(to.Offline, id) {
 			return false
 		}
 		to.Leader, to.LeaderBrokerEpoch = id, b.Epoch
@@ -136,7 +145,7 @@ func (d decider) electUnclean(to *metadata.Partition) bool {
 		n, ok := d.im.Node(id)
 		return ok && !n.Since.After(d.created)
 	}
-	candidates := keep(to.Replicas, d.isLive)
+	candidates := keep(to.Replicas, func(id metadata.BrokerID) bool { return d.usable(*to, id) })
 	best := d.mostOf(*to, candidates)
 	hasMost := func(id metadata.BrokerID) bool { return id == best }
 	for _, better := range []func(metadata.BrokerID) bool{hasMost, hadAll, d.isActive} {
