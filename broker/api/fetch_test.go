@@ -158,3 +158,17 @@ func TestConsumersSeeNothingAsReplicas(t *testing.T) {
 		same(t, fmt.Sprintf("replica %d", replica), fetched(t, req, do[*kmsg.FetchResponse](s, req)), "NOT_LEADER_FOR_PARTITION")
 	}
 }
+
+// TestConsumersOfAnyAgeGetTheCodecThatIsStored reads a topic of compression.type=zstd
+// with versions from before the codec. Kafka 4 gives them the batches as they are,
+// since many clients of such versions read zstd all the same.
+func TestConsumersOfAnyAgeGetTheCodecThatIsStored(t *testing.T) {
+	k := newCluster(t).start(nil).dial()
+	k.topic("t", 1, "compression.type=zstd")
+	k.produce("t", 0, "a", "b")
+	for version := int16(4); version <= 12; version++ {
+		p := do[*kmsg.FetchResponse](k, at(fetchRequest("t", 0, 0), version)).Topics[0].Partitions[0]
+		code(t, text("fetch v%d", version), p.ErrorCode, nil)
+		same(t, "records", text("%v", values(t, p.RecordBatches, 0)), "[a b]")
+	}
+}

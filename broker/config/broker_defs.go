@@ -58,7 +58,7 @@ var storageDefs = []Def{
 	{Name: "default.replication.factor", Type: Int, Default: "1", Valid: atLeast(1),
 		Doc: "How many replicas a topic gets when its creator does not say."},
 	{Name: "auto.create.topics.enable", Type: Boolean, Default: "true",
-		Doc: "Whether a topic is created when a client asks for its metadata and allows it."},
+		Doc: "Whether a topic is created when a client asks for its metadata and allows it, at most 100 by one request. The client is told that the topic is unknown, and finds it when it asks again."},
 	{Name: "delete.topic.enable", Type: Boolean, Default: "true",
 		Doc: "Whether topics can be deleted. delete.protection does the same for one topic."},
 	{Name: "log.retention.check.interval.ms", Type: Long, Default: "300000", Unit: Milliseconds, Valid: atLeast(1),
