@@ -60,6 +60,7 @@ func (b *Broker) register(ctx context.Context, parts *layers, listeners []metada
 	}
 	parts.start(ctx, "controller", ctl.Run)
 	parts.start(ctx, "cluster snapshots", b.snapshotCluster)
+	parts.start(ctx, "replicas of the groups' topic", b.growGroupsTopic)
 	return b.awaitLeadership(ctx)
 }
 

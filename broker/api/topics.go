@@ -268,7 +268,8 @@ func (a *API) groupTopic(ctx context.Context) (*metadata.Topic, error) {
 	return a.createOnce(ctx, topicSpec{
 		name:       group.Topic,
 		partitions: b.Group.OffsetsPartitions,
-		// Fewer brokers than replicas wanted must not keep groups from working.
+		// Fewer brokers than replicas wanted must not keep groups from working; the
+		// topic grows when there are more.
 		replication: int16(min(int(b.Group.OffsetsReplicationFactor), max(brokers, 1))),
 		configs: map[string]string{
 			"cleanup.policy": "compact", "compression.type": "producer", "remote.storage.enable": "false",

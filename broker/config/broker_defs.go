@@ -205,7 +205,7 @@ var groupDefs = []Def{
 	{Name: "offsets.topic.num.partitions", Type: Int, Default: "50", Valid: atLeast(1),
 		Doc: "How many partitions the offsets topic gets. It must not change once the topic is there."},
 	{Name: "offsets.topic.replication.factor", Type: Short, Default: "3", Valid: atLeast(1),
-		Doc: "How many replicas the offsets topic gets; as many as there are brokers if those are fewer."},
+		Doc: "How many replicas the offsets topic gets; as many as there are brokers if those are fewer, and the others when more come."},
 	{Name: "offsets.topic.segment.bytes", Type: Int, Default: "104857600", Unit: Bytes, Valid: atLeast(1),
 		Doc: "The segment.bytes of the offsets topic."},
 }
