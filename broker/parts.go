@@ -25,6 +25,7 @@ import (
 
 func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 	c := b.settings.Load().Broker()
+	lost := make(chan error, len(c.LogDirs))
 	for _, path := range c.LogDirs {
 		// It makes the directory and its name durable: it must find none made by others.
 		d, err := segment.OpenDir(segment.DirOptions{
@@ -34,9 +35,8 @@ func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 				if b.replicas != nil { // else the start has failed before there was one
 					b.replicas.DirOffline(path, cause)
 				}
-				// As Kafka does: what cannot store anything leaves its partitions to others.
 				if !slices.ContainsFunc(b.dirs, func(d *segment.Dir) bool { return d.Offline() == nil }) {
-					parts.fail(fmt.Errorf("every log directory is offline: %w", cause))
+					lost <- cause // each directory tells once
 				}
 			},
 		})
@@ -47,7 +47,27 @@ func (b *Broker) openDirs(ctx context.Context, parts *layers) error {
 		parts.onStop("close "+path, d.Close)
 	}
 	b.addresses.DataDir = c.DataDir
+	parts.start(ctx, "log directories", func(ctx context.Context) error { return untilLost(ctx, lost) })
 	return nil
+}
+
+// lastWords is how long a broker that has lost its log directories answers what it
+// can, and hands over what it leads, before it ends.
+const lastWords = time.Second
+
+// untilLost ends the broker when no log directory is left, as Kafka does: what cannot
+// store anything leaves its partitions to others.
+func untilLost(ctx context.Context, lost <-chan error) error {
+	select {
+	case cause := <-lost:
+		select {
+		case <-time.After(lastWords):
+		case <-ctx.Done():
+		}
+		return fmt.Errorf("every log directory is offline: %w", cause)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // openKV connects to etcd, or starts the embedded one.

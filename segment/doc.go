@@ -41,7 +41,9 @@
 //	.kafka_cleanshutdown
 //
 // Files other than .log and indexes change only by [vfs.WriteFileAtomic]. Files
-// that end with .torn are what a recovery cut off.
+// that end with .torn are what a recovery cut off. Directories of partitions that
+// end with -delete are about to be removed, those that end with -stray were put
+// aside (see [Dir.SetAside]) and are the operator's.
 //
 // # What is durable when
 //
@@ -76,6 +78,12 @@
 //
 // Removal from the front goes log file first, with a sync of the directory, oldest
 // segment first, after LogStart is on disk.
+//
+// The offset checkpoints hold an offset of every partition, so one write of a file
+// serves all who wait for it (marks.go). With 3,000 logs on the disk of the next
+// section, BenchmarkManyLogs: truncations of all of them take 1.5 s, 64 at a time,
+// where a write for each takes 39 s; log starts 0.6 s and 17 s; deletions 0.1 s and
+// 57 s.
 //
 // # Choice of the group commit
 //
