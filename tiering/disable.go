@@ -1,10 +1,6 @@
 package tiering
 
-import (
-	"fmt"
-
-	"github.com/coldbrook/coldbrook/tiering/manifest"
-)
+import "github.com/coldbrook/coldbrook/tiering/manifest"
 
 // A topic that is not tiered any more (KIP-950). remote.storage.enable=false with remote.log.delete.on.disable=true is
 // worked off by each partition's leader, whoever that is and after whatever crash, because everything it goes by is
@@ -27,17 +23,13 @@ func (m *Manager) givesUp(l *leadership) bool {
 
 // startLocally moves the log start to where the local log begins.
 func (m *Manager) startLocally(l *leadership) error {
-	start := l.Log.LocalLogStart()
-	if start <= l.Log.LogStart() {
-		return nil
+	from, start := l.Log.LogStart(), l.Log.LocalLogStart()
+	moved, err := l.startAt(start)
+	if moved {
+		m.log.Info("remote storage disabled, the log starts where the local log does", "topic", l.Topic,
+			"partition", l.TIP.Partition, "epoch", l.Epoch, "from", from, "offset", start)
 	}
-	from := l.Log.LogStart()
-	if err := l.Log.SetLogStart(start); err != nil {
-		return fmt.Errorf("set log start %d: %w", start, err)
-	}
-	m.log.Info("remote storage disabled, the log starts where the local log does", "topic", l.Topic,
-		"partition", l.Log.TopicPartition().Partition, "epoch", l.Epoch, "from", from, "offset", start)
-	return nil
+	return err
 }
 
 // skipHole moves the log start over records that are nowhere: an emptied tier that ends before the local log begins.
@@ -47,10 +39,10 @@ func (m *Manager) skipHole(l *leadership, r *manifest.Root) error {
 	if r.Segments > 0 || local <= max(start, r.EndOffset) {
 		return nil
 	}
-	if err := l.Log.SetLogStart(local); err != nil {
-		return fmt.Errorf("set log start %d: %w", local, err)
+	moved, err := l.startAt(local)
+	if moved {
+		m.log.Warn("log start moved over records that neither the tier nor this broker has", "topic", l.Topic,
+			"partition", l.TIP.Partition, "epoch", l.Epoch, "from", start, "offset", local)
 	}
-	m.log.Warn("log start moved over records that neither the tier nor this broker has", "topic", l.Topic,
-		"partition", l.Log.TopicPartition().Partition, "epoch", l.Epoch, "from", start, "offset", local)
-	return nil
+	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/cache"
+	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
@@ -356,3 +357,9 @@ func body(t testing.TB, s object.Store, key string) []byte {
 }
 
 var readAnything = segment.ReadOptions{UpTo: math.MaxInt64, MaxBytes: 1 << 20, MinOne: true}
+
+// Root returns the root of a partition's manifest, nil when nothing was ever copied. It must not be changed.
+func (m *Manager) Root(ctx context.Context, tip metadata.TopicIDPartition) (*manifest.Root, error) {
+	man, err := m.current(ctx, m.partition(tip), false)
+	return man.Root, err
+}

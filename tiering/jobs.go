@@ -12,75 +12,75 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
-// led is one leadership as the collector sees it.
-type led struct {
+// term is one leadership as the collector sees it.
+type term struct {
 	m *Manager
 	p *partition
 	l *leadership
 }
 
 // TopicIDPartition implements gc.Led.
-func (d led) TopicIDPartition() metadata.TopicIDPartition { return d.p.tip }
+func (t term) TopicIDPartition() metadata.TopicIDPartition { return t.p.tip }
 
 // Topic implements gc.Led.
-func (d led) Topic() string { return d.l.Topic }
+func (t term) Topic() string { return t.l.Topic }
 
 // Epoch implements gc.Led.
-func (d led) Epoch() int32 { return d.l.Epoch }
+func (t term) Epoch() int32 { return t.l.Epoch }
 
 // Ready implements gc.Led.
-func (d led) Ready() bool {
-	d.p.mu.Lock()
-	defer d.p.mu.Unlock()
-	return d.l.loaded && !d.l.fenced
+func (t term) Ready() bool {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	return t.l.loaded && !t.l.fenced
 }
 
 // Extent implements gc.Led.
-func (d led) Extent() (start, last int64) {
-	v := d.p.view.Load()
+func (t term) Extent() (start, last int64) {
+	v := t.p.view.Load()
 	return v.StartOffset, v.HighestOffset
 }
 
 // Holds implements gc.Led.
-func (d led) Holds(stem string) bool { return d.l.batch.Holds(stem) }
+func (t term) Holds(stem string) bool { return t.l.batch.Holds(stem) }
 
 // Confirm implements gc.Led.
-func (d led) Confirm(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
-	swapped, err := d.m.swap(ctx, d.p, man.Pointer, d.l.Epoch, man.Pointer)
+func (t term) Confirm(ctx context.Context, man bucket.Manifest) (bucket.Manifest, error) {
+	swapped, err := t.m.swap(ctx, t.p, man.Pointer, t.l.Epoch, man.Pointer)
 	if errors.Is(err, metadata.ErrFenced) {
-		d.p.fence(d.l)
+		t.p.fence(t.l)
 		err = fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
 	if err != nil {
-		d.p.unload(d.l)
+		t.p.unload(t.l)
 		return man, fmt.Errorf("swap the pointer for itself: %w", err)
 	}
-	d.p.setPointer(swapped)
+	t.p.setPointer(swapped)
 	man.Pointer = swapped
 	return man, nil
 }
 
 // Ask implements gc.Led.
-func (d led) Ask(j gc.Job) {
-	p, l := d.p, d.l
+func (t term) Ask(j gc.Job) {
+	p, l := t.p, t.l
 	p.mu.Lock()
 	if p.leader == l {
 		l.jobs = append(l.jobs, j)
 		l.keepAt = time.Time{}
 	}
 	p.mu.Unlock()
-	d.m.nudge()
+	t.m.nudge()
 }
 
 // Do implements gc.Led.
-func (d led) Do(ctx context.Context, j gc.Job) error {
+func (t term) Do(ctx context.Context, j gc.Job) error {
 	done := make(chan error, 1)
-	d.Ask(func(pass context.Context, man bucket.Manifest) (bucket.Manifest, error) {
+	t.Ask(func(pass context.Context, man bucket.Manifest) (bucket.Manifest, error) {
 		next, err := j(pass, man)
 		done <- err
 		return next, err
 	})
-	tick := time.NewTicker(d.m.o.Poll)
+	tick := time.NewTicker(t.m.o.Poll)
 	defer tick.Stop()
 	for {
 		select {
@@ -89,9 +89,9 @@ func (d led) Do(ctx context.Context, j gc.Job) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			d.p.mu.Lock()
-			gone := d.p.leader != d.l && !d.p.busy
-			d.p.mu.Unlock()
+			t.p.mu.Lock()
+			gone := t.p.leader != t.l && !t.p.busy
+			t.p.mu.Unlock()
 			if gone && len(done) == 0 {
 				return ErrNotLeader
 			}
@@ -125,7 +125,7 @@ func (a parts) Led() []gc.Led {
 	var all []gc.Led
 	for _, p := range a.m.snapshot() {
 		if l := p.leadership(); l != nil {
-			all = append(all, led{a.m, p, l})
+			all = append(all, term{a.m, p, l})
 		}
 	}
 	return all
@@ -133,14 +133,10 @@ func (a parts) Led() []gc.Led {
 
 // Find implements gc.Partitions.
 func (a parts) Find(tip metadata.TopicIDPartition) gc.Led {
-	a.m.mu.Lock()
-	p := a.m.partitions[tip]
-	a.m.mu.Unlock()
-	if p == nil {
-		return nil
-	}
-	if l := p.leadership(); l != nil {
-		return led{a.m, p, l}
+	if p := a.m.known(tip); p != nil {
+		if l := p.leadership(); l != nil {
+			return term{a.m, p, l}
+		}
 	}
 	return nil
 }
@@ -155,17 +151,14 @@ func (a parts) Leads(tip metadata.TopicIDPartition) bool { return a.m.partition(
 
 // Forget implements gc.Partitions.
 func (a parts) Forget(tip metadata.TopicIDPartition) {
+	a.m.Resign(tip)
 	a.m.mu.Lock()
-	p := a.m.partitions[tip]
+	defer a.m.mu.Unlock()
 	delete(a.m.partitions, tip)
-	a.m.mu.Unlock()
-	if p != nil {
-		p.resign()
-	}
 }
 
 // Repair implements gc.Partitions.
 func (a parts) Repair(ctx context.Context, p gc.Led, man bucket.Manifest, e manifest.Entry, d bucket.Damage) (string, bucket.Manifest, error) {
-	x := p.(led)
+	x := p.(term)
 	return a.m.replaceObjects(ctx, x.p, x.l, man, e, d)
 }

@@ -3,13 +3,10 @@ package tiering
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/coldbrook/coldbrook/tiering/bucket"
-	"github.com/coldbrook/coldbrook/tiering/gc"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
-	"github.com/coldbrook/coldbrook/tiering/upload"
 )
 
 // keep is a partition's housekeeping: retention, pending deletions, and the topic's description. It runs only
@@ -74,49 +71,15 @@ func (m *Manager) shrink(ctx context.Context, l *leadership, man bucket.Manifest
 	return e, dropped, err
 }
 
-// advanceLogStart is total retention, by time and by size, over the tier and what is only local. It moves the log
-// start; segments go later, and only because of that.
+// advanceLogStart is total retention: it moves the log start; segments go later, and only because of that.
 func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) error {
-	cfg := l.Log.Config()
-	x := gc.Retention{Cutoff: -1 << 62, Free: -1, Start: l.Log.LogStart()}
-	if man.Root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
-		x.Start = max(x.Start, man.Root.StartOffset, man.Root.LogStartOffset)
+	target, err := m.gc.Expired(ctx, l.Log, man, now)
+	if err != nil {
+		return err
 	}
-	if cfg.Delete && cfg.RetentionAge >= 0 {
-		x.Cutoff = now.Add(-cfg.RetentionAge).UnixMilli()
+	moved, err := l.startAt(min(target, l.Log.HighWatermark()))
+	if moved {
+		m.log.Info("log start advanced by retention", "topic", l.Topic, "partition", l.TIP.Partition, "offset", l.Log.LogStart())
 	}
-	sealed := l.Log.Sealed(max(man.End(), x.Start))
-	if cfg.Delete && cfg.RetentionBytes >= 0 {
-		x.Free = -cfg.RetentionBytes
-		if man.Root != nil {
-			x.Free += man.Root.Bytes
-		}
-		x.Free += upload.LocalOnly(l.Log, man.End())
-	}
-	done := true
-	if man.Root != nil {
-		var err error
-		if done, err = x.Tier(ctx, man.Tree); err != nil {
-			return err
-		}
-	}
-	for i := 0; done && i < len(sealed); i++ {
-		newest, err := sealed[i].Newest(now)
-		if err != nil {
-			// Nobody knows whether it is old, so it and what follows stays.
-			m.log.Warn("statistics of a segment cannot be read, it does not expire", "topic", l.Topic,
-				"partition", l.TIP.Partition, "segment", sealed[i].BaseOffset, "err", err)
-			break
-		}
-		done = x.One(sealed[i].LastOffset, newest.UnixMilli(), sealed[i].Size)
-	}
-	target := min(x.Start, l.Log.HighWatermark())
-	if target <= l.Log.LogStart() {
-		return nil
-	}
-	if err := l.Log.SetLogStart(target); err != nil {
-		return fmt.Errorf("set log start %d: %w", target, err)
-	}
-	m.log.Info("log start advanced by retention", "topic", l.Topic, "partition", l.TIP.Partition, "offset", target)
-	return nil
+	return err
 }

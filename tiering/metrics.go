@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -12,82 +11,66 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cost"
 )
 
-// metrics are what the manager counts itself; rates are the scraper's business.
-type metrics struct {
-	deleteRequests, deleteErrors, deletedObjs metric.Int64Counter
-	commits, lostRaces                        metric.Int64Counter
-
-	shown sync.Once
-}
-
-// show makes counters visible that have counted nothing yet: a rate needs the value before the first change.
-func (x *metrics) show(ctx context.Context) {
-	for _, c := range []metric.Int64Counter{x.deleteRequests, x.deleteErrors, x.deletedObjs, x.commits, x.lostRaces} {
-		c.Add(ctx, 0)
-	}
-}
-
-// countDeletions counts a request that deletes objects.
-func (m *Manager) countDeletions(ctx context.Context, objects int, err error) {
-	m.metrics.deleteRequests.Add(ctx, 1)
-	if err != nil {
-		m.metrics.deleteErrors.Add(ctx, 1)
-		return
-	}
-	m.metrics.deletedObjs.Add(ctx, int64(objects))
-}
-
 func (m *Manager) newMetrics(meter metric.Meter) error {
-	var errs [5]error
+	var errs [2]error
 	x := &m.metrics
-	x.deleteRequests, errs[0] = meter.Int64Counter("coldbrook_remote_delete_requests", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that were started."))
-	x.deleteErrors, errs[1] = meter.Int64Counter("coldbrook_remote_delete_errors", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that failed."))
-	x.deletedObjs, errs[2] = meter.Int64Counter("coldbrook_remote_deleted_objects", metric.WithUnit("1"), metric.WithDescription("Objects deleted from the remote store."))
-	x.commits, errs[3] = meter.Int64Counter("coldbrook_remote_manifest_commits", metric.WithUnit("1"), metric.WithDescription("Manifests committed."))
-	x.lostRaces, errs[4] = meter.Int64Counter("coldbrook_remote_manifest_lost_races", metric.WithUnit("1"), metric.WithDescription("Manifests not committed because the pointer or the leader had changed."))
+	x.commits, errs[0] = meter.Int64Counter("coldbrook_remote_manifest_commits", metric.WithUnit("1"), metric.WithDescription("Manifests committed."))
+	x.lostRaces, errs[1] = meter.Int64Counter("coldbrook_remote_manifest_lost_races", metric.WithUnit("1"), metric.WithDescription("Manifests not committed because the pointer or the leader had changed."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
 	return m.observe(meter)
 }
 
-// observe registers what is read when metrics are scraped: sums over the partitions this broker leads.
-func (m *Manager) observe(meter metric.Meter) error {
-	var err error
-	gauge := func(name, unit, doc string) metric.Int64ObservableGauge {
-		g, e := meter.Int64ObservableGauge("coldbrook_"+name, metric.WithUnit(unit), metric.WithDescription(doc))
-		if e != nil && err == nil {
-			err = e
+// gauges are what is read when metrics are scraped: sums over the partitions this broker leads, and the highest age.
+var gauges = [...]struct {
+	name, unit, doc string
+	of              func(*Status) int64
+}{
+	{"remote_copy_lag_bytes", "By", "Bytes of sealed segments that are not in the remote store yet.", func(s *Status) int64 { return s.View.PendingBytes }},
+	{"remote_copy_lag_segments", "1", "Sealed segments that are not in the remote store yet.", func(s *Status) int64 { return s.View.PendingSegments }},
+	{"remote_log_size_bytes", "By", "Bytes of segments in the remote store, of led partitions.", func(s *Status) int64 { return s.View.Bytes }},
+	{"remote_log_metadata_count", "1", "Segments in the remote store, of led partitions.", func(s *Status) int64 { return s.View.Segments }},
+	{"remote_delete_lag_items", "1", "Items on the lists of pending deletions, of led partitions.", func(s *Status) int64 { return s.PendingDeletions }},
+	{"remote_log_unready_partitions", "1", "Led partitions whose remote view is not loaded yet.", func(s *Status) int64 {
+		if s.View.Loaded {
+			return 0
 		}
-		return g
+		return 1
+	}},
+}
+
+// observe registers the gauges, and what the store costs.
+func (m *Manager) observe(meter metric.Meter) error {
+	var errs [len(gauges) + 1]error
+	var to [len(gauges)]metric.Int64ObservableGauge
+	var all []metric.Observable
+	for i, g := range gauges {
+		to[i], errs[i] = meter.Int64ObservableGauge("coldbrook_"+g.name, metric.WithUnit(g.unit), metric.WithDescription(g.doc))
+		all = append(all, to[i])
 	}
-	lagBytes := gauge("remote_copy_lag_bytes", "By", "Bytes of sealed segments that are not in the remote store yet.")
-	lagSegments := gauge("remote_copy_lag_segments", "1", "Sealed segments that are not in the remote store yet.")
-	oldest := gauge("remote_oldest_unuploaded_age_ms", "ms", "Age of the oldest sealed segment that is not in the remote store yet.")
-	size := gauge("remote_log_size_bytes", "By", "Bytes of segments in the remote store, of led partitions.")
-	count := gauge("remote_log_metadata_count", "1", "Segments in the remote store, of led partitions.")
-	unready := gauge("remote_log_unready_partitions", "1", "Led partitions whose remote view is not loaded yet.")
-	deleteLag := gauge("remote_delete_lag_items", "1", "Items on the lists of pending deletions, of led partitions.")
-	if err != nil {
+	oldest, err := meter.Int64ObservableGauge("coldbrook_remote_oldest_unuploaded_age_ms", metric.WithUnit("ms"),
+		metric.WithDescription("Age of the oldest sealed segment that is not in the remote store yet."))
+	errs[len(gauges)] = err
+	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
 	reg, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		m.metrics.shown.Do(func() {
-			m.metrics.show(ctx)
-			m.uploader.ShowMetrics(ctx)
-			m.reader.ShowMetrics(ctx)
-			m.gc.ShowMetrics(ctx)
-		})
-		t := m.totals()
-		o.ObserveInt64(lagBytes, t.pendingBytes)
-		o.ObserveInt64(lagSegments, t.pendingSegments)
-		o.ObserveInt64(oldest, t.oldest.Milliseconds())
-		o.ObserveInt64(size, t.bytes)
-		o.ObserveInt64(count, t.segments)
-		o.ObserveInt64(unready, t.unready)
-		o.ObserveInt64(deleteLag, t.garbage)
+		m.metrics.shown.Do(func() { m.show(ctx) })
+		var sums [len(gauges)]int64
+		var age time.Duration
+		for _, s := range m.Status(time.Now()) {
+			age = max(age, s.OldestAge)
+			for i, g := range gauges {
+				sums[i] += g.of(&s)
+			}
+		}
+		for i, n := range sums {
+			o.ObserveInt64(to[i], n)
+		}
+		o.ObserveInt64(oldest, age.Milliseconds())
 		return nil
-	}, lagBytes, lagSegments, oldest, size, count, unready, deleteLag)
+	}, append(all, oldest)...)
 	if err != nil {
 		return fmt.Errorf("tiering metrics: %w", err)
 	}
@@ -100,4 +83,13 @@ func (m *Manager) observe(meter metric.Meter) error {
 	}
 	m.unregister = func() error { return errors.Join(reg.Unregister(), costs()) }
 	return nil
+}
+
+// show makes counters visible that have counted nothing yet: a rate needs the value before the first change.
+func (m *Manager) show(ctx context.Context) {
+	m.metrics.commits.Add(ctx, 0)
+	m.metrics.lostRaces.Add(ctx, 0)
+	m.uploader.ShowMetrics(ctx)
+	m.reader.ShowMetrics(ctx)
+	m.gc.ShowMetrics(ctx)
 }

@@ -163,8 +163,8 @@ func TestPartitionsThatHangDoNotStarveOthers(t *testing.T) {
 			}
 			oldest = max(oldest, s.OldestAge)
 		}
-		if oldest < 2*time.Minute || x.m.totals().oldest < oldest {
-			t.Errorf("oldest un-uploaded age %v, metric %v", oldest, x.m.totals().oldest)
+		if oldest < 2*time.Minute {
+			t.Errorf("oldest un-uploaded age %v", oldest)
 		}
 		sick.Clear()
 		time.Sleep(2 * time.Minute) // virtual

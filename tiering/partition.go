@@ -2,6 +2,8 @@ package tiering
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,8 +12,12 @@ import (
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/gc"
+	"github.com/coldbrook/coldbrook/tiering/read"
 	"github.com/coldbrook/coldbrook/tiering/upload"
 )
+
+// ErrNotLeader ends work of a partition whose leadership went away meanwhile.
+var ErrNotLeader = errors.New("not the leader")
 
 // noView is what is known of a partition nothing is known of.
 var noView = segment.RemoteView{HighestOffset: -1, HighestEpoch: -1, StartOffset: -1}
@@ -96,11 +102,7 @@ func (p *partition) leadership() *leadership {
 	return p.leader
 }
 
-func (p *partition) led() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.leader != nil
-}
+func (p *partition) led() bool { return p.leadership() != nil }
 
 func (p *partition) inUse() bool {
 	p.mu.Lock()
@@ -112,11 +114,10 @@ func (p *partition) inUse() bool {
 func (p *partition) failed(l *leadership, now time.Time, lo, hi time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.leader != l {
-		return
+	if p.leader == l {
+		p.notBefore = now.Add(bucket.Backoff(p.failures, lo, hi))
+		p.failures++
 	}
-	p.notBefore = now.Add(bucket.Backoff(p.failures, lo, hi))
-	p.failures++
 }
 
 // setPointer keeps a pointer that was read or written. A reader's late answer does not take a commit back.
@@ -137,7 +138,7 @@ func (p *partition) publish(l *leadership, man bucket.Manifest) {
 	}
 	l.loaded, l.end = true, man.End()
 	v := *p.view.Load()
-	describeTier(&v, man)
+	read.Describe(&v, man)
 	v.Loaded = true
 	p.garbage = man.PendingDeletions()
 	p.view.Store(&v)
@@ -162,7 +163,7 @@ func (p *partition) observe(man bucket.Manifest) {
 		return
 	}
 	v := noView
-	describeTier(&v, man)
+	read.Describe(&v, man)
 	v.Loaded = true
 	p.view.Store(&v)
 }
@@ -199,13 +200,13 @@ func (p *partition) pending(l *leadership, segments, bytes int64, oldest time.Ti
 	p.view.Store(&v)
 }
 
-// describeTier fills the parts of a view that the manifest knows.
-func describeTier(v *segment.RemoteView, man bucket.Manifest) {
-	if r := man.Root; r != nil {
-		v.HighestOffset, v.HighestEpoch = r.HighestOffset(), r.HighestEpoch()
-		v.StartOffset = max(r.StartOffset, r.LogStartOffset)
-		v.Bytes, v.Segments = r.Bytes, r.Segments
-	} else {
-		v.HighestOffset, v.HighestEpoch, v.StartOffset, v.Bytes, v.Segments = -1, -1, -1, 0, 0
+// startAt moves the log start up to an offset, if it lies below, and says whether it did.
+func (l *leadership) startAt(offset int64) (moved bool, err error) {
+	if offset <= l.Log.LogStart() {
+		return false, nil
 	}
+	if err := l.Log.SetLogStart(offset); err != nil {
+		return false, fmt.Errorf("set log start %d: %w", offset, err)
+	}
+	return true, nil
 }

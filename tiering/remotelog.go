@@ -5,9 +5,8 @@ import (
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/tiering/read"
 )
-
-// What follows is what replicas ask of the tier; package read answers it.
 
 // Read returns whole batches of the tier from the one that holds offset on, see read.Reader.
 func (m *Manager) Read(ctx context.Context, tip metadata.TopicIDPartition, offset int64, o segment.ReadOptions) (segment.RemoteData, error) {
@@ -52,4 +51,19 @@ func (m *Manager) LastStableOffset(ctx context.Context, tip metadata.TopicIDPart
 // Behind returns how many bytes lie in the tier from offset on, and when the record at offset was made.
 func (m *Manager) Behind(ctx context.Context, tip metadata.TopicIDPartition, offset int64) (bytes, timestamp int64, err error) {
 	return m.reader.Behind(ctx, tip, offset)
+}
+
+// Refresh reads the remote state of a partition this broker does not lead, for followers that evict local
+// segments or start from the tier.
+func (m *Manager) Refresh(ctx context.Context, tip metadata.TopicIDPartition) (segment.RemoteView, error) {
+	p := m.partition(tip)
+	if p.led() {
+		return *p.view.Load(), nil
+	}
+	man, err := m.current(ctx, p, true)
+	if err != nil {
+		return *p.view.Load(), read.ForLog(err)
+	}
+	p.observe(man)
+	return *p.view.Load(), nil
 }

@@ -129,7 +129,7 @@ func TestStoreThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := restore.New(t.Context(), bucket.New(faulty, nil), restore.Options{ClusterID: "c1", Place: roundRobin})
+		_, err := restore.NewPlan(t.Context(), bucket.New(faulty, nil), restore.Options{ClusterID: "c1", Place: roundRobin})
 		if !failed {
 			if n < 6 {
 				t.Errorf("a plan of %d operations", n)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -236,7 +235,8 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 				return err
 			}
 		}
-		if err := adoptLogStart(l, man.Root); err != nil {
+		// What retention has removed under an earlier leader stays removed, as far as this log reaches.
+		if _, err := l.startAt(min(max(man.Root.StartOffset, man.Root.LogStartOffset), l.Log.HighWatermark())); err != nil {
 			return err
 		}
 		if err := m.skipHole(l, man.Root); err != nil {
@@ -244,18 +244,5 @@ func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) err
 		}
 	}
 	p.publish(l, man)
-	return nil
-}
-
-// adoptLogStart carries the log start over that an earlier leader committed, as far as this log reaches: what
-// retention has removed stays removed.
-func adoptLogStart(l *leadership, r *manifest.Root) error {
-	start := min(max(r.StartOffset, r.LogStartOffset), l.Log.HighWatermark())
-	if start <= l.Log.LogStart() {
-		return nil
-	}
-	if err := l.Log.SetLogStart(start); err != nil {
-		return fmt.Errorf("set log start %d: %w", start, err)
-	}
 	return nil
 }

@@ -24,8 +24,8 @@ type Status struct {
 	RetryAt          time.Time     // of the next pass after a failure
 }
 
-// Status returns the state of every partition this broker leads that is tiered or was, in no order. What waits for upload is counted
-// now: the views of readers are as old as the last pass, and would not show a segment that was just sealed.
+// Status returns the state of every partition this broker leads that is tiered or was, in no order. What waits for upload
+// is counted now: views are as old as the last pass, and would not show a segment that was just sealed.
 func (m *Manager) Status(now time.Time) []Status {
 	var all []Status
 	for _, p := range m.snapshot() {
@@ -59,27 +59,6 @@ func (m *Manager) status(p *partition, now time.Time) (Status, bool) {
 	return s, true
 }
 
-type totals struct {
-	pendingBytes, pendingSegments, bytes, segments, unready, garbage int64
-	oldest                                                           time.Duration
-}
-
-func (m *Manager) totals() totals {
-	var t totals
-	for _, s := range m.Status(time.Now()) {
-		t.pendingBytes += s.View.PendingBytes
-		t.pendingSegments += s.View.PendingSegments
-		t.bytes += s.View.Bytes
-		t.segments += s.View.Segments
-		t.garbage += s.PendingDeletions
-		t.oldest = max(t.oldest, s.OldestAge)
-		if !s.View.Loaded {
-			t.unready++
-		}
-	}
-	return t
-}
-
 // Costs is what each topic uses of the store and costs, and when the window began from which a day's requests are told.
 func (m *Manager) Costs(now time.Time, p cost.Prices) (rows []cost.Row, since time.Time) {
 	var stored []cost.Stored
@@ -98,19 +77,6 @@ func (m *Manager) Entries(ctx context.Context, tip metadata.TopicIDPartition, fr
 			yield(nil, err)
 			return
 		}
-		if man.Root == nil {
-			return
-		}
-		for e, err := range man.Walk(ctx, from, nil) {
-			if !yield(e, err) || err != nil {
-				return
-			}
-		}
+		man.Entries(ctx, from)(yield)
 	}
-}
-
-// Root returns the root of a partition's manifest, nil when nothing was ever copied. It must not be changed.
-func (m *Manager) Root(ctx context.Context, tip metadata.TopicIDPartition) (*manifest.Root, error) {
-	man, err := m.current(ctx, m.partition(tip), false)
-	return man.Root, err
 }

@@ -138,7 +138,7 @@ func TestNewLeadersAgeIsNotThatOfWhatTheTierHas(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute) // virtual
-		if age := b.m.totals().oldest; age < time.Minute || age > 2*time.Minute {
+		if age := b.m.Status(time.Now())[0].OldestAge; age < time.Minute || age > 2*time.Minute {
 			t.Errorf("oldest un-uploaded age %v of a partition whose view is not loaded, want about a minute", age)
 		}
 	})

@@ -87,7 +87,7 @@ func (a *app) restoreCluster(ctx context.Context, c config.Broker, o restoreOpti
 	if err != nil {
 		return err
 	}
-	plan, err := restore.New(ctx, objects, restore.Options{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
+	plan, err := restore.NewPlan(ctx, objects, restore.Options{ClusterID: id, GroupsTopic: group.Topic, Brokers: brokerIDs(o.brokers), Place: controller.Place})
 	if errors.Is(err, restore.ErrNoBrokers) {
 		return usagef("%v: give them with --brokers, such as --brokers 1,2,3", err)
 	}

@@ -49,8 +49,8 @@ var imports = map[string][]string{
 	// What readers of a log ask for, in the log's types; producers' snapshots say which transactions are open.
 	"tiering/read": {"metadata", "segment", "segment/producer", "segment/record",
 		"tiering/bucket", "tiering/cache", "tiering/index", "tiering/manifest", "tiering/object"},
-	// Who leads what, and how a segment is put back, it is told by the manager.
-	"tiering/gc": {"metadata", "tiering/bucket", "tiering/index", "tiering/manifest", "tiering/object"},
+	// Retention goes over the log and the tier. Who leads what, and how a segment is put back, it is told by the manager.
+	"tiering/gc": {"metadata", "segment", "tiering/bucket", "tiering/index", "tiering/manifest", "tiering/object"},
 	// A ledger is told of requests and knows whose folder a key lies in.
 	"tiering/cost": {"metadata", "tiering/manifest", "tiering/object"},
 	// The second level of the cache is a directory.

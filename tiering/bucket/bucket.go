@@ -222,7 +222,7 @@ func (b *Bucket) topic(ctx context.Context, clusterID, folder string) (Topic, er
 }
 
 func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *Topic) error {
-	key := prefix + dir + "topic.json"
+	key := prefix + dir + manifest.TopicFile
 	info, err := b.Store.Head(ctx, key)
 	var body []byte
 	if err == nil {

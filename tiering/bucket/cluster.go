@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"hash/crc32"
+	"iter"
 	"time"
 
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -53,6 +54,27 @@ const (
 	// MaxRenames bounds the search for a root's free name. Only attempts of this leader epoch can be in the way.
 	MaxRenames = 1000
 )
+
+// List yields the objects whose keys begin with dir, in the order of keys, each with its key below the prefix.
+func (c *Cluster) List(ctx context.Context, dir string) iter.Seq2[object.Info, error] {
+	return func(yield func(object.Info, error) bool) {
+		for info, err := range c.Store.List(ctx, c.Prefix+dir, "") {
+			if err != nil {
+				yield(object.Info{}, Failed("list", dir, err))
+				return
+			}
+			info.Key = info.Key[len(c.Prefix):]
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Head asks for an object once. Its error is the store's.
+func (c *Cluster) Head(ctx context.Context, key string) (object.Info, error) {
+	return c.Store.Head(ctx, c.Prefix+key)
+}
 
 // Remove deletes keys below the cluster's prefix.
 func (c *Cluster) Remove(ctx context.Context, keys []string) error {

@@ -32,12 +32,12 @@ func (man Manifest) PendingDeletions() int64 {
 	return int64(len(man.Root.Garbage))
 }
 
-// Entries walks all live entries; none without a root.
-func (man Manifest) Entries(ctx context.Context) iter.Seq2[*manifest.Entry, error] {
+// Entries walks the live entries from the one that holds offset from on; none without a root. An error ends the walk.
+func (man Manifest) Entries(ctx context.Context, from int64) iter.Seq2[*manifest.Entry, error] {
 	if man.Root == nil {
 		return func(func(*manifest.Entry, error) bool) {}
 	}
-	return man.Walk(ctx, 0, nil)
+	return man.Walk(ctx, from, nil)
 }
 
 // Open loads the root that pointer names.

@@ -143,18 +143,18 @@ func (c *Collector) audit(ctx context.Context, dir string, man bucket.Manifest) 
 		for name := range refs.nodes {
 			a.unseen[name] = true
 		}
-		next, stop := iter.Pull2(man.Entries(ctx))
+		next, stop := iter.Pull2(man.Entries(ctx, 0))
 		defer stop()
 		a.next = next
 		if !a.advance() {
 			return
 		}
-		for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+dir, "") {
+		for info, err := range c.bucket.List(ctx, dir) {
 			if err != nil {
-				yield(difference{}, bucket.Failed("list", dir, err))
+				yield(difference{}, err)
 				return
 			}
-			if !a.object(info, info.Key[len(c.bucket.Prefix):]) {
+			if !a.object(info, info.Key) {
 				return
 			}
 		}

@@ -91,6 +91,16 @@ func New(o Options) (*Collector, error) {
 // ShowMetrics makes counters visible that have counted nothing yet: a rate needs the value before the first change.
 func (c *Collector) ShowMetrics(ctx context.Context) { c.state.show(ctx) }
 
+// CountDeletions counts a request that deletes objects, whoever makes it.
+func (c *Collector) CountDeletions(ctx context.Context, objects int, err error) {
+	c.state.deleteRequests.Add(ctx, 1)
+	if err != nil {
+		c.state.deleteErrors.Add(ctx, 1)
+		return
+	}
+	c.state.deletedObjs.Add(ctx, int64(objects))
+}
+
 // Found is what the rounds have found so far: orphans that are marked to go, and objects that led partitions' manifests
 // name and the store does not have.
 func (c *Collector) Found() (orphans int, missing int64) { return c.state.found() }

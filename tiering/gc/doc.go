@@ -1,5 +1,5 @@
-// Package gc keeps a bucket free of what nobody needs and finds out whether what is needed is there: deletions that a
-// manifest's garbage list asks for (Collect), orphans and abandoned uploads (Run, in rounds), whole topics that were
+// Package gc keeps a bucket free of what nobody needs and finds out whether what is needed is there: what retention lets
+// expire (Expired), deletions that a manifest's garbage list asks for (Collect), orphans and abandoned uploads (Run, in rounds), whole topics that were
 // deleted (Purge), and two checks: Fsck compares names and sizes, Verify reads every byte, as the scrub does in the
 // background. It hides how a bucket is compared with manifests (one LIST and one walk side by side) and when something
 // that is too much may go.
@@ -34,5 +34,6 @@
 //   - An object is deleted only when no reachable manifest has named it for the grace period.
 //   - What was found is looked at again before anything is done about it: a LIST may lag behind.
 //   - The memory of a check or a round does not grow with a partition; marks, hand-overs and repairs are bounded.
+//   - Nothing expires whose age nobody knows.
 //   - A check changes nothing without being told to repair, and a repair never replaces bytes by others.
 package gc

@@ -233,7 +233,7 @@ func (f *fsck) heads(ctx context.Context, man bucket.Manifest) ([]difference, er
 		}
 	}()
 	var walked error
-	for e, err := range man.Entries(gctx) {
+	for e, err := range man.Entries(gctx, 0) {
 		if err != nil {
 			walked = err
 			break
@@ -256,7 +256,7 @@ func (f *fsck) head(ctx context.Context, dir string, e *manifest.Entry, results 
 		key := manifest.SegmentKey(dir, e.Object, o.suffix)
 		var info object.Info
 		err := f.c.bucket.Retry(ctx, func(ctx context.Context) (err error) {
-			info, err = f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+key)
+			info, err = f.c.bucket.Head(ctx, key)
 			return err
 		})
 		d := difference{key: key, entry: e, size: info.Size, want: o.size, name: manifest.ObjectName{Kind: manifest.KindSegment, Base: e.BaseOffset, Name: e.Object, Index: o.suffix == manifest.IndexSuffix}}
@@ -343,7 +343,7 @@ func (f *fsck) judge(ctx context.Context, topic string, tip metadata.TopicIDPart
 
 // present asks once more for an object that a LIST did not show.
 func (f *fsck) present(ctx context.Context, d difference) bool {
-	info, err := f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+d.key)
+	info, err := f.c.bucket.Head(ctx, d.key)
 	return err == nil && info.Size == d.want
 }
 

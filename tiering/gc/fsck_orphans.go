@@ -41,7 +41,7 @@ func (f *fsck) orphans(ctx context.Context, tip metadata.TopicIDPartition, all [
 		case why != "":
 			p.Action = why
 		default:
-			_, err := f.c.bucket.Store.Head(ctx, f.c.bucket.Prefix+p.Object)
+			_, err := f.c.bucket.Head(ctx, p.Object)
 			if p.Repaired = errors.Is(err, object.ErrNotFound); p.Repaired {
 				p.Action = "deleted"
 			} else {
@@ -105,7 +105,7 @@ func (f *fsck) strays(ctx context.Context) error {
 func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 	c := f.c
 	tip := metadata.TopicIDPartition{Topic: t.ID, Partition: -1}
-	_, err := c.bucket.Store.Head(ctx, c.bucket.Prefix+t.Dir+"topic.json")
+	_, err := c.bucket.Head(ctx, t.Dir+manifest.TopicFile)
 	if err == nil {
 		p := newProblem(ProblemUnknown, t.Name, tip, t.Dir)
 		p.Detail = "in the bucket and not in etcd; `coldbrook topic recover` brings it back"
@@ -113,16 +113,16 @@ func (f *fsck) stray(ctx context.Context, t manifest.TopicFolder) error {
 		return nil
 	}
 	if !errors.Is(err, object.ErrNotFound) {
-		return bucket.Failed("head", t.Dir+"topic.json", err)
+		return bucket.Failed("head", t.Dir+manifest.TopicFile, err)
 	}
 	var orphans []Problem
 	var due []string
 	taken := map[string]bool{}
-	for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+t.Dir, "") {
+	for info, err := range c.bucket.List(ctx, t.Dir) {
 		if err != nil {
-			return bucket.Failed("list", t.Dir, err)
+			return err
 		}
-		key := info.Key[len(c.bucket.Prefix):]
+		key := info.Key
 		_, part, n, ok := manifest.ParsePartitionKey(key)
 		p := newProblem(ProblemOrphan, t.Name, tip, key)
 		p.Size = info.Size

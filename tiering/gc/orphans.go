@@ -268,20 +268,20 @@ func (c *Collector) deleteLeaderless(ctx context.Context, fresh *metadata.Image,
 
 // listGone finds what is due in the folder of a topic that is not in etcd.
 func (c *Collector) listGone(ctx context.Context, f manifest.TopicFolder, now time.Time) ([]string, error) {
-	_, err := c.bucket.Store.Head(ctx, c.bucket.Prefix+f.Dir+"topic.json")
+	_, err := c.bucket.Head(ctx, f.Dir+manifest.TopicFile)
 	switch {
 	case err == nil:
 		c.log.Warn("a topic is in the bucket and not in etcd, its objects stay", "topic", f.Name, "topic_id", f.ID)
 		return nil, nil
 	case !errors.Is(err, object.ErrNotFound):
-		return nil, bucket.Failed("head", f.Dir+"topic.json", err)
+		return nil, bucket.Failed("head", f.Dir+manifest.TopicFile, err)
 	}
 	var keys []string
-	for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+f.Dir, "") {
+	for info, err := range c.bucket.List(ctx, f.Dir) {
 		if err != nil {
-			return nil, bucket.Failed("list", f.Dir, err)
+			return nil, err
 		}
-		key := info.Key[len(c.bucket.Prefix):]
+		key := info.Key
 		_, _, n, ok := manifest.ParsePartitionKey(key)
 		if ok && n.Kind != manifest.KindForeign && c.state.due(key, info.Modified, now, c.o.Grace) && len(keys) < maxHandover {
 			keys = append(keys, key)

@@ -23,7 +23,7 @@ func (c *Collector) Purge(ctx context.Context, t metadata.Tombstone) (done bool,
 		return false, err
 	}
 	dir := manifest.TopicDir(t.Topic.Name, t.Topic.ID)
-	if err := c.bucket.Remove(ctx, []string{dir + "topic.json"}); err != nil {
+	if err := c.bucket.Remove(ctx, []string{dir + manifest.TopicFile}); err != nil {
 		return false, err
 	}
 	n, err := c.removeBelow(ctx, dir)
@@ -55,12 +55,12 @@ func (c *Collector) Purge(ctx context.Context, t metadata.Tombstone) (done bool,
 func (c *Collector) removeBelow(ctx context.Context, dir string) (int, error) {
 	var keys []string
 	n := 0
-	for info, err := range c.bucket.Store.List(ctx, c.bucket.Prefix+dir, "") {
+	for info, err := range c.bucket.List(ctx, dir) {
 		if err != nil {
-			return n, bucket.Failed("list", dir, err)
+			return n, err
 		}
 		n++
-		if keys = append(keys, info.Key[len(c.bucket.Prefix):]); len(keys) == bucket.DeleteBatch {
+		if keys = append(keys, info.Key); len(keys) == bucket.DeleteBatch {
 			if err := c.bucket.Remove(ctx, keys); err != nil {
 				return n, err
 			}

@@ -130,7 +130,7 @@ func (c *Collector) sweepLed(ctx context.Context, p Led, uploads map[string][]ob
 // the manifest still names them.
 func (c *Collector) confirmLost(ctx context.Context, tip metadata.TopicIDPartition, lost []difference) (n int64) {
 	for _, d := range lost {
-		info, err := c.bucket.Store.Head(ctx, c.bucket.Prefix+d.key)
+		info, err := c.bucket.Head(ctx, d.key)
 		if err == nil && info.Size == d.want || err != nil && !errors.Is(err, object.ErrNotFound) {
 			continue
 		}

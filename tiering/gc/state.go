@@ -19,6 +19,7 @@ type state struct {
 	marks   map[string]mark
 	missing map[metadata.TopicIDPartition]int64 // objects the manifest names and the store does not have
 
+	deleteRequests, deleteErrors, deletedObjs metric.Int64Counter
 	deleted, aborted, failures, scrubbed, bad metric.Int64Counter
 	orphans, lost                             metric.Int64Gauge
 }
@@ -30,7 +31,10 @@ type mark struct {
 
 func (g *state) init(meter metric.Meter) error {
 	g.marks, g.missing = map[string]mark{}, map[metadata.TopicIDPartition]int64{}
-	var errs [7]error
+	var errs [10]error
+	g.deleteRequests, errs[7] = meter.Int64Counter("coldbrook_remote_delete_requests", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that were started."))
+	g.deleteErrors, errs[8] = meter.Int64Counter("coldbrook_remote_delete_errors", metric.WithUnit("1"), metric.WithDescription("Deletions from the remote store that failed."))
+	g.deletedObjs, errs[9] = meter.Int64Counter("coldbrook_remote_deleted_objects", metric.WithUnit("1"), metric.WithDescription("Objects deleted from the remote store."))
 	g.deleted, errs[0] = meter.Int64Counter("coldbrook_remote_orphans_deleted", metric.WithUnit("1"), metric.WithDescription("Objects deleted because no manifest named them for the grace period."))
 	g.aborted, errs[1] = meter.Int64Counter("coldbrook_remote_uploads_aborted", metric.WithUnit("1"), metric.WithDescription("Multipart uploads aborted because nobody had ended them for the grace period."))
 	g.failures, errs[2] = meter.Int64Counter("coldbrook_remote_gc_errors", metric.WithUnit("1"), metric.WithDescription("Parts of the collection of orphans that failed."))
@@ -125,7 +129,7 @@ func (g *state) found() (orphans int, missing int64) {
 
 // show makes visible what has not happened yet.
 func (g *state) show(ctx context.Context) {
-	for _, c := range []metric.Int64Counter{g.deleted, g.aborted, g.failures, g.scrubbed, g.bad} {
+	for _, c := range []metric.Int64Counter{g.deleteRequests, g.deleteErrors, g.deletedObjs, g.deleted, g.aborted, g.failures, g.scrubbed, g.bad} {
 		c.Add(ctx, 0)
 	}
 	g.mu.Lock()

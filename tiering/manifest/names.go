@@ -18,7 +18,8 @@ const (
 	LogSuffix   = ".log"
 	IndexSuffix = ".idx"
 	JSONSuffix  = ".json"
-	maxNameLen  = 1024 // S3's limit on a key
+	TopicFile   = "topic.json" // in a topic's folder
+	maxNameLen  = 1024         // S3's limit on a key
 )
 
 // TopicDir is the folder of a topic below the cluster's prefix, with a slash at its end.

@@ -101,3 +101,14 @@ func (r *Reader) auxState(ctx context.Context, tip metadata.TopicIDPartition) (s
 		Epochs: logEpochs(seg.Head.Epochs), ProducerSnapshot: snapshot,
 	}, true, nil
 }
+
+// Describe fills the parts of a view that the manifest knows.
+func Describe(v *segment.RemoteView, man bucket.Manifest) {
+	if r := man.Root; r != nil {
+		v.HighestOffset, v.HighestEpoch = r.HighestOffset(), r.HighestEpoch()
+		v.StartOffset = max(r.StartOffset, r.LogStartOffset)
+		v.Bytes, v.Segments = r.Bytes, r.Segments
+	} else {
+		v.HighestOffset, v.HighestEpoch, v.StartOffset, v.Bytes, v.Segments = -1, -1, -1, 0, 0
+	}
+}

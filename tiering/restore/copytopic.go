@@ -54,7 +54,7 @@ func CopyTopic(ctx context.Context, b *bucket.Bucket, r TopicCopy) (map[int32]bu
 	if err != nil {
 		return nil, err
 	}
-	key := r.To + "/" + manifest.TopicDir(file.Topic, r.ID) + "topic.json"
+	key := r.To + "/" + manifest.TopicDir(file.Topic, r.ID) + manifest.TopicFile
 	if err := b.Put(ctx, key, text, false); err != nil {
 		return nil, err
 	}

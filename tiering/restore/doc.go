@@ -1,4 +1,4 @@
-// Package restore brings back from a bucket what etcd has lost. New plans a cluster's restore: it joins the newest
+// Package restore brings back from a bucket what etcd has lost. NewPlan plans a cluster's restore: it joins the newest
 // snapshot with the manifests in the bucket and says, partition by partition, what comes back and what does not; the
 // plan's Metadata is written by who has the etcd. CopyTopic takes one topic over from the folder of another cluster.
 // It hides which of several witnesses counts: a topic's own object where it is newer than the snapshot, the newest

@@ -90,8 +90,8 @@ type planner struct {
 	ends map[string][]int64 // by topic and partition: where what comes back ends
 }
 
-// New reads a cluster's objects and decides what comes back. It changes nothing.
-func New(ctx context.Context, b *bucket.Bucket, o Options) (*Plan, error) {
+// NewPlan reads a cluster's objects and decides what comes back. It changes nothing.
+func NewPlan(ctx context.Context, b *bucket.Bucket, o Options) (*Plan, error) {
 	snap, bad, err := b.NewestSnapshot(ctx, o.ClusterID)
 	if err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func planned(t *testing.T, change func(*bucket.Snapshot), o Options) (*Plan, err
 		}
 	}
 	o.ClusterID, o.GroupsTopic, o.Place = "c1", "__consumer_offsets", roundRobin
-	plan, err := New(t.Context(), b, o)
+	plan, err := NewPlan(t.Context(), b, o)
 	if err != nil {
 		return nil, err
 	}

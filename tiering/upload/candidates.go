@@ -72,17 +72,6 @@ func Lag(sealed []segment.Sealed) (segments, bytes int64, oldest time.Time) {
 	return int64(len(sealed)), bytes, oldest
 }
 
-// LocalOnly is the size of what a tier that ends at offset end does not hold of a log, the active segment included.
-func LocalOnly(log *segment.Log, end int64) int64 {
-	bytes := log.LocalBytes()
-	for _, s := range log.Sealed(0) {
-		if s.LastOffset < end {
-			bytes -= s.Size
-		}
-	}
-	return max(bytes, 0)
-}
-
 // Continues refuses a log whose records before the tier's end were written by another line of leaders: copying
 // on would put two values at one offset. What the log does not know it cannot contradict.
 func (l *Leader) Continues(r *manifest.Root) error {

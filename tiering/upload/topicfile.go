@@ -92,7 +92,7 @@ func (f *TopicFiles) Ensure(ctx context.Context, name string, tip metadata.Topic
 	if err != nil {
 		return err
 	}
-	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
+	key := manifest.TopicDir(name, tip.Topic) + manifest.TopicFile
 	err = f.put(ctx, key, b, true)
 	if errors.Is(err, object.ErrExists) {
 		if b, err = f.bucket.GetAll(ctx, key, bucket.MaxTopicBytes); err != nil {
@@ -128,7 +128,7 @@ func (f *TopicFiles) Refresh(ctx context.Context, name string, tip metadata.Topi
 	if err != nil {
 		return err
 	}
-	key := manifest.TopicDir(name, tip.Topic) + "topic.json"
+	key := manifest.TopicDir(name, tip.Topic) + manifest.TopicFile
 	have := f.get(tip.Topic)
 	if have == nil {
 		have, err = f.bucket.GetAll(ctx, key, bucket.MaxTopicBytes)
