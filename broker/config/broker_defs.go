@@ -37,7 +37,7 @@ var networkDefs = []Def{
 	{Name: "queued.max.request.bytes", Type: Long, Default: "134217728", Unit: Bytes, Valid: atLeast(-1),
 		Doc: "How much memory requests may hold together, from the arrival of their bytes until their answers are written; more wait in their sockets, one request at a time may go beyond. Raised to socket.request.max.bytes if smaller, and lowered to a quarter of GOMEMLIMIT where that is set. -1 is no limit (Kafka's default; ours is 128 MiB)."},
 	{Name: "connections.max.in.flight.requests", Type: Int, Default: "64", Own: true, Valid: atLeast(1),
-		Doc: "How many requests of one connection are worked on before the next one is read. Kafka handles one at a time."},
+		Doc: "How many produce and fetch requests of one connection are worked on before the next one is read. All others are handled one at a time, as in Kafka."},
 	{Name: "max.connections", Type: Int, Default: "2147483647", Valid: atLeast(0),
 		Doc: "How many connections this broker accepts."},
 	{Name: "max.connections.per.ip", Type: Int, Default: "2147483647", Valid: atLeast(0),

@@ -257,9 +257,36 @@ func TestClientThatReadsNothingHoldsOneAnswer(t *testing.T) {
 	})
 }
 
+// pinned is a payload in memory.
+type pinned struct{ *testPayload }
+
+func (p pinned) Pinned() int64 { return int64(len(p.data)) }
+
+func TestOnlyAnswersInMemoryAreTakenInSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Options{IdleTimeout: time.Hour, Handler: mixed{func(_ context.Context, r *Request) (Response, Pending) {
+			file := &testPayload{data: make([]byte, 4*mib)}
+			if r.CorrelationID == 1 {
+				return Response{Payloads: []Payload{file}}, nil
+			}
+			return Response{Payloads: []Payload{pinned{file}}}, nil
+		}}})
+		files, memory := s.connect(t), s.connect(t)
+		files.write(frame(0, 7, 1, "", nil))
+		memory.write(frame(0, 7, 2, "", nil))
+		time.Sleep(10 * time.Minute)
+		if _, err := memory.receive(); err == nil {
+			t.Error("memory is held for a client that takes nothing for ten minutes")
+		}
+		if b, err := files.receive(); err != nil || len(b) != 4+4*mib {
+			t.Errorf("a busy consumer of what is on disk gets %d bytes, %v", len(b), err)
+		}
+	})
+}
+
 func TestClientThatReadsSlowlyIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, Options{StallTimeout: 2 * time.Second, IdleTimeout: 4 * time.Second, Handler: echoAlone})
+		s := newServer(t, Options{StallTimeout: 4 * time.Second, IdleTimeout: 6 * time.Second, Handler: echoAlone})
 		c := s.connect(t)
 		go c.write(frame(3, 1, 1, "", make([]byte, 2*mib)))
 		buf := make([]byte, 64<<10)

@@ -70,11 +70,11 @@ func newMetrics(meter metric.Meter, s *Server) (*metrics, error) {
 		m.listeners[l.Name] = &listenerMetrics{
 			attributes: metric.WithAttributeSet(attribute.NewSet(attribute.String("listener", l.Name)))}
 	}
-	return m, m.register(meter)
+	return m, m.register(meter, s)
 }
 
-// register makes the instruments.
-func (m *metrics) register(meter metric.Meter) error {
+// register makes the instruments of a server.
+func (m *metrics) register(meter metric.Meter, s *Server) error {
 	var errs []error
 	counter := func(name, unit, doc string) metric.Int64ObservableCounter {
 		c, err := meter.Int64ObservableCounter("coldbrook_"+name, metric.WithUnit(unit), metric.WithDescription(doc))
@@ -91,6 +91,9 @@ func (m *metrics) register(meter metric.Meter) error {
 	refused := counter("connections_refused", "{connection}", "Connections closed at once because of a limit, by listener.")
 	open, err := meter.Int64ObservableGauge("coldbrook_connections", metric.WithUnit("{connection}"),
 		metric.WithDescription("Open connections, by listener."))
+	errs = append(errs, err)
+	memory, err := meter.Int64ObservableGauge("coldbrook_request_memory", metric.WithUnit("By"),
+		metric.WithDescription("Memory that requests hold, from the arrival of their bytes until their answers are written."))
 	errs = append(errs, err)
 	m.time, err = meter.Float64Histogram("coldbrook_request_time", metric.WithUnit("s"),
 		metric.WithDescription("Time of requests, by API and phase."), metric.WithExplicitBucketBoundaries(
@@ -118,8 +121,9 @@ func (m *metrics) register(meter metric.Meter) error {
 		}
 		o.ObserveInt64(unknown, m.unknownAPIs.Load())
 		o.ObserveInt64(panics, m.panics.Load())
+		o.ObserveInt64(memory, s.budget.inUse())
 		return nil
-	}, requests, failed, in, out, unknown, panics, open, opened, refused)
+	}, memory, requests, failed, in, out, unknown, panics, open, opened, refused)
 	return err
 }
 

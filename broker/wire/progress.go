@@ -22,7 +22,10 @@ const (
 	// pressedAfter is how long somebody must have waited for memory before others are pressed for it.
 	pressedAfter = time.Second
 	// writePiece bounds the bytes of one write, so that progress is seen.
-	writePiece = 64 << 10
+	writePiece = 128 << 10
+	// patientBytes is up to how many bytes a connection holds its peer may leave an answer for Options.IdleTimeout: a
+	// consumer that is busy with what it has may leave a response of file regions in its socket.
+	patientBytes = smallClaim
 )
 
 // transfer is a frame on its way in or a response on its way out. Instants are nanoseconds since the server was made.
@@ -200,7 +203,7 @@ func (s *Server) hurry(conns []*Conn) {
 // holdsUp tells whether a connection holds memory for a frame that does not arrive or an answer that is not taken.
 func (c *Conn) holdsUp(now int64, patience time.Duration) bool {
 	return c.arriving.stuck(now, patience) || c.arriving.slow(now, patience, slowestTransfer) ||
-		c.held.Load() > 0 && c.leaving.stuck(now, patience)
+		c.held.Load() > patientBytes && c.leaving.stuck(now, patience)
 }
 
 // holdsUpOthers is holdsUp while somebody waits for memory.

@@ -52,6 +52,12 @@ type Payload interface {
 	Release()
 }
 
+// pinning is a Payload that is in memory after all: its owner charges it, and it is written like an answer that is.
+type pinning interface {
+	// Pinned is how many bytes are held until Release.
+	Pinned() int64
+}
+
 // Response is the body of a response; the server puts size and header in front of it.
 // What is written is Buffers[0] Payloads[0] Buffers[1] Payloads[1] …; either list may be the longer one.
 type Response struct {

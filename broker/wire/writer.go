@@ -238,6 +238,11 @@ func (w *writer) addPayload(p Payload) {
 		if w.dead {
 			return
 		}
+		if m, ok := p.(pinning); ok {
+			pinned := m.Pinned()
+			w.c.held.Add(pinned)
+			defer w.c.held.Add(-pinned)
+		}
 		w.c.leaving.begin(w.c.now())
 		wrote, err = p.WriteTo(w.to)
 		w.c.leaving.end()

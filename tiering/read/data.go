@@ -45,6 +45,9 @@ func (d *data) Len() int64 { return d.size }
 // NextOffset is the offset after the last batch, or the offset that was asked for when there is none.
 func (d *data) NextOffset() int64 { return d.next }
 
+// Pinned is how much memory is held until Release, at least: a peer that does not take it has seconds.
+func (d *data) Pinned() int64 { return d.size }
+
 // WriteTo writes the batches without copying them: one writev on a network connection.
 func (d *data) WriteTo(w io.Writer) (int64, error) {
 	if len(d.runs) == 1 {
