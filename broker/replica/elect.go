@@ -35,6 +35,9 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 	if slices.Contains(s.Offline, p.broker) || p.dir.Offline() != nil {
 		a.m.suspect(p.tip)
 	}
+	if a.lacks(p, was, s) {
+		s.leading = false // recover has it take what the tier has first
+	}
 	if same(was, s) {
 		return nil
 	}
@@ -82,6 +85,22 @@ func (a *applier) state(p *Partition, was *state, w wanted) *state {
 		remote:     cfg.Log.RemoteEnabled,
 		throttled:  cfg.LeaderThrottled != nil && cfg.LeaderThrottled(w.number, p.broker),
 	}
+}
+
+// lacks says whether the tier, as the Image shows it, has records that the log of
+// who is to lead has not: the disk was lost, or is an older one. Offsets of the tier
+// must not be given away again. Who leads on has written what the tier has.
+func (a *applier) lacks(p *Partition, was, s *state) bool {
+	if !s.leading || was.leading && was.LeaderEpoch == s.LeaderEpoch {
+		return false
+	}
+	pointer, ok := a.image.RemotePointer(p.tip)
+	if !ok || pointer.EndOffset <= max(pointer.StartOffset, p.log.LogEnd()) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.recovered != s.LeaderEpoch
 }
 
 func same(a, b *state) bool {

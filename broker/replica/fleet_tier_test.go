@@ -359,3 +359,42 @@ func TestAnUncleanLeaderDoesNotReuseDeletedOffsets(t *testing.T) {
 		same(t, "records", fmt.Sprint(f.node(3).all("t", 0)), fmt.Sprintf("map[%d:b]", start))
 	})
 }
+
+// TestALeaderWhoseDiskIsBehindTheTierTakesItFirst restarts the only replica without
+// its partition's directory: what is in the tier stays readable, and no offset of it
+// is given away again. While the bucket is away it does not lead.
+func TestALeaderWhoseDiskIsBehindTheTierTakesItFirst(t *testing.T) {
+	inFleet(t, 1, tiered, func(t *testing.T, f *fleet) {
+		f.topic("t", 1)
+		f.fill("t", 60)
+		f.cold("t", 40)
+		n := f.node(1)
+		end := n.pointer("t").EndOffset
+		want, _ := f.consume("t", n, 0, end, nil)
+		n.crash(rand.New(rand.NewSource(1)), 100)
+		names, err := n.disk.List("/data/t-0")
+		f.must(err)
+		for _, name := range names {
+			f.must(n.disk.Remove("/data/t-0/" + name))
+		}
+		f.must(n.disk.Remove("/data/t-0"))
+		n.noStore.Store(true)
+		n.start()
+		f.until("it is elected", func() bool { p := n.image("t"); return p.Leader == 1 && p.LeaderEpoch > 0 })
+		time.Sleep(20 * time.Second)
+		same(t, "leads without knowing the tier", n.partition("t").Leading(), false)
+		n.noStore.Store(false)
+		f.leader("t")
+		log := n.partition("t").Log()
+		same(t, "log start", log.LogStart(), 0)
+		same(t, "log end", log.LogEnd(), end)
+		f.put("t", "behind the tier")
+		got, _ := f.consume("t", n, 0, end+1, nil)
+		same(t, "the next record", got[end], "behind the tier")
+		for o, v := range want {
+			if got[o] != v {
+				t.Errorf("offset %d is %q, was %q", o, got[o], v)
+			}
+		}
+	})
+}

@@ -25,16 +25,16 @@ func (p *Partition) found(to *metadata.Partition) bool {
 	return true
 }
 
-// recovery is an unclean leader taking what the tier has, before it leads.
+// recovery is a leader taking what the tier has, before it leads.
 type recovery struct {
 	epoch  int32
 	cancel context.CancelFunc
 }
 
-// recover has a leader that was elected though it was not in sync compare its log
-// with the tier, which holds committed records only (KIP-704, KIP-966). It is
-// repeated until the store and the tier answer; then the mark of such a leader is
-// taken off the partition, and it leads.
+// recover has a leader that was elected though it was not in sync, or whose log ends
+// before the tier does, compare its log with the tier, which holds committed records
+// only (KIP-704, KIP-966). It is repeated until the store and the tier answer; then
+// the mark of an unclean leader is taken off the partition, and it leads.
 func (a *applier) recover(ctx context.Context, p *Partition, s *state) {
 	if p.recovery != nil && p.recovery.epoch == s.LeaderEpoch {
 		a.m.isr.want(p) // the change it asked for may have failed
@@ -44,16 +44,23 @@ func (a *applier) recover(ctx context.Context, p *Partition, s *state) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &recovery{epoch: s.LeaderEpoch, cancel: cancel}
 	p.recovery = r
-	a.m.log.Warn("elected though not in sync, looking for what the tier has", "partition", p.tp, "epoch", s.LeaderEpoch, "offset", p.log.LogEnd())
+	why := "the tier has records that its leader's disk lacks, they are taken from there first"
+	if s.Recovering {
+		why = "elected though not in sync, looking for what the tier has"
+	}
+	a.m.log.Warn(why, "partition", p.tp, "epoch", s.LeaderEpoch, "offset", p.log.LogEnd())
 	a.recoveries.Go(func() error {
 		defer cancel()
 		for faults := 1; ; faults++ {
 			err := a.m.adopt(ctx, p, r)
+			if err == nil {
+				a.jobs.finished(func() metadata.TopicIDPartition { return p.tip })
+			}
 			if err == nil || ctx.Err() != nil {
 				return nil
 			}
 			if faults == 1 || faults == noisy {
-				a.m.log.Warn("unclean leader cannot compare its log with the tier, trying on", "partition", p.tp, "epoch", r.epoch, "err", err)
+				a.m.log.Warn("leader cannot compare its log with the tier, trying on", "partition", p.tp, "epoch", r.epoch, "err", err)
 			}
 			pause(ctx, backoff(faults, a.m.o.FetchBackoff), nil)
 		}
@@ -91,7 +98,7 @@ func (m *Manager) adopt(ctx context.Context, p *Partition, r *recovery) error {
 		return ctx.Err() // ended by who masters the log next
 	}
 	if ok && !p.hasAll(aux) {
-		m.log.Warn("unclean leader takes the tier's records for its own", "partition", p.tp, "epoch", r.epoch,
+		m.log.Warn("leader takes the tier's records for its own", "partition", p.tp, "epoch", r.epoch,
 			"log_end", p.log.LogEnd(), "lineage", p.log.LeaderEpochs(), "offset", aux.EndOffset)
 		err = p.restore(aux)
 	}
