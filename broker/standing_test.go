@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,6 +57,35 @@ func TestBrokerIsNotReadyWithoutItsLease(t *testing.T) {
 		<-session.Done() // it ran out meanwhile
 		says("lost: etcd ended the lease")
 	})
+}
+
+// A release that took the data directory's name for a URL kept objects beside it: they are not given up in silence.
+func TestObjectsOfAnEarlierReleaseAreNotLeftBehind(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "a#b")
+	check := func(want bool) {
+		t.Helper()
+		err := objectsElsewhere(dir, "cluster-id")
+		if (err != nil) != want || want && !strings.Contains(err.Error(), filepath.Join(base, "a", "cluster-id")+" to "+filepath.Join(dir, "objects")) {
+			t.Errorf("%v, want an error: %v", err, want)
+		}
+	}
+	check(false)
+	if err := os.MkdirAll(filepath.Join(base, "a", "other"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check(false)
+	if err := os.MkdirAll(filepath.Join(base, "a", "cluster-id"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check(true)
+	if err := os.MkdirAll(filepath.Join(dir, "objects", "cluster-id"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check(false)
+	if err := objectsElsewhere(base, "a"); err != nil {
+		t.Errorf("an ordinary name: %v", err)
+	}
 }
 
 // Clients that connect without end leave logs and etcd their files.

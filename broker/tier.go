@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
+	"os"
+	"path/filepath"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -22,6 +25,12 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 	b.addresses.Store = b.settings.Load().Broker().Remote.StoreURL
 	store := b.o.Objects
 	if store == nil {
+		s := b.settings.Load()
+		if _, given := s.Get("remote.store.url"); !given {
+			if err := objectsElsewhere(s.Broker().DataDir, b.addresses.ClusterID); err != nil {
+				return err
+			}
+		}
 		opened, err := object.Open(ctx, b.addresses.Store, object.Options{Logger: b.log})
 		if err != nil {
 			return err
@@ -46,6 +55,24 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 		return err // names the bucket and what is wrong with it
 	}
 	return nil
+}
+
+// objectsElsewhere refuses to begin an empty store beside the one that an earlier release made: it took the name of the
+// data directory for a part of a URL, in which '#', '?' and '%' end it or stand for something else.
+func objectsElsewhere(dataDir, cluster string) error {
+	here := filepath.Join(dataDir, "objects")
+	u, err := url.Parse("file://" + filepath.ToSlash(here))
+	if err != nil || u.Path == filepath.ToSlash(here) {
+		return nil
+	}
+	there := filepath.FromSlash(u.Path)
+	if _, err := os.Stat(filepath.Join(there, cluster)); err != nil {
+		return nil // nothing of this cluster
+	}
+	if _, err := os.Stat(filepath.Join(here, cluster)); err == nil {
+		return nil
+	}
+	return fmt.Errorf("an earlier release keeps this cluster's objects in %s: move %s to %s, or name the place with --store", there, filepath.Join(there, cluster), here)
 }
 
 func (b *Broker) openTier(ctx context.Context, parts *layers) error {
