@@ -23,9 +23,6 @@ var (
 	// they are intact: offsets of a follower's batch that do not continue the
 	// log, or several batches where one is allowed.
 	ErrInvalidBatch = errors.New("invalid batch")
-	// ErrInconsistentTopicID is returned when a partition's directory belongs to
-	// another topic id than the one asked for.
-	ErrInconsistentTopicID = errors.New("inconsistent topic id")
 	// ErrForgotten is returned for a batch that looks out of order while only
 	// records in the tier can tell whether it was appended: see [Log.Recollect].
 	ErrForgotten = errors.New("whether the batch was appended is known to the tier only")

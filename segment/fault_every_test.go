@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/coldbrook/coldbrook/segment/producer"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
@@ -108,6 +109,51 @@ func faultSteps(r *crashRun) []func() error {
 	}
 }
 
+// tieredSteps is a history of a log whose older segments are in the tier.
+func tieredSteps(r *crashRun) []func() error {
+	expire := func(highest int64) func() error {
+		return func() error { _, err := r.l.ExpireLocal(t0, highest, true); return err }
+	}
+	return []func() error{
+		func() error { return r.put("a1", "a2", "a3") },
+		func() error { return r.put(strings.Repeat("b", 700)) },
+		func() error { return r.put(strings.Repeat("c", 700)) },
+		func() error { return r.put(strings.Repeat("d", 700)) },
+		r.sync,
+		r.l.Roll,
+		expire(4),
+		func() error { return r.put("e1", "e2") },
+		r.sync,
+		func() error { return r.truncate(6) },
+		func() error { return r.fromTier(30) },
+		func() error { return r.put("f1", "f2") },
+		r.sync,
+		r.l.Roll,
+		func() error { return r.put("g") },
+		expire(31),
+		r.sync,
+		// Below what is on the disk: the log begins anew there.
+		func() error { return r.fromTier(20) },
+		func() error { return r.put("h") },
+		r.sync,
+		r.d.Checkpoint,
+	}
+}
+
+// fromTier makes the log go on at an offset where the tier ends.
+func (r *crashRun) fromTier(at int64) error {
+	r.h.expectCut(0, func() { r.h.synced = 0 })
+	snapshot := producer.NewManager(0, 0).Snapshot()
+	if err := r.l.RestoreFromRemote(at, []EpochEntry{{0, 0}, {2, 10}}, snapshot); err != nil {
+		return err
+	}
+	if got := r.l.LatestEpoch(); got != 2 || r.l.LogStart() != 0 || r.l.LocalLogStart() != at {
+		return fmt.Errorf("epoch %d, log start %d, local log start %d after the tier gave what lies below %d", got, r.l.LogStart(), r.l.LocalLogStart(), at)
+	}
+	r.h.synced, r.h.before = r.l.SyncedOffset(), nil
+	return nil
+}
+
 // truncateInside cuts within a batch: all of it goes.
 func (r *crashRun) truncateInside(at int64) error {
 	r.h.expectCut(8, func() { r.h.synced = min(r.h.synced, 8) })
@@ -125,12 +171,17 @@ func (r *crashRun) truncateInside(at int64) error {
 // that heals. With crash it stops at the first failure.
 func runWithFault(t *testing.T, mem *vfs.Mem, f *oneFault, crash bool) (*crashRun, bool) {
 	t.Helper()
+	return runSteps(t, mem, f, crash, crashConfig, faultSteps)
+}
+
+func runSteps(t *testing.T, mem *vfs.Mem, f *oneFault, crash bool, cfg Config, steps func(*crashRun) []func() error) (*crashRun, bool) {
+	t.Helper()
 	d := openDir(t, vfs.WithFaults(mem, f.before))
-	l := openLog(t, d, crashConfig)
+	l := openLog(t, d, cfg)
 	r := &crashRun{d: d, l: l, h: newHistory(), seq: map[int64]int32{}}
 	r.h.created = true
 	f.armed.Store(true)
-	for i, step := range faultSteps(r) {
+	for i, step := range steps(r) {
 		err := step()
 		if err == nil {
 			checkInvariants(t, l)
@@ -195,6 +246,39 @@ func TestOneFaultLosesNothing(t *testing.T) {
 					return
 				}
 			}
+		}
+	}
+}
+
+// TestOneFaultOfATieredLogLosesNothing is the same for a log of which the tier has the
+// beginning, and from which it goes on.
+func TestOneFaultOfATieredLogLosesNothing(t *testing.T) {
+	cfg := crashConfig
+	cfg.Delete, cfg.RemoteEnabled = true, true // nothing is kept that the tier has
+	all := &oneFault{}
+	runSteps(t, vfs.NewMem(), all, false, cfg, tieredSteps)
+	for n := int64(1); n <= all.calls.Load(); n++ {
+		for i, cause := range []error{syscall.ENOSPC, syscall.EMFILE, syscall.EIO} {
+			f := &oneFault{n: n, err: cause}
+			mem := vfs.NewMem()
+			r, done := runSteps(t, mem, f, int(n)%3 == i, cfg, tieredSteps)
+			at := fmt.Sprintf("call %d, %v, fails with %v", n, f.hit.Load(), cause)
+			if done {
+				if got := visible(t, r.l); !maps.Equal(got, r.h.records) {
+					t.Fatalf("%s: %v, want %v", at, got, r.h.records)
+				}
+			}
+			rng := rand.New(rand.NewSource(n))
+			left := mem.Crash(rng, []int{0, 50, 100}[rng.Intn(3)])
+			l, err := openDir(t, left).OpenLog(LogOptions{TopicPartition: testTP, TopicID: testID, Config: cfg})
+			if err != nil {
+				t.Fatalf("%s: opened with %v", at, err)
+			}
+			checkInvariants(t, l)
+			if l.LogStart() != 0 || l.LogEnd() < r.h.synced {
+				t.Fatalf("%s: log %d to %d, %d was durable", at, l.LogStart(), l.LogEnd(), r.h.synced)
+			}
+			checkRecords(t, visible(t, l), r.h, l)
 		}
 	}
 }
