@@ -60,6 +60,7 @@ func (r Root) Pointer() metadata.RemotePointer {
 // bucketReads is how many topics are looked at at a time.
 const bucketReads = 16
 
+// Read reads an object of at most limit bytes by its whole key.
 func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, error) {
 	body, err := object.ReadAll(ctx, b.Store, key, limit)
 	return body, Failed("read", key, err)
@@ -292,6 +293,7 @@ func (t *Topic) Bytes() (n int64) {
 	return n
 }
 
+// Put writes a small object under its whole key.
 func (b *Bucket) Put(ctx context.Context, key string, body []byte, ifAbsent bool) error {
 	_, err := b.Store.Put(ctx, key, object.Bytes(body), object.PutOptions{IfAbsent: ifAbsent, CRC32C: Checksum(body), HasCRC: true})
 	return Failed("write", key, err)

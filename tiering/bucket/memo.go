@@ -37,6 +37,7 @@ type memoCall struct {
 	err   error
 }
 
+// NewMemo returns an empty memo of at most so many bytes, whose loads are tasks of t.
 func NewMemo(max int64, t *Tasks) *Memo {
 	return &Memo{tasks: t, max: max, lru: list.New(), items: map[string]*list.Element{}, calls: map[string]*memoCall{}}
 }

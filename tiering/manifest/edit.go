@@ -30,6 +30,7 @@ type Edit struct {
 // quantum is the step to which garbage times are rounded up, so that the garbage of frequent commits shares items.
 func quantum(grace time.Duration) time.Duration { return max(grace/8, time.Millisecond) }
 
+// NewEdit begins the successor of a root at a time now. What it takes out may be deleted after the grace period.
 func NewEdit(r *Root, load NodeSource, now time.Time, grace time.Duration) *Edit {
 	e := &Edit{Next: *r, Load: load}
 	e.Next.Refs = slices.Clone(r.Refs)
