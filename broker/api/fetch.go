@@ -33,12 +33,22 @@ func (a *API) fetch(ctx context.Context, c *call) (wire.Response, wire.Pending) 
 		e := fetchEncoder{version: req.Version, code: code}
 		return e.response(), nil
 	}
+	c.exempt = isFollower(req) && a.clusterAllowed(ctx, c, auth.ClusterAction)
+	if c.exempt && a.registered(req) {
+		c.Prefer()
+	}
 	if err := c.Charge(ctx, int64(len(fc.targets))*fetchTargetBytes); err != nil {
 		return wire.Response{Close: true, Failed: true}, nil // the connection is gone
 	}
-	c.exempt = isFollower(req) && a.clusterAllowed(ctx, c, auth.ClusterAction)
 	fc.plan, fc.answers = a.fetchPlan(ctx, c, req, fc)
 	return wire.Response{}, func(ctx context.Context) (wire.Response, error) { return a.runFetch(ctx, c, req, fc), nil }
+}
+
+// registered says whether a fetch is of a broker of this cluster, which knows its own
+// epoch, and not of somebody who calls himself one.
+func (a *API) registered(req *kmsg.FetchRequest) bool {
+	b, ok := a.o.Metadata.Image().Broker(replicaOf(req))
+	return ok && b.Epoch == replicaEpochOf(req)
 }
 
 // fetchTargetBytes is what a partition takes while it is fetched: the target, its

@@ -47,24 +47,28 @@ type claim struct {
 	conn    *Conn
 	size    int64 // bytes held
 	charged int64 // of those, what counts against the budget
+	prior   bool  // goes with the small ones, whatever its size
 }
 
 func newBudget(limit int64) *budget {
 	return &budget{limit: limit, queues: [2]*queue{new(queue), new(queue)}}
 }
 
-// queueOf returns the queue in which a claim of a size waits.
-func (b *budget) queueOf(size int64) *queue {
-	if size <= smallClaim {
+// small tells whether a claim is a small one when it has a size.
+func (c *claim) small(size int64) bool { return c.prior || size <= smallClaim }
+
+// queueOf returns the queue in which a claim waits for a size.
+func (b *budget) queueOf(c *claim, size int64) *queue {
+	if c.small(size) {
 		return b.queues[0]
 	}
 	return b.queues[1]
 }
 
-// most is what a claim of a size may find charged once it has its memory. What is larger than all of the budget is
+// most is what a claim may find charged once it has its size. What is larger than all of the budget is
 // charged all of it: it waits to be alone.
-func (b *budget) most(size int64) int64 {
-	if size <= smallClaim {
+func (b *budget) most(c *claim, size int64) int64 {
+	if c.small(size) {
 		return b.limit
 	}
 	return b.limit - b.limit/smallShare
@@ -72,7 +76,7 @@ func (b *budget) most(size int64) int64 {
 
 // takeLocked gives a claim n more bytes if they are there.
 func (b *budget) takeLocked(c *claim, n int64) bool {
-	most := b.most(c.size + n)
+	most := b.most(c, c.size+n)
 	charge := max(0, min(c.size+n, most)-c.charged)
 	if b.used+charge > most {
 		return false
@@ -104,7 +108,7 @@ func (b *budget) grow(ctx context.Context, c *claim, n int64) error {
 		return nil
 	}
 	b.mu.Lock()
-	q := b.queueOf(c.size + n)
+	q := b.queueOf(c, c.size+n)
 	if q.Len() == 0 && b.takeLocked(c, n) || b.passLocked(c, n) {
 		b.mu.Unlock()
 		return nil

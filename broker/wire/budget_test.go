@@ -75,6 +75,22 @@ func TestSmallFramesDoNotQueueBehindLargeOnes(t *testing.T) {
 	})
 }
 
+func TestPreferredRequestsDoNotQueueBehindClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(16 * mib)
+		clients, broker := claim{conn: &Conn{}}, claim{conn: &Conn{}, prior: true}
+		must(t, b.grow(t.Context(), &clients, 20*mib)) // all that clients may have
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.grow(ctx, &claim{conn: &Conn{}}, mib); err == nil {
+			t.Error("there is memory for another client")
+		}
+		must(t, b.grow(t.Context(), &broker, mib))
+		b.release(&broker)
+		b.release(&clients)
+	})
+}
+
 // TestHalfReadFramesDoNotWaitForEachOther lets frames take all of the memory before any of them is complete.
 func TestHalfReadFramesDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -52,6 +52,10 @@ type Payload interface {
 	Release()
 }
 
+// Prefer lets what is charged to the request from here on go before what clients ask for: replication is not held up
+// by their memory.
+func (r *Request) Prefer() { r.claim.prior = true }
+
 // pinning is a Payload that is in memory after all: its owner charges it, and it is written like an answer that is.
 type pinning interface {
 	// Pinned is how many bytes are held until Release.
