@@ -78,12 +78,13 @@ func (c *committer) addRelaxed(l *Log, interval time.Duration) {
 		return
 	}
 	c.mu.Lock()
-	_, known := c.relaxed[l]
-	if !known {
-		c.relaxed[l] = time.Now().Add(interval)
+	at, due := c.relaxed[l], time.Now().Add(interval)
+	sooner := at.IsZero() || due.Before(at)
+	if sooner {
+		c.relaxed[l] = due
 	}
 	c.mu.Unlock()
-	if !known {
+	if sooner {
 		select {
 		case c.soon <- struct{}{}:
 		default:

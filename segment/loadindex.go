@@ -34,6 +34,10 @@ func (l *Log) loadIndexHeld(p *part) error {
 	if ready {
 		return nil
 	}
+	if l.removed(p) {
+		// Its files may belong to the segment that took its place.
+		return &fs.PathError{Op: "open", Path: p.log.name, Err: fs.ErrNotExist}
+	}
 	offsets, err := indexSize(l.fs, p.idx.name, offsetEntryLen)
 	if err != nil {
 		return l.readError("open index", p.idx.name, err)

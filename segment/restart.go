@@ -38,7 +38,9 @@ func (l *Log) restart(offset, logStart int64) error {
 		err = l.dropSnapshotsAbove(-1)
 	}
 	if err != nil {
-		l.vouched.Store(math.MaxInt64)
+		if !l.untidy.Load() {
+			l.vouched.Store(math.MaxInt64)
+		}
 		return err
 	}
 	fresh := newActive(newPart(l.dir.files, l.path, offset))

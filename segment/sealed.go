@@ -3,7 +3,6 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/coldbrook/coldbrook/segment/producer"
@@ -104,7 +103,7 @@ func (l *Log) OpenSealed(base int64) (*SealedSegment, error) {
 	// Loading the index finds out whether the file is whole.
 	v, err := l.viewOf(p)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
+		if l.removed(p) {
 			err = fmt.Errorf("%s: sealed segment %d: %w", l.tp, base, ErrOffsetOutOfRange)
 		}
 		return nil, err

@@ -121,8 +121,8 @@ func (l *Log) txnsAt(offset int64) ([]AbortedTxn, int64, error) {
 	l.mu.Unlock()
 	txns, err := l.txnsOf(p)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) && l.removed(p) {
-			err = ErrOffsetOutOfRange // removed meanwhile
+		if l.removed(p) {
+			err = fmt.Errorf("%s: segment %d, removed meanwhile: %w", l.tp, p.base, ErrOffsetOutOfRange)
 		}
 		return nil, -1, err
 	}

@@ -2,6 +2,7 @@ package producer
 
 import (
 	"math"
+	"time"
 
 	"github.com/coldbrook/coldbrook/segment/record"
 )
@@ -38,6 +39,14 @@ type entry struct {
 	// run counts the sequence numbers before and with the last one that are known
 	// to have been appended without a gap in this epoch. Snapshots do not hold it.
 	run int64
+	// silentSince is when Expire first found the producer silent, if its
+	// timestamps do not tell.
+	silentSince time.Time
+}
+
+// dated reports whether the last timestamp says when the producer was heard.
+func (e *entry) dated(now time.Time) bool {
+	return e.lastTimestamp >= 0 && e.lastTimestamp <= now.UnixMilli()
 }
 
 func newEntry(id int64) *entry {
@@ -77,7 +86,7 @@ func (e *entry) add(b BatchInfo) {
 		lastOffset: b.LastOffset, delta: int32(b.LastOffset - b.FirstOffset), timestamp: b.Timestamp,
 	}
 	e.n++
-	e.lastTimestamp = b.Timestamp
+	e.lastTimestamp, e.silentSince = b.Timestamp, time.Time{}
 	if b.Transactional && e.txnFirst < 0 {
 		e.txnFirst = b.FirstOffset
 	}

@@ -319,16 +319,26 @@ func (m *Manager) Recall(older *Manager) {
 }
 
 // Expire forgets the producers that were silent for the expiration time and have no
-// open transaction, and returns how many.
+// open transaction, and returns how many. Where the last timestamp does not tell,
+// because there is none or it lies in the future, the time counts from the first
+// call on that finds the producer silent.
 func (m *Manager) Expire(now time.Time) int {
 	before := len(m.producers)
-	maps.DeleteFunc(m.producers, func(_ int64, e *entry) bool { return m.expired(e, now) })
+	maps.DeleteFunc(m.producers, func(_ int64, e *entry) bool {
+		if e.dated(now) || e.txnFirst >= 0 {
+			return m.expired(e, now)
+		}
+		if e.silentSince.IsZero() {
+			e.silentSince = now
+		}
+		return now.Sub(e.silentSince) >= m.expiration
+	})
 	maps.DeleteFunc(m.verifying, func(_ int64, v *verification) bool { return now.Sub(v.since) >= m.expiration })
 	return before - len(m.producers)
 }
 
 func (m *Manager) expired(e *entry, now time.Time) bool {
-	return e.txnFirst < 0 && now.UnixMilli()-e.lastTimestamp >= m.expiration.Milliseconds()
+	return e.txnFirst < 0 && e.dated(now) && now.UnixMilli()-e.lastTimestamp >= m.expiration.Milliseconds()
 }
 
 // Producers returns what is known, ordered by producer id.
