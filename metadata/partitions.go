@@ -19,6 +19,9 @@ type PartitionChange struct {
 	// change is made only while these registrations last, so that a broker that
 	// comes back without its data is not taken for what it was.
 	Joins map[BrokerID]int64
+	// Dead are brokers that were not registered when this was decided. The change
+	// is made only while they are not: a leader is elected that lacks what they have.
+	Dead []BrokerID
 }
 
 // Partition reads a partition's state from the store, not from the image.
@@ -87,8 +90,8 @@ type alteration struct {
 	err    *error
 }
 
-// joins returns what must hold of brokers that join the in-sync replicas; not ok
-// if one of them is unknown.
+// joins returns what must hold of brokers that join the in-sync replicas, and of
+// those that are dead; not ok if one that joins is unknown.
 func (s *Store) joins(c PartitionChange) (out []kv.Cmp, ok bool) {
 	for _, id := range c.To.ISR {
 		if slices.Contains(c.From.ISR, id) {
@@ -103,6 +106,9 @@ func (s *Store) joins(c PartitionChange) (out []kv.Cmp, ok bool) {
 			return nil, false
 		}
 		out = append(out, kv.CreatedAt(s.keys.broker(id), epoch))
+	}
+	for _, id := range c.Dead {
+		out = append(out, kv.Absent(s.keys.broker(id)))
 	}
 	return out, true
 }
@@ -138,8 +144,11 @@ func (s *Store) alterSome(ctx context.Context, todo []*alteration, fences []kv.C
 	}
 	for _, a := range todo[:n] {
 		lost := slices.ContainsFunc(a.joins, func(c kv.Cmp) bool {
-			have := resp.Gets[joins[c]]
-			return len(have) == 0 || have[0].CreateRevision != c.Revision
+			created := int64(0)
+			for _, have := range resp.Gets[joins[c]] {
+				created = have.CreateRevision
+			}
+			return created != c.Revision
 		})
 		if !a.outdated(resp.Gets[a.answer], lost) {
 			left = append(left, a)
@@ -163,7 +172,7 @@ func (a *alteration) outdated(have []kv.KeyValue, lostJoin bool) bool {
 			*a.err = fmt.Errorf("alter partition %s: %w", a.TopicIDPartition, ErrConflict)
 		}
 	case lostJoin:
-		*a.err = fmt.Errorf("alter partition %s: %w: a broker that joins the in-sync replicas %v registered anew or is gone", a.TopicIDPartition, ErrConflict, a.To.ISR)
+		*a.err = fmt.Errorf("alter partition %s: %w: a broker that joins the in-sync replicas %v registered anew or is gone, or one that was dead is back", a.TopicIDPartition, ErrConflict, a.To.ISR)
 	default:
 		return false
 	}

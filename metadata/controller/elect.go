@@ -49,7 +49,7 @@ func Elect(im *metadata.Image, t *metadata.Topic, partition int32, unclean bool)
 	if to.Leader == p.Leader && to.LeaderBrokerEpoch == p.LeaderBrokerEpoch {
 		return metadata.PartitionChange{}, electError(t, partition, ErrElectionNotNeeded)
 	}
-	return change(t, int(partition), to), nil
+	return d.election(t, int(partition), to), nil
 }
 
 // electPreferred makes the preferred leader lead, where to is what is to become

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -32,5 +33,42 @@ func TestReplicaThatIsOfflineIsNotElected(t *testing.T) {
 		if moved := to.LeaderEpoch != c.p.LeaderEpoch; moved != (c.leader != c.p.Leader) {
 			t.Errorf("%s: leader epoch %d", c.what, to.LeaderEpoch)
 		}
+	}
+}
+
+// An unclean election rests on nobody who is in sync being there. One who came back
+// since it was decided is not passed over.
+func TestUncleanElectionIsNotMadeWhenAnInSyncReplicaIsBack(t *testing.T) {
+	s := restoredCluster(t, 2)
+	register := func() *metadata.Session {
+		t.Helper()
+		session, err := s.RegisterBroker(t.Context(), metadata.Registration{ID: 1, DirectoryID: "d1", Incarnation: "i"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return session
+	}
+	leave := func(session *metadata.Session) {
+		t.Helper()
+		if err := session.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session := register()
+	alter(t, s, func(p *metadata.Partition) { p.ISR, p.Recovering = ids(1), false })
+	leave(session)
+	alter(t, s, func(p *metadata.Partition) { p.LeaderEpoch++ }) // and sees that it left
+	unclean := func(string) bool { return true }
+	changes := Plan(s.Image(), unclean, s.Image().Topics()...)
+	if len(changes) != 1 || changes[0].To.Leader != 2 {
+		t.Fatalf("changes %+v", changes)
+	}
+	session = register()
+	if err := s.AlterPartitions(t.Context(), changes)[0]; !errors.Is(err, metadata.ErrConflict) {
+		t.Errorf("with broker 1 back: %v, want a conflict", err)
+	}
+	leave(session)
+	if err := s.AlterPartitions(t.Context(), changes)[0]; err != nil {
+		t.Errorf("with broker 1 gone again: %v", err)
 	}
 }

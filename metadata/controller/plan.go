@@ -24,13 +24,23 @@ func Plan(im *metadata.Image, unclean func(topic string) bool, topics ...*metada
 		for n, p := range t.Partitions {
 			switch to := d.decide(p, p); {
 			case to.Leader != p.Leader || to.LeaderBrokerEpoch != p.LeaderBrokerEpoch:
-				elections = append(elections, change(t, n, to))
+				elections = append(elections, d.election(t, n, to))
 			case !to.Equal(p):
 				others = append(others, change(t, n, to))
 			}
 		}
 	}
 	return append(elections, others...)
+}
+
+// election is a change that, where it elects a leader who is not in sync, is made
+// only while those who are have not come back.
+func (d decider) election(t *metadata.Topic, n int, to metadata.Partition) metadata.PartitionChange {
+	c := change(t, n, to)
+	if to.Leader != metadata.NoBroker && !slices.Contains(c.From.ISR, to.Leader) {
+		c.Dead = orNil(slices.DeleteFunc(slices.Clone(c.From.ISR), func(id metadata.BrokerID) bool { _, registered := d.im.Broker(id); return registered }))
+	}
+	return c
 }
 
 func change(t *metadata.Topic, n int, to metadata.Partition) metadata.PartitionChange {
