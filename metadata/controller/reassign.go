@@ -42,6 +42,8 @@ func reassigned(im *metadata.Image, p metadata.Partition, target []metadata.Brok
 	switch {
 	case target == nil && !p.Reassigning():
 		return p, ErrNoReassignment
+	case p.Restored():
+		return p, fmt.Errorf("%w: the partition was restored, and its replicas %v are still to say what they have", ErrInvalidReplicas, p.Replicas)
 	case target == nil:
 		to.Replicas, to.Adding, to.Removing = origin, nil, nil
 	default:

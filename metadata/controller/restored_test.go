@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -111,6 +112,9 @@ func TestRestoredPartitionWaitsForAllOrForTheOperator(t *testing.T) {
 		t.Errorf("%d partitions wait for %v, want 1 for broker 3", n, brokers)
 	}
 	topic, _ := s.Image().Topic("t")
+	if _, err := Reassign(s.Image(), topic, 0, ids(1, 2)); !errors.Is(err, ErrInvalidReplicas) {
+		t.Errorf("a reassignment before anybody leads: %v", err)
+	}
 	c, err := Elect(s.Image(), topic, 0, true)
 	if err != nil || c.To.Leader != 2 || c.To.LeaderEpoch != 101 || !c.To.Recovering {
 		t.Errorf("an unclean election: %+v, %v, want broker 2", c.To, err)
