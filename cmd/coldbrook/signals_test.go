@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,12 @@ type process struct {
 	out, err *os.File // the reading ends
 }
 
+// apartEnv has the test binary be the command, whatever settings and paths the tests themselves were given.
+func apartEnv() []string {
+	own := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "COLDBROOK_") })
+	return append(own, runsCommand+"=1")
+}
+
 // serveApart starts a broker with its streams in pipes; shell runs first, in the process that becomes the broker.
 func serveApart(t *testing.T, dir, shell string, args ...string) *process {
 	t.Helper()
@@ -39,7 +46,7 @@ func serveApart(t *testing.T, dir, shell string, args ...string) *process {
 	}
 	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", dir}, args...)
 	p := &process{Cmd: exec.Command("/bin/sh", append([]string{"-c", shell + `; exec "$0" "$@"`, self}, args...)...)}
-	p.Env = append(os.Environ(), runsCommand+"=1")
+	p.Env = apartEnv()
 	var writers [2]*os.File
 	for i, end := range []**os.File{&p.out, &p.err} {
 		r, w, err := os.Pipe()
@@ -137,7 +144,7 @@ func TestCommandsEndWithTheirReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := exec.Command("/bin/sh", "-c", `"$0" config reference | head -n 1`, self)
-	c.Env = append(os.Environ(), runsCommand+"=1")
+	c.Env = apartEnv()
 	if out, err := c.CombinedOutput(); err != nil || bytes.Count(out, []byte("\n")) != 1 {
 		t.Errorf("%v: %s", err, out)
 	}
