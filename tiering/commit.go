@@ -14,11 +14,13 @@ import (
 // then the swap of the pointer, which compares the old pointer and the leader epoch. On success the view is
 // published. When the outcome is unknown or somebody else won, the partition is loaded again before anything else.
 func (m *Manager) commit(ctx context.Context, p *partition, l *leadership, man bucket.Manifest, e *manifest.Edit) error {
+	// Before the root is stored: one whose answer is lost is in the bucket all the same, as the newest that a restore
+	// finds there, and what it names must not go before it does.
+	l.batch.Named()
 	next, size, err := m.uploader.Manifest(ctx, &l.Leader, &l.tried, man, e)
 	if err != nil {
 		return err
 	}
-	l.batch.Named()
 	swapped, err := m.swap(ctx, p, man.Pointer, l.Epoch, next)
 	if err != nil {
 		if swapped, err = m.outcome(ctx, p, l, next, err); err != nil {

@@ -26,6 +26,9 @@
 //     tombstone, and the folder has no topic.json: Purge removes that first, so a folder that has one is that of a
 //     topic etcd has lost, which can be recovered.
 //
+// A root behind the pointer's that is still there, because its commit failed or its leader ended, is the newest for whoever
+// has the bucket alone. It protects what it names, and goes before that does (stray.go).
+//
 // Age decides on top: Modified by the store's clock, and the time since this process first saw it too much by its own.
 // A restart begins the second one again.
 //

@@ -46,6 +46,10 @@ func (c *Collector) collectOrphans(ctx context.Context, p Led, man bucket.Manife
 				return man, err
 			}
 		}
+		// After the swap: a root that is not listed now is one that can no longer become the newest.
+		if keys, err = c.unprotected(ctx, manifest.PartitionDir(p.Topic(), p.TopicIDPartition()), man, keys); err != nil {
+			return man, err
+		}
 		if err := c.deleteOrphans(ctx, keys); err != nil {
 			return man, err
 		}
@@ -96,8 +100,23 @@ func (c *Collector) stillOrphans(ctx context.Context, man bucket.Manifest, keys 
 	return out, nil
 }
 
+// deleteOrphans deletes roots first, then the rest: whatever a crash leaves, no root in the bucket names what it deleted.
 func (c *Collector) deleteOrphans(ctx context.Context, keys []string) error {
-	if err := c.bucket.Remove(ctx, keys); err != nil {
+	if len(keys) == 0 {
+		return nil
+	}
+	var roots, rest []string
+	for _, key := range keys {
+		if _, _, n, _ := manifest.ParsePartitionKey(key); n.Kind == manifest.KindRoot {
+			roots = append(roots, key)
+		} else {
+			rest = append(rest, key)
+		}
+	}
+	if err := c.bucket.Remove(ctx, roots); err != nil {
+		return err
+	}
+	if err := c.bucket.Remove(ctx, rest); err != nil {
 		return err
 	}
 	c.state.deleted.Add(ctx, int64(len(keys)))
@@ -262,6 +281,9 @@ func (c *Collector) deleteLeaderless(ctx context.Context, fresh *metadata.Image,
 		if err != nil {
 			return err
 		}
+	}
+	if keys, err = c.unprotected(ctx, p.dir, man, keys); err != nil {
+		return err
 	}
 	return c.deleteOrphans(ctx, keys)
 }

@@ -19,7 +19,7 @@ const (
 // Batch is what was copied of a partition under one leadership and is not committed. It belongs to the pass that runs.
 type Batch struct {
 	entries []manifest.Entry
-	named   bool // a root whose commit has no known outcome may name them
+	named   bool // a root that may be in the bucket names them
 }
 
 // Empty says whether there is nothing to commit.
@@ -30,8 +30,9 @@ func (b *Batch) Holds(stem string) bool {
 	return slices.ContainsFunc(b.entries, func(e manifest.Entry) bool { return e.Object == stem })
 }
 
-// Named notes that a root was stored that may become the manifest: from then on the objects are the collector's.
-func (b *Batch) Named() { b.named = true }
+// Named notes that a root is about to be stored that names the batch: from then on the objects are the collector's,
+// which deletes them after that root.
+func (b *Batch) Named() { b.named = b.named || len(b.entries) > 0 }
 
 // Reuse keeps entries of an earlier pass whose commit failed when they still continue the manifest, so that their
 // bytes need not be copied again. It returns where the next copy starts.
