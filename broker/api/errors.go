@@ -39,8 +39,12 @@ var codes = []struct {
 	{segment.ErrOffline, kerr.KafkaStorageError},
 	{segment.ErrClosed, kerr.NotLeaderForPartition},
 	{segment.ErrFenced, kerr.NotLeaderForPartition},
-	// The log directory is full: retriable, and it heals when space is freed.
+	// The log directory or its quota is full, or descriptors are short: retriable,
+	// and it heals when there is room.
 	{syscall.ENOSPC, kerr.KafkaStorageError},
+	{syscall.EDQUOT, kerr.KafkaStorageError},
+	{syscall.EMFILE, kerr.KafkaStorageError},
+	{syscall.ENFILE, kerr.KafkaStorageError},
 	{producer.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{producer.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
 	{producer.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
