@@ -131,6 +131,12 @@ func (a *applier) placed(t *metadata.Topic, n int) bool {
 	return n < len(t.Partitions) && slices.Contains(t.Partitions[n].Replicas, a.m.o.Broker)
 }
 
+// known says whether the Image knows a partition's state: it may have none, where
+// the value of it cannot be read.
+func known(t *metadata.Topic, n int) bool {
+	return n < len(t.Partitions) && t.Partitions[n].ModRevision != 0
+}
+
 // changes are the partitions that img and the Image applied last show differently.
 func (a *applier) changes(img *metadata.Image) map[metadata.TopicIDPartition]struct{} {
 	todo := make(map[metadata.TopicIDPartition]struct{})
@@ -328,7 +334,7 @@ func (a *applier) stopMissing(img *metadata.Image, v *viewEdit, todo map[metadat
 			continue
 		}
 		a.stop(p, lives)
-		if lives && int(id.Partition) < len(t.Partitions) {
+		if lives && known(t, int(id.Partition)) {
 			a.leave(p)
 		} else {
 			a.stopped[id], lost = p, true
@@ -349,7 +355,7 @@ func (a *applier) buryStopped(img *metadata.Image, lost bool) {
 		_, renewed := img.Topic(p.tp.Topic)
 		switch {
 		case lives && a.placed(t, int(id.Partition)): // openMissing takes it back
-		case lives && int(id.Partition) < len(t.Partitions), !lives && (graves[id.Topic] || renewed):
+		case lives && known(t, int(id.Partition)), !lives && (graves[id.Topic] || renewed):
 			a.leave(p)
 			delete(a.stopped, id)
 		case lost:

@@ -50,6 +50,8 @@ func (a *applier) fateOf(img *metadata.Image, graves map[metadata.TopicID]bool, 
 		return keep, "" // from before there were ids: taken for the topic of that name
 	case lives && a.placed(t, n):
 		return keep, ""
+	case lives && n < len(t.Partitions) && !known(t, n):
+		return keep, "state of the partition cannot be read, directory left as it is"
 	case lives && n < len(t.Partitions):
 		p := &t.Partitions[n]
 		epoch, err := d.StrayEpoch(pd.TopicPartition)

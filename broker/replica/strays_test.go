@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/metadata/kv"
 )
 
 // beside lists what of a topic's first partition a disk has: its directory, those
@@ -179,6 +180,41 @@ func TestPartitionTheTopicDoesNotHaveIsPutAside(t *testing.T) {
 		b.must(err)
 		if slices.Contains(names, "t-7") || !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "t-7.") && strings.HasSuffix(n, "-stray") }) {
 			t.Errorf("left: %v", names)
+		}
+	})
+}
+
+// TestReplicaWhoseStateCannotBeReadIsKept damages the value of a partition in etcd
+// while a broker is down: it starts without that partition, and has all of it when
+// the value is mended.
+func TestReplicaWhoseStateCannotBeReadIsKept(t *testing.T) {
+	inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
+		f.topic("t", 1, 2, 3)
+		f.put("t", "a")
+		f.inSync("t", 1, 2, 3)
+		topic, _ := f.nodes[0].md.Image().Topic("t")
+		key := "/coldbrook/coldbrook/partitions/" + topic.ID.String() + "/0"
+		put := func(value []byte) {
+			_, err := f.kv.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Put(key, value, 0)}})
+			f.must(err)
+		}
+		var good []byte
+		n := f.node(3)
+		f.away(n, func() {
+			have, err := f.kv.Range(t.Context(), kv.RangeRequest{Key: key})
+			f.must(err)
+			good = have.KVs[0].Value
+			put(good[:len(good)/2])
+		})
+		time.Sleep(time.Minute)
+		f.want(n, "t", 1, 0, 0)
+		put(good)
+		f.until("it has its replica", func() bool { _, err := n.m.Partition(tp("t")); return err == nil })
+		f.put("t", "b")
+		f.inSync("t", 1, 2, 3)
+		f.want(n, "t", 1, 0, 0)
+		if got := n.all("t", 0); got[0] != "a" {
+			t.Errorf("the replica holds %v", got)
 		}
 	})
 }
