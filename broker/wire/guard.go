@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Reasons why Guard refuses a body.
@@ -15,6 +16,9 @@ var (
 const (
 	// maxElements is Kafka's limit for the elements of an array, here of all arrays of a request together.
 	maxElements = 1_000_000
+	// maxString is how long a string may be in any version, as in Kafka: what a compact one could say beyond that fits
+	// neither the answers of older versions nor the records that names are kept in.
+	maxString = math.MaxInt16
 	// tagCost and firstTagCost are what kmsg's map of unknown tagged fields takes for each field and for the first.
 	tagCost, firstTagCost = 128, 384
 )
@@ -122,7 +126,7 @@ func (w *walker) length(o *op) (int64, bool) {
 // text consumes a string or bytes.
 func (w *walker) text(o *op) walkResult {
 	n, ok := w.length(o)
-	if !ok || n > int64(len(w.rest)) {
+	if !ok || n > int64(len(w.rest)) || n > maxString && o.kind == opCompactString {
 		return walkMalformed
 	}
 	if n < 0 {

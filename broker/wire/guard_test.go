@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -193,6 +195,23 @@ func TestGuardCapsElementsAndTags(t *testing.T) {
 	body := append(make([]byte, 0, 8), 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f)
 	if err := Guard(r.Key(), r.Version, body, plenty); !errors.Is(err, ErrBudget) {
 		t.Errorf("2^32-1 tagged fields: got %v, want %v", err, ErrBudget)
+	}
+}
+
+// TestGuardBoundsStringsAsKafka: a compact string may be no longer than one of the
+// older versions, whose length is an int16, also where it is nullable.
+func TestGuardBoundsStringsAsKafka(t *testing.T) {
+	for extra, want := range map[int]error{0: nil, 1: ErrMalformed} {
+		name := strings.Repeat("x", math.MaxInt16+extra)
+		join := kmsg.NewPtrJoinGroupRequest()
+		join.Version, join.Group, join.InstanceID = 6, "g", &name
+		describe := kmsg.NewPtrDescribeGroupsRequest()
+		describe.Version, describe.Groups = 5, []string{name}
+		for _, r := range []kmsg.Request{join, describe} {
+			if err := Guard(r.Key(), r.GetVersion(), r.AppendTo(nil), plenty); !errors.Is(err, want) {
+				t.Errorf("%T with a name of %d bytes: got %v, want %v", r, len(name), err, want)
+			}
+		}
 	}
 }
 
