@@ -3,6 +3,7 @@ package group
 import (
 	"bytes"
 	"context"
+	"math"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,6 +29,8 @@ func (c *Coordinator) join(ctx context.Context, client Client, req *kmsg.JoinGro
 		return joinError(codeInvalidGroup, req.MemberID)
 	case session < c.o.Config.MinSessionTimeout || session > c.o.Config.MaxSessionTimeout:
 		return joinError(kerr.InvalidSessionTimeout.Code, req.MemberID)
+	case !storable(client, req):
+		return joinError(kerr.InvalidRequest.Code, req.MemberID)
 	}
 	waiter := make(chan *kmsg.JoinGroupResponse, 1)
 	j := newJoin(client, req, waiter)
@@ -45,6 +48,23 @@ func (c *Coordinator) join(ctx context.Context, client Client, req *kmsg.JoinGro
 		return joinError(codeCoordinatorNotAvail, req.MemberID)
 	}
 }
+
+// storable says whether the record of a group can hold what a member is called. One
+// with a name that is too long could not be read again, and with it no group of its
+// partition. Kafka answers an error as well, when it writes the record.
+func storable(client Client, req *kmsg.JoinGroupRequest) bool {
+	longest := max(len(req.Group), len(req.ProtocolType), memberIDSuffix+max(len(client.ID), len(deref(req.InstanceID))))
+	for i := range req.Protocols {
+		longest = max(longest, len(req.Protocols[i].Name))
+	}
+	return longest <= math.MaxInt16
+}
+
+// memberIDSuffix is the length of what is behind the name in an id: a hyphen and a UUID.
+const memberIDSuffix = 1 + 36
+
+// memberID is a new id for a member of a client or instance.
+func memberID(of string) string { return of + "-" + uuid.NewString() }
 
 // joinRequest is a JoinGroup request being handled.
 type joinRequest struct {
@@ -147,7 +167,7 @@ func (s *shard) hasRoom(g *classicGroup, memberID string) bool {
 // joinNew handles a member without an id.
 func (s *shard) joinNew(g *classicGroup, j *joinRequest, u *coordinator.Update) {
 	if j.instance != nil {
-		id := *j.instance + "-" + uuid.NewString()
+		id := memberID(*j.instance)
 		if m := g.static[*j.instance]; m != nil {
 			s.replaceStatic(g, m, id, j, u)
 			return
@@ -155,7 +175,7 @@ func (s *shard) joinNew(g *classicGroup, j *joinRequest, u *coordinator.Update) 
 		s.addMember(g, id, j, u)
 		return
 	}
-	id := j.client.ID + "-" + uuid.NewString()
+	id := memberID(j.client.ID)
 	if !j.needsID {
 		s.addMember(g, id, j, u)
 		return
