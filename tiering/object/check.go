@@ -27,11 +27,14 @@ func Check(ctx context.Context, s Store) error {
 		return err
 	}
 	err := c.round(ctx)
-	if derr := s.Delete(ctx, c.key, c.second); derr != nil {
-		return errors.Join(err, derr)
-	}
-	if err != nil {
+	derr := s.Delete(ctx, c.key, c.second)
+	switch {
+	case err != nil && derr != nil: // what the store lacks is not to be taken for a store that is away
+		return fmt.Errorf("%w; then %s", err, derr.Error())
+	case err != nil:
 		return err
+	case derr != nil:
+		return derr
 	}
 	for _, key := range []string{c.key, c.second} {
 		if err := c.gone(ctx, key); err != nil {

@@ -2,6 +2,7 @@ package object_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -276,5 +277,24 @@ func TestCheckNamesWhatAStoreLacks(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestCheckKeepsToWhatTheStoreLacks: that the objects of the check cannot be deleted afterwards must not make a store
+// that overwrites manifests one that is only away.
+func TestCheckKeepsToWhatTheStoreLacks(t *testing.T) {
+	s, _ := openClone(t, "s3", func(_ *clone, _ http.ResponseWriter, r *http.Request) bool {
+		r.Header.Del("If-None-Match")
+		return false
+	})
+	err := object.Check(t.Context(), object.WithFaults(s, func(_ context.Context, op object.Op) error {
+		if op.Kind == object.OpDelete {
+			return object.ErrUnavailable
+		}
+		return nil
+	}))
+	wantError(t, err, object.ErrUnsupported, "overwrote", object.ErrUnavailable.Error())
+	if object.Retriable(err) {
+		t.Errorf("%v may go away", err)
 	}
 }

@@ -25,7 +25,10 @@ func (d *Dir) List(ctx context.Context, prefix, after string) iter.Seq2[Info, er
 			return
 		}
 		w := dirWalk{d: d, ctx: ctx, prefix: prefix, after: after, yield: yield}
-		w.walk(folder)
+		// A folder that is not there is empty, unless all are gone: what was not seen of them is unknown.
+		if w.walk(folder) && d.away() {
+			yield(Info{}, d.fail("list", prefix, fs.ErrNotExist))
+		}
 	}
 }
 

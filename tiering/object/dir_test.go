@@ -91,3 +91,32 @@ func TestDirKnowsItsObjectsFromOtherFiles(t *testing.T) {
 		t.Errorf("after the delete of folders: %s", diff)
 	}
 }
+
+// TestDirThatGoesAwayEndsItsList: what was not seen of it is unknown, so the list must not end as if it were whole.
+func TestDirThatGoesAwayEndsItsList(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s, err := object.NewDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a/1", "b/1", "c/1"} {
+		put(t, s, key, []byte(key))
+	}
+	var got []string
+	var listErr error
+	for info, err := range s.List(t.Context(), "", "") {
+		if listErr = err; err != nil {
+			break
+		}
+		if got = append(got, info.Key); len(got) > 1 {
+			continue
+		}
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"a/1"}, got); diff != "" {
+		t.Error(diff)
+	}
+	wantError(t, listErr, object.ErrUnavailable, "mounted", dir)
+}

@@ -78,6 +78,9 @@ func (ls *listing) give(info Info) error {
 		ls.recent = slices.Delete(ls.recent, 0, pageKeys)
 	}
 	ls.recent, ls.last = append(ls.recent, info.Key), info.Key
+	if ValidKey(info.Key) != nil {
+		return nil // of others: such as "folder/", which consoles make where there are no folders
+	}
 	info.Modified = known(info.Modified)
 	if ls.stopped = !ls.yield(info, nil); ls.stopped {
 		return errStopped

@@ -193,6 +193,9 @@ func TestListIsWholeOrAnError(t *testing.T) {
 		{"names of others", func() oddity {
 			return byToken(map[string]page{"": {[]string{"o/1", "p/1", "p/2"}, "x"}, "x": {[]string{"p/3", "p/4", "p/5", "q/1"}, ""}})
 		}, nil, nil},
+		{"names that cannot be ours", func() oddity {
+			return byToken(map[string]page{"": {[]string{"p/", "p//1", "p/1", "p/2"}, "x"}, "x": {[]string{"p/2/", "p/3", "p/4", "p/5", "p/5/../6", "p/5\\6"}, ""}})
+		}, nil, nil},
 		{"an empty page in between", func() oddity {
 			return byToken(map[string]page{"": {all[:2], "x"}, "x": {nil, "y"}, "y": {all[2:], ""}})
 		}, nil, nil},

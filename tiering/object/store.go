@@ -35,7 +35,8 @@ type Store interface {
 	Delete(ctx context.Context, keys ...string) error
 
 	// List yields the objects whose key begins with prefix and is greater than after, in key order.
-	// An error ends the sequence. Objects put or deleted meanwhile may or may not be seen.
+	// An error ends the sequence. Objects put or deleted meanwhile may or may not be seen. Names that are not
+	// valid keys are others', and left out.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Info, error]
 
 	// Uploads yields the multipart uploads of objects below prefix that are neither completed nor aborted, in no
