@@ -13,12 +13,12 @@ import (
 // to start. It may lie behind the high watermark.
 func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Manifest, now time.Time) (int64, error) {
 	cfg := log.Config()
-	x := retention{cutoff: -1 << 62, free: -1, start: log.LogStart()}
+	x := retention{now: now.UnixMilli(), free: -1, start: log.LogStart()}
 	if man.Root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
 		x.start = max(x.start, man.Root.StartOffset, man.Root.LogStartOffset)
 	}
 	if cfg.Delete && cfg.RetentionAge >= 0 {
-		x.cutoff = now.Add(-cfg.RetentionAge).UnixMilli()
+		x.byTime, x.cutoff = true, now.Add(-cfg.RetentionAge).UnixMilli()
 	}
 	sealed := log.Sealed(max(man.End(), x.start))
 	if cfg.Delete && cfg.RetentionBytes >= 0 {
@@ -43,7 +43,7 @@ func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Ma
 				"partition", log.TopicPartition().Partition, "segment", sealed[i].BaseOffset, "err", err)
 			break
 		}
-		done = x.one(sealed[i].LastOffset, newest.UnixMilli(), sealed[i].Size)
+		done = x.one(sealed[i].LastOffset, x.expired(newest.UnixMilli()), sealed[i].Size)
 	}
 	return x.start, nil
 }
@@ -61,15 +61,33 @@ func localOnly(log *segment.Log, end int64) int64 {
 
 // retention walks a log from its oldest segment on and finds where it is to start: by time, by size, or both.
 type retention struct {
-	cutoff int64 // highest timestamps below it are expired
+	now    int64
+	byTime bool
+	cutoff int64 // what is older is expired
 	free   int64 // bytes above the limit; < 0: none
 	start  int64 // the log start so far
 }
 
-// one says whether the next segment is expired: too old, or the log is large enough without it.
-func (x *retention) one(last, maxTS, bytes int64) bool {
+// expired says whether what is of a time, in Unix milliseconds, is too old.
+func (x *retention) expired(at int64) bool { return x.byTime && at < x.cutoff }
+
+// entryExpired goes by the entry's newest record, or, where no record has a time, or one before 1970 or after now, by
+// when it was copied: the log's own rule is that of the file's time. Without that either nobody knows how old it is, and
+// it does not expire.
+func (x *retention) entryExpired(e *manifest.Entry) bool {
+	switch {
+	case e.MaxTimestamp >= 0 && e.MaxTimestamp <= x.now:
+		return x.expired(e.MaxTimestamp)
+	case e.Created > 0:
+		return x.expired(e.Created)
+	}
+	return false
+}
+
+// one says whether the next segment goes: too old, or the log is large enough without it.
+func (x *retention) one(last int64, tooOld bool, bytes int64) bool {
 	bySize := x.free >= 0 && x.free >= bytes
-	if last >= x.start && maxTS >= x.cutoff && !bySize {
+	if last >= x.start && !tooOld && !bySize {
 		return false
 	}
 	x.start = max(x.start, last+1)
@@ -77,7 +95,9 @@ func (x *retention) one(last, maxTS, bytes int64) bool {
 	return true
 }
 
-// tier walks the manifest; true means that all of it is expired. Whole nodes are decided by their reference.
+// tier walks the manifest; true means that all of it is expired. Whole nodes are decided by their reference where size or
+// the log start decide. Time does not: a reference has the highest timestamp of all below it, which says nothing about
+// entries whose records have none.
 func (x *retention) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 	refs := t.Root.Refs
 	for i := range refs {
@@ -85,9 +105,11 @@ func (x *retention) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 		if i == 0 {
 			bytes -= t.Root.Trimmed.Bytes
 		}
-		if whole := *x; whole.one(refs[i].LastOffset, refs[i].MaxTimestamp, bytes) {
-			*x = whole
+		if x.one(refs[i].LastOffset, false, bytes) {
 			continue
+		}
+		if !x.byTime && x.free < 0 {
+			return false, nil // nothing can expire: the node need not be read
 		}
 		// Some of it may be: the walk ends at the first entry that is not.
 		sub := manifest.Tree{Root: &manifest.Root{StartOffset: t.Root.StartOffset, Refs: refs[i : i+1]}, Load: t.Load}
@@ -95,14 +117,14 @@ func (x *retention) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			if !x.one(e.LastOffset, e.MaxTimestamp, e.Bytes) {
+			if !x.one(e.LastOffset, x.entryExpired(e), e.Bytes) {
 				return false, nil
 			}
 		}
 	}
 	for i := range t.Root.Tail {
 		e := &t.Root.Tail[i]
-		if !x.one(e.LastOffset, e.MaxTimestamp, e.Bytes) {
+		if !x.one(e.LastOffset, x.entryExpired(e), e.Bytes) {
 			return false, nil
 		}
 	}

@@ -45,8 +45,8 @@ func (c *CRC) UnmarshalText(b []byte) error {
 // Entry describes one remote log segment (RemoteLogSegmentMetadata). Times are Unix milliseconds.
 type Entry struct {
 	BaseOffset         int64   `json:"base"`
-	LastOffset         int64   `json:"last"` // inclusive
-	MaxTimestamp       int64   `json:"max_ts"`
+	LastOffset         int64   `json:"last"`          // inclusive
+	MaxTimestamp       int64   `json:"max_ts"`        // as in the records: below 0 where they have none, or one before 1970
 	MaxTimestampOffset int64   `json:"max_ts_offset"` // of the first record that has it
 	Bytes              int64   `json:"bytes"`         // of the .log object
 	CRC32C             CRC     `json:"crc32c"`        // of the .log object
@@ -58,7 +58,7 @@ type Entry struct {
 	// What of the transaction index decides whether a reader needs it; both 0 in manifests from before they existed.
 	AbortedFrom   int64 `json:"aborted_from,omitempty"`   // lowest first offset of its aborted transactions
 	AbortedStable int64 `json:"aborted_stable,omitempty"` // no transaction in later segments began below
-	Created       int64 `json:"created"`
+	Created       int64 `json:"created"`                  // when its records were first copied; 0: unknown
 	// Object is the name of both objects without suffix: bare in the partition's own folder, or a path below
 	// the cluster's prefix for an object that belongs to another topic.
 	Object string `json:"object"`

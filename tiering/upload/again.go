@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"time"
 
 	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/segment/record"
@@ -24,7 +23,7 @@ var ErrNoSource = errors.New("the local log no longer has it")
 // with the new name. Bytes other than those that were committed never replace them.
 func (u *Uploader) Again(ctx context.Context, l *Leader, dir string, old manifest.Entry, d bucket.Damage) (manifest.Entry, error) {
 	next := old
-	next.Object, next.Created = manifest.NewStem(old.BaseOffset, l.Epoch), time.Now().UnixMilli()
+	next.Object = manifest.NewStem(old.BaseOffset, l.Epoch) // Created stays: the records are no younger for it
 	body, release, err := u.logSource(ctx, dir, l, &old, d)
 	if err != nil {
 		return next, err
