@@ -156,15 +156,16 @@ func (l *Log) snapshotName(offset int64) string {
 	return filepath.Join(l.path, fileName(offset, snapshotSuffix))
 }
 
-// writeSnapshot writes a .snapshot file. maint must be held.
+// writeSnapshot writes a .snapshot file. It is in the list before: after an error it
+// may be there, and a truncation must find it. maint must be held.
 func (l *Log) writeSnapshot(offset int64, b []byte) error {
-	if err := vfs.WriteFileAtomic(l.fs, l.snapshotName(offset), b); err != nil {
-		return l.fail("write producer snapshot", err)
-	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if i, ok := slices.BinarySearch(l.snapshots, offset); !ok {
 		l.snapshots = slices.Insert(slices.Clone(l.snapshots), i, offset)
+	}
+	l.mu.Unlock()
+	if err := vfs.WriteFileAtomic(l.fs, l.snapshotName(offset), b); err != nil {
+		return l.fail("write producer snapshot", err)
 	}
 	return nil
 }

@@ -31,9 +31,15 @@ func (l *Log) TruncateFullyAndStartAt(offset, logStart int64) error {
 // restart makes the log empty with offset as its end. turn, maint and the slots
 // must be held.
 func (l *Log) restart(offset, logStart int64) error {
+	// Expired segments that wait to be removed: with one of them before the new log a
+	// crash would leave a hole, and one of the same base would take its file away.
+	err := l.unlinkFront()
+	if err != nil {
+		return err
+	}
 	// Until the new segment is there a crash may leave any beginning of the old
 	// log, or nothing.
-	err := l.lowerMarks(0)
+	err = l.lowerMarks(0)
 	if err == nil {
 		err = l.dropSnapshotsAbove(-1)
 	}

@@ -84,9 +84,7 @@ func (l *Log) doomLocked(i int) {
 	}
 	for _, p := range slices.Backward(l.parts[i:]) {
 		l.localBytes.Add(-p.size)
-		if p != l.tail.part || !l.tail.unborn {
-			l.doomedTail = append(l.doomedTail, p)
-		}
+		l.doomedTail = append(l.doomedTail, p) // also one that is unborn: bear may have come halfway
 	}
 	l.sealed = slices.Clone(l.sealed[:min(i, len(l.sealed))])
 	l.rolled = slices.Clone(l.rolled[:min(max(i-len(l.sealed), 0), len(l.rolled))])
