@@ -61,11 +61,14 @@ func (d *Dir) evict(tps []metadata.TopicPartition, suffix string) ([]string, err
 			continue
 		}
 		defer d.unclaim(tp)
-		if err := d.fs.Rename(filepath.Join(d.path, tp.String()), path); err != nil {
+		switch err := d.fs.Rename(filepath.Join(d.path, tp.String()), path); {
+		case err == nil:
+			gone, paths = append(gone, tp), append(paths, path)
+		case missing(err): // an attempt before came so far
+			gone = append(gone, tp)
+		default:
 			errs = errors.Join(errs, d.fail(fmt.Errorf("%s: rename: %w", tp, err)))
-			continue
 		}
-		gone, paths = append(gone, tp), append(paths, path)
 	}
 	if len(gone) == 0 {
 		return nil, errs

@@ -1,7 +1,10 @@
 package segment
 
 import (
+	"errors"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -73,4 +76,30 @@ func TestStrayDirectoryIsDeletedUnread(t *testing.T) {
 			t.Errorf("left: %v, %v", names, d.Partitions())
 		}
 	})
+}
+
+// TestPuttingAsideCanBeTriedAgain: a directory that got its new name, which could not
+// be made durable for want of descriptors, is not missed by the next try.
+func TestPuttingAsideCanBeTriedAgain(t *testing.T) {
+	for name, evict := range map[string]func(*Dir) error{
+		"aside":  func(d *Dir) error { _, err := d.SetAside([]metadata.TopicPartition{testTP}); return err },
+		"delete": func(d *Dir) error { return d.DeleteStrays([]metadata.TopicPartition{testTP}) },
+	} {
+		mem := vfs.NewMem()
+		d := openDir(t, mem)
+		mustAppend(t, openLog(t, d, Config{}), 0, plain(1, "a"))
+		noError(t, d.Close())
+		var on atomic.Bool
+		d = openDir(t, vfs.WithFaults(mem, failing(&on, syscall.EMFILE, func(op vfs.Op) bool { return op.Kind == vfs.OpSyncDir })))
+		on.Store(true)
+		if err := evict(d); !errors.Is(err, syscall.EMFILE) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		on.Store(false)
+		noError(t, evict(d))
+		noError(t, d.Offline())
+		if len(d.Partitions()) != 0 {
+			t.Errorf("%s: still found: %v", name, d.Partitions())
+		}
+	}
 }

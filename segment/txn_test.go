@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -130,4 +131,36 @@ func TestControlBatchesComeFromCoordinatorsOnly(t *testing.T) {
 	if _, err := l.AppendAsLeader(nil, AppendOptions{Now: t0}); !errors.Is(err, ErrInvalidBatch) {
 		t.Fatalf("nothing: %v", err)
 	}
+}
+
+// TestReaderOfADeletedLogLeavesTheDirectoryOnline: a reader that has just made a
+// transaction index anew when its log is deleted does not take the disk for broken.
+func TestReaderOfADeletedLogLeavesTheDirectoryOnline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		d := openDir(t, mem)
+		l := openLog(t, d, Config{})
+		mustAppend(t, l, 0, inTxn(1, 0, 0, "x"))
+		endTxn(t, l, 1, 0, false)
+		noError(t, l.Roll())
+		noError(t, d.Close())
+		noError(t, mem.Remove("/data/orders-3/"+fileName(0, txnSuffix)))
+		d = openDir(t, mem)
+		l = openLog(t, d, Config{})
+		noError(t, l.loadIndex(l.sealed[0].part))
+		l.maint.lock() // the reader has read, and waits with the index
+		read := make(chan error)
+		go func() {
+			got, err := l.AbortedTransactions(0, 2)
+			if err == nil && len(got) != 1 {
+				t.Errorf("got %v", got)
+			}
+			read <- err
+		}()
+		synctest.Wait()
+		l.shut()
+		l.maint.unlock()
+		noError(t, <-read)
+		noError(t, d.Offline())
+	})
 }

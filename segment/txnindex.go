@@ -142,8 +142,8 @@ func (l *Log) mendTxns(p *part) error {
 	}
 	l.maint.lock()
 	defer l.maint.unlock()
-	if l.removed(p) {
-		return nil
+	if l.check() != nil || l.removed(p) {
+		return nil // nobody needs the file any more
 	}
 	if _, err := l.flushTxns(p); err != nil && !vfs.Heals(err) {
 		return err
