@@ -45,7 +45,7 @@ type API struct {
 	versions []VersionRange
 	current  currentLimits
 	sessions *sessionCache
-	making   chan struct{} // a place for each large answer that is being made
+	places   places // of large answers that are being made
 	creating singleCreate
 	// producerIDs are handed to idempotent producers.
 	producerIDs *producerIDs
@@ -64,7 +64,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		o: o, log: o.Logger, table: versionTable(), versions: Versions(), producerIDs: newProducerIDs(),
-		making:   make(chan struct{}, largeAnswers),
+		places:   newPlaces(),
 		sessions: newSessionCache(o.Settings().Broker().FetchSessions, o.SessionBytes),
 	}
 	if err := a.measure(o.Meter); err != nil {

@@ -45,6 +45,7 @@ type cluster struct {
 	// Hooks may be nil; they are set before start.
 	onDisk  func(vfs.Op) error
 	onStore func(context.Context, object.Op) error
+	onKV    kv.Hook
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -95,7 +96,7 @@ func (c *cluster) start(settings map[string]string) *cluster {
 	}
 	b, err := broker.New(broker.Options{
 		Settings: s, Logger: slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		FS: fs, KV: c.kv.Client(nil), Objects: store,
+		FS: fs, KV: c.kv.Client(c.onKV), Objects: store,
 		Listen: func(_ context.Context, addr string) (net.Listener, error) { return c.network.Listen(addr) },
 		Dial:   c.network.Dial,
 	})
