@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,11 +23,16 @@ func (d *Dir) DeleteLog(l *Log) error { return d.DeleteLogs([]*Log{l})[0] }
 // errors are in the order of the logs. A log whose deletion failed is closed, and
 // DeleteLogs may be called for it again. However many logs there are, the
 // directory is synced once, and each checkpoint rewritten once.
-func (d *Dir) DeleteLogs(logs []*Log) []error {
+func (d *Dir) DeleteLogs(logs []*Log) []error { return d.removeLogs(logs, deletedDirSuffix) }
+
+// SetLogsAside is SetAside for logs that are open, with the rules of DeleteLogs.
+func (d *Dir) SetLogsAside(logs []*Log) []error { return d.removeLogs(logs, strayDirSuffix) }
+
+func (d *Dir) removeLogs(logs []*Log, suffix string) []error {
 	errs := make([]error, len(logs))
 	var gone []*Log
 	for i, l := range logs {
-		if errs[i] = l.bury(); errs[i] == nil {
+		if errs[i] = l.bury(suffix); errs[i] == nil {
 			gone = append(gone, l)
 		}
 	}
@@ -42,7 +48,7 @@ func (d *Dir) DeleteLogs(logs []*Log) []error {
 }
 
 // bury closes the log and renames its directory, not durably.
-func (l *Log) bury() error {
+func (l *Log) bury(suffix string) error {
 	l.turn.lock()
 	defer l.turn.unlock()
 	l.maint.lock()
@@ -60,7 +66,7 @@ func (l *Log) bury() error {
 	if err := l.dir.Offline(); err != nil {
 		return err
 	}
-	path := filepath.Join(l.dir.path, besideName(l.tp, uniqueName(), deletedDirSuffix))
+	path := filepath.Join(l.dir.path, besideName(l.tp, uniqueName(), suffix))
 	if err := l.fs.Rename(l.path, path); err != nil {
 		return l.fail("delete", err)
 	}
@@ -80,7 +86,9 @@ func (d *Dir) settleRemoval(gone []*Log) error {
 		tps = append(tps, l.tp)
 		if d.logs[l.tp] == l {
 			delete(d.logs, l.tp)
-			d.doomed = append(d.doomed, doomedDir{path: l.grave, at: time.Now().Add(l.config.Load().DeleteDelay)})
+			if strings.HasSuffix(l.grave, deletedDirSuffix) {
+				d.doomed = append(d.doomed, doomedDir{path: l.grave, at: time.Now().Add(l.config.Load().DeleteDelay)})
+			}
 		}
 	}
 	d.mu.Unlock()

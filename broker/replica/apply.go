@@ -335,7 +335,7 @@ func (a *applier) stopMissing(img *metadata.Image, v *viewEdit, todo map[metadat
 		}
 		a.stop(p, lives)
 		if lives && known(t, int(id.Partition)) {
-			a.leave(p)
+			a.leave(p, moved(&t.Partitions[id.Partition], p.log.LatestEpoch()))
 		} else {
 			a.stopped[id], lost = p, true
 		}
@@ -355,8 +355,14 @@ func (a *applier) buryStopped(img *metadata.Image, lost bool) {
 		_, renewed := img.Topic(p.tp.Topic)
 		switch {
 		case lives && a.placed(t, int(id.Partition)): // openMissing takes it back
-		case lives && known(t, int(id.Partition)), !lives && (graves[id.Topic] || renewed):
-			a.leave(p)
+		case lives && known(t, int(id.Partition)):
+			a.leave(p, moved(&t.Partitions[id.Partition], p.log.LatestEpoch()))
+			delete(a.stopped, id)
+		case !lives && graves[id.Topic]:
+			a.leave(p, remove)
+			delete(a.stopped, id)
+		case !lives && renewed:
+			a.leave(p, setAside)
 			delete(a.stopped, id)
 		case lost:
 			a.m.log.Error("partition left the metadata without being deleted, its files stay", "partition", p.tp, "topic_id", id.Topic)

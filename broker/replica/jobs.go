@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/coldbrook/coldbrook/metadata"
@@ -28,15 +29,17 @@ type jobs struct {
 	graves  map[*segment.Dir][]burial // what is to be deleted in each directory at which somebody is
 }
 
-// burial is a log to be deleted, and who is told.
+// burial is a log to be deleted, or put aside, and who is told.
 type burial struct {
 	log  *segment.Log
+	fate fate
 	done func(error)
 }
 
-// leaving is a partition that is being deleted.
+// leaving is a partition that is being deleted, or put aside.
 type leaving struct {
 	p      *Partition
+	fate   fate
 	failed bool // and is tried again
 }
 
@@ -138,13 +141,17 @@ func (a *applier) held(p *Partition, w wanted) bool {
 	return true
 }
 
-// leave has a partition that was stopped deleted as soon as nobody is at its log.
-// Until its files are out of the way nobody opens another of its name.
-func (a *applier) leave(p *Partition) {
-	a.leaving[p.tp] = &leaving{p: p}
+// leave has a partition that was stopped deleted, or put aside, as soon as nobody is
+// at its log. Until its files are out of the way nobody opens another of its name.
+func (a *applier) leave(p *Partition, f fate) {
+	if f == setAside {
+		a.m.log.Warn("metadata is older than the log, or does not say that it was deleted: put aside", "partition", p.tp, "topic_id", p.tip.Topic,
+			"epoch", p.log.LatestEpoch(), "log_end", p.log.LogEnd(), "dir", p.dir.Path())
+	}
+	a.leaving[p.tp] = &leaving{p: p, fate: f}
 	a.jobs.running.Go(func() {
 		p.turn.pass()
-		a.jobs.bury(p.dir, burial{p.log, func(err error) {
+		a.jobs.bury(p.dir, burial{p.log, f, func(err error) {
 			a.jobs.finished(func() metadata.TopicIDPartition { return a.left(p, err) })
 		}})
 	})
@@ -170,13 +177,20 @@ func (j *jobs) bury(dir *segment.Dir, b burial) {
 		}
 		j.graves[dir] = nil
 		j.mu.Unlock()
-		logs := make([]*segment.Log, len(due))
-		for i := range due {
-			logs[i] = due[i].log
-		}
-		for i, err := range dir.DeleteLogs(logs) {
-			due[i].done(err)
-		}
+		buryAll(due, remove, dir.DeleteLogs)
+		buryAll(due, setAside, dir.SetLogsAside)
+	}
+}
+
+// buryAll buries those of one fate together.
+func buryAll(due []burial, f fate, bury func([]*segment.Log) []error) {
+	due = slices.DeleteFunc(slices.Clone(due), func(b burial) bool { return b.fate != f })
+	logs := make([]*segment.Log, len(due))
+	for i := range due {
+		logs[i] = due[i].log
+	}
+	for i, err := range bury(logs) {
+		due[i].done(err)
 	}
 }
 
@@ -201,7 +215,7 @@ func (a *applier) left(p *Partition, err error) metadata.TopicIDPartition {
 func (a *applier) leaveAgain() {
 	for _, l := range a.leaving {
 		if l.failed {
-			a.leave(l.p)
+			a.leave(l.p, l.fate)
 		}
 	}
 }

@@ -53,9 +53,8 @@ func (a *applier) fateOf(img *metadata.Image, graves map[metadata.TopicID]bool, 
 	case lives && n < len(t.Partitions) && !known(t, n):
 		return keep, "state of the partition cannot be read, directory left as it is"
 	case lives && n < len(t.Partitions):
-		p := &t.Partitions[n]
 		epoch, err := d.StrayEpoch(pd.TopicPartition)
-		if err != nil || epoch > p.LeaderEpoch || len(p.ISR) == 0 {
+		if err != nil || moved(&t.Partitions[n], epoch) == setAside {
 			return setAside, "replica was moved to other brokers, and its log is not older than what the metadata knows of them: put aside"
 		}
 		return remove, "replica was moved to other brokers meanwhile, deleting it"
@@ -69,8 +68,18 @@ func (a *applier) fateOf(img *metadata.Image, graves map[metadata.TopicID]bool, 
 	return keep, "partition directory belongs to no topic of this cluster, left as it is"
 }
 
-// leaveUnopened deletes a log that did not open, when its topic was deleted or it
-// lives on elsewhere.
+// moved is the fate of a replica that is to be elsewhere, by the last leader epoch
+// of its log. Nobody may have what it has if the metadata is older than it, or knows
+// nobody who is in sync.
+func moved(p *metadata.Partition, epoch int32) fate {
+	if epoch > p.LeaderEpoch || len(p.ISR) == 0 {
+		return setAside
+	}
+	return remove
+}
+
+// leaveUnopened deletes a log that did not open, or puts it aside, when its topic was
+// deleted or it lives on elsewhere.
 func (a *applier) leaveUnopened(img *metadata.Image, id metadata.TopicIDPartition) {
 	graves := buried(img)
 	for _, d := range a.m.o.Dirs {
@@ -78,11 +87,19 @@ func (a *applier) leaveUnopened(img *metadata.Image, id metadata.TopicIDPartitio
 			if pd.TopicID != id.Topic || pd.TopicPartition.Partition != id.Partition {
 				continue
 			}
-			if f, _ := a.fateOf(img, graves, d, pd); f == keep {
+			f, _ := a.fateOf(img, graves, d, pd)
+			if f == keep {
 				continue
 			}
 			a.jobs.running.Go(func() {
-				if err := d.DeleteStrays([]metadata.TopicPartition{pd.TopicPartition}); err != nil {
+				tps := []metadata.TopicPartition{pd.TopicPartition}
+				err := error(nil)
+				if f == remove {
+					err = d.DeleteStrays(tps)
+				} else {
+					_, err = d.SetAside(tps)
+				}
+				if err != nil {
 					a.m.log.Error("delete log that did not open", "partition", pd.TopicPartition, "topic_id", id.Topic, "err", err)
 				}
 			})

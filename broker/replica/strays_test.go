@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"fmt"
 	"math/rand"
 	"slices"
 	"strings"
@@ -216,5 +217,58 @@ func TestReplicaWhoseStateCannotBeReadIsKept(t *testing.T) {
 		if got := n.all("t", 0); got[0] != "a" {
 			t.Errorf("the replica holds %v", got)
 		}
+	})
+}
+
+// TestReplicaIsDeletedOnlyByMetadataThatIsNotOlder: etcd that was set back to a state
+// from before a move, or restored from the tier, places the partition elsewhere. What
+// a running broker's log has beyond that stays, whether it is open or does not open.
+func TestReplicaIsDeletedOnlyByMetadataThatIsNotOlder(t *testing.T) {
+	elsewhere := []metadata.BrokerID{1, 2}
+	for name, c := range map[string]struct {
+		moved func(p *metadata.Partition)
+		aside int
+	}{
+		"moved":    {func(p *metadata.Partition) { p.ISR, p.LeaderEpoch = elsewhere, p.LeaderEpoch+1 }, 0},
+		"older":    {func(p *metadata.Partition) { p.ISR, p.LeaderEpoch = elsewhere, p.LeaderEpoch-1 }, 1},
+		"nobody's": {func(p *metadata.Partition) { p.ISR, p.Leader = []metadata.BrokerID{}, metadata.NoBroker }, 1},
+	} {
+		for _, opens := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", opens ", opens), func(t *testing.T) {
+				inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
+					f.topic("t", 1, 2, 3)
+					f.decide("t", func(p *metadata.Partition) { p.LeaderEpoch += 5 })
+					f.put("t", "a")
+					f.inSync("t", 1, 2, 3)
+					time.Sleep(2 * time.Minute) // checkpoints
+					n := f.node(3)
+					if !opens {
+						f.away(n, func() { f.must(n.disk.Remove("/data/t-0/00000000000000000000.log")) })
+					}
+					f.want(n, "t", 1, 0, 0)
+					f.decide("t", func(p *metadata.Partition) {
+						p.Replicas = elsewhere
+						c.moved(p)
+					})
+					time.Sleep(2 * time.Minute) // what is deleted is gone
+					f.want(n, "t", 0, c.aside, 0)
+				})
+			})
+		}
+	}
+}
+
+// TestTopicThatLostItsNameIsPutAside: metadata that was set back does not know the
+// topic, and then there is another one of its name. Nothing says that it was deleted.
+func TestTopicThatLostItsNameIsPutAside(t *testing.T) {
+	inFleet(t, 3, nil, func(t *testing.T, f *fleet) {
+		f.topic("t", 1, 2, 3)
+		f.put("t", "a")
+		f.inSync("t", 1, 2, 3)
+		_, err := f.kv.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Delete("/coldbrook/coldbrook/topics/t", "")}})
+		f.must(err)
+		f.want(f.node(3), "t", 1, 0, 0)
+		f.topic("t", 1, 2, 3)
+		f.want(f.node(3), "t", 1, 1, 0)
 	})
 }
