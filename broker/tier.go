@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -44,17 +45,57 @@ func (b *Broker) openObjects(ctx context.Context, parts *layers) error {
 		return err
 	}
 	parts.start(ctx, "ledger of the object store", b.ledger.Run)
+	err = b.checkObjects(ctx)
+	if unanswered(err) {
+		b.log.Error("object store does not answer, uploads and old reads wait for it", "store", b.addresses.Store, "err", err)
+		parts.start(ctx, "check of the object store", b.checkObjectsLater)
+		return nil
+	}
+	return err // names the bucket and what is wrong with it
+}
+
+func (b *Broker) checkObjects(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	err = object.Check(bounded, b.objects)
-	switch {
-	case err == nil:
-	case errors.Is(err, object.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		b.log.Error("object store does not answer, uploads and old reads wait for it", "store", b.addresses.Store, "err", err)
-	default:
-		return err // names the bucket and what is wrong with it
+	return object.Check(bounded, b.objects)
+}
+
+// unanswered says that a check says nothing of the store.
+func unanswered(err error) bool {
+	return errors.Is(err, object.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}
+
+const (
+	// checkObjectsEvery is how often a store that did not answer at the start is looked at until it does.
+	checkObjectsEvery = 5 * time.Second
+	// checkObjectsSay is how often it is said again that it cannot be used.
+	checkObjectsSay = 10 * time.Minute
+)
+
+// checkObjectsLater checks a store that was away at the start once it answers. One that overwrites objects, or lacks
+// something else that nothing can stand in for, ends the broker then: it must not go on because its store came late.
+func (b *Broker) checkObjectsLater(ctx context.Context) error {
+	tick := time.NewTicker(checkObjectsEvery)
+	defer tick.Stop()
+	var said time.Time
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		switch err := b.checkObjects(ctx); {
+		case ctx.Err() != nil:
+		case err == nil:
+			b.log.Info("object store answers", "store", b.addresses.Store)
+			tick.Stop()
+		case errors.Is(err, object.ErrUnsupported):
+			return err
+		case !unanswered(err) && time.Since(said) > checkObjectsSay:
+			said = time.Now()
+			b.log.Error("object store cannot be used", "store", b.addresses.Store, "err", err)
+		}
 	}
-	return nil
 }
 
 // objectsElsewhere refuses to begin an empty store beside the one that an earlier release made: it took the name of the
