@@ -48,26 +48,17 @@ func (l *Log) OffsetForTimestamp(ts int64) (TimestampOffset, bool, error) {
 		if p == nil {
 			return TimestampOffset{}, false, nil
 		}
-		if err := l.loadIndex(p); err != nil {
-			if l.removed(p) {
-				at = max(l.LocalLogStart(), at)
-				continue
-			}
-			return TimestampOffset{}, false, err
-		}
-		l.mu.Lock()
-		largest := p.maxTime
-		l.mu.Unlock()
-		if largest >= ts {
-			found, ok, err := l.findTime(p, ts, start)
-			if err != nil || ok {
-				return found, ok, err
-			}
-		}
-		if following < 0 {
+		found, ok, err := l.findTime(p, ts, start)
+		switch {
+		case err != nil && l.removed(p):
+			at = max(l.LocalLogStart(), at) // removed or truncated meanwhile: look again
+		case err != nil || ok:
+			return found, ok, err
+		case following < 0:
 			return TimestampOffset{}, false, nil
+		default:
+			at = following
 		}
-		at = following
 	}
 }
 
@@ -89,9 +80,15 @@ func (l *Log) partFrom(offset int64) (*part, int64) {
 // findTime looks for the first record of p from offset start on with a timestamp
 // of ts or later.
 func (l *Log) findTime(p *part, ts, start int64) (TimestampOffset, bool, error) {
+	if err := l.loadIndex(p); err != nil {
+		return TimestampOffset{}, false, err
+	}
 	l.mu.Lock()
-	times := p.times.view()
+	times, largest := p.times.view(), p.maxTime
 	l.mu.Unlock()
+	if largest < ts {
+		return TimestampOffset{}, false, nil
+	}
 	from := p.base
 	err := l.withTimes(p, &times, func() error {
 		// The last entry below ts: up to its offset all records are older.
@@ -163,18 +160,32 @@ func (foundError) Error() string { return "found" }
 // MaxTimestamp returns the first record on the local disk with the largest
 // timestamp. False means that the log is empty.
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
-	start := l.LocalLogStart()
-	l.mu.Lock()
-	parts := l.parts
-	l.mu.Unlock()
-	best := TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: NoEpoch}
-	for _, p := range parts {
-		err := l.newestIn(p, start, &best)
-		if err != nil && !l.removed(p) {
+	for {
+		start := l.LocalLogStart()
+		l.mu.Lock()
+		parts := l.parts
+		l.mu.Unlock()
+		best, at, err := l.newestOf(parts, start)
+		switch {
+		case err == nil:
+			return best, best.Offset >= 0, nil
+		case !l.removed(at):
 			return TimestampOffset{}, false, err
 		}
+		// Removed or truncated meanwhile: look again.
 	}
-	return best, best.Offset >= 0, nil
+}
+
+// newestOf returns the first record of parts, from offset start on, with the largest
+// timestamp. With an error it says of which part.
+func (l *Log) newestOf(parts []*part, start int64) (best TimestampOffset, at *part, err error) {
+	best = TimestampOffset{Timestamp: -1, Offset: -1, LeaderEpoch: NoEpoch}
+	for _, p := range parts {
+		if err := l.newestIn(p, start, &best); err != nil {
+			return best, p, err
+		}
+	}
+	return best, nil, nil
 }
 
 // newestIn replaces best by the first record of p, from offset start on, with a
