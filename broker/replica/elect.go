@@ -68,6 +68,7 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 		a.follow(p, s)
 	}
 	a.announce(p, was, s, begins)
+	a.healed(p, s)
 	return failed
 }
 

@@ -73,7 +73,7 @@ func TestADeadDiskLeadsNothing(t *testing.T) {
 }
 
 // TestALogThatDoesNotOpenIsLedByAnother takes the segments of a leader's log away
-// while it restarts within its lease.
+// while it restarts within its lease, and does not know enough to heal it.
 func TestALogThatDoesNotOpenIsLedByAnother(t *testing.T) {
 	inFleet(t, 3, func(f *fleet) { f.config.MinInSyncReplicas = 2 }, func(t *testing.T, f *fleet) {
 		f.topic("t", 1, 2, 3)
@@ -83,6 +83,7 @@ func TestALogThatDoesNotOpenIsLedByAnother(t *testing.T) {
 		n := f.node(1)
 		n.crash(rand.New(rand.NewSource(1)), 100)
 		removeLogs(n)
+		n.neverSure()
 		n.start()
 		f.becomes("t", 2, ids(2, 3), ids(1))
 		_, err := n.m.Partition(tp("t"))

@@ -37,21 +37,31 @@ func (a *applier) openMissing(ctx context.Context, v *viewEdit, want map[metadat
 		if dirs == nil {
 			dirs = a.m.placement()
 		}
-		a.open(ctx, dirs.choose(tp), tp, id, w.config)
+		dir := dirs.choose(tp)
+		if v.failed[id] != nil && dir != nil {
+			a.reopen(ctx, dir, tp, id, w.config, v.failed[id])
+			continue
+		}
+		a.open(ctx, id, tp, func() (*Partition, error) { return a.m.open(dir, tp, id, w.config) })
 	}
 }
 
 // open has a log opened: recovery after a crash reads it.
-func (a *applier) open(ctx context.Context, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, cfg TopicConfig) {
+func (a *applier) open(ctx context.Context, id metadata.TopicIDPartition, tp metadata.TopicPartition, open func() (*Partition, error)) {
 	a.busy[id] = struct{}{}
-	a.jobs.open(ctx, func() func() metadata.TopicIDPartition {
-		p, err := a.m.open(dir, tp, id, cfg)
+	a.jobs.open(ctx, a.opening(id, tp, open))
+}
+
+// opening is the job that opens a log, which takeOpened takes.
+func (a *applier) opening(id metadata.TopicIDPartition, tp metadata.TopicPartition, open func() (*Partition, error)) func() func() metadata.TopicIDPartition {
+	return func() func() metadata.TopicIDPartition {
+		p, err := open()
 		return func() metadata.TopicIDPartition {
 			delete(a.busy, id)
 			a.opened[id] = opening{tp, p, err}
 			return id
 		}
-	})
+	}
 }
 
 // takeOpened puts logs that were opened into the view. Those that were not are
@@ -75,12 +85,16 @@ func (a *applier) takeOpened(v *viewEdit) (failed map[metadata.TopicIDPartition]
 }
 
 func (m *Manager) open(dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, cfg TopicConfig) (*Partition, error) {
+	return m.openLog(dir, tp, id, cfg, false)
+}
+
+func (m *Manager) openLog(dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, cfg TopicConfig, cutDamage bool) (*Partition, error) {
 	if dir == nil {
 		return nil, fmt.Errorf("%s: %w: every log directory is", tp, segment.ErrOffline)
 	}
 	p := &Partition{m: m, tp: tp, tip: id, broker: m.o.Broker, dir: dir, turn: make(turn, 1), recovered: -1}
 	p.state.Store(&state{config: cfg.Log, Partition: metadata.Partition{Leader: metadata.NoBroker, LeaderEpoch: -1}})
-	log, err := dir.OpenLog(segment.LogOptions{TopicPartition: tp, TopicID: id.Topic, Config: cfg.Log, OnSynced: p.synced})
+	log, err := dir.OpenLog(segment.LogOptions{TopicPartition: tp, TopicID: id.Topic, Config: cfg.Log, OnSynced: p.synced, CutDamage: cutDamage})
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ type Partition struct {
 	unfit    atomic.Bool // elected, and the log does not take the leader epoch
 	recovery *recovery   // of followImage alone; nil when none is under way
 
+	damage error // for which the log was cut when it was opened, until it is healed; of followImage alone
+
 	// mu serialises changes of the high watermark with changes of state, so
 	// that a deposed leader cannot move it.
 	mu        sync.Mutex
