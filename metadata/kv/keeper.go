@@ -156,16 +156,16 @@ func (k *keeper) due(size Size, newest int64, now time.Time) int64 {
 	if n := len(k.past); n == 0 || now.Sub(k.past[n-1].at) >= sampleEvery {
 		k.past = append(k.past, moment{now, newest})
 	}
+	var old int64
+	for len(k.past) > 1 && now.Sub(k.past[0].at) > keepHistory {
+		old = k.past[0].revision
+		k.past = k.past[1:]
+	}
 	switch {
 	case size.InUse > size.Quota/pressureShare:
 		return newest
 	case size.InUse-k.floor > size.Quota/historyShare:
 		return k.past[len(k.past)-1].revision
-	}
-	var old int64
-	for len(k.past) > 1 && now.Sub(k.past[0].at) > keepHistory {
-		old = k.past[0].revision
-		k.past = k.past[1:]
 	}
 	if old == 0 || now.Sub(k.swept) < sampleEvery {
 		return 0

@@ -176,3 +176,19 @@ func TestFilesOfAllMembersAreRewritten(t *testing.T) {
 		t.Errorf("with a member away: %v", err)
 	}
 }
+
+// A store that is half full for months must not cost the broker memory for every ten seconds of it.
+func TestKeeperRemembersNoMoreThanItsHistoryUnderPressure(t *testing.T) {
+	size := Size{Bytes: 100 * mib, InUse: 60 * mib, Quota: 100 * mib}
+	k := &keeper{}
+	now := time.Now()
+	for i := range int64(10_000) {
+		now = now.Add(sampleEvery)
+		if to := k.due(size, i, now); to != i {
+			t.Fatalf("compacts to %d, want the newest, %d", to, i)
+		}
+	}
+	if most := int(keepHistory/sampleEvery) + 2; len(k.past) > most {
+		t.Errorf("%d moments are kept, want at most %d", len(k.past), most)
+	}
+}
