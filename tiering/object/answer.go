@@ -67,17 +67,17 @@ type heardBody struct {
 	io.ReadCloser
 	cancel  context.CancelFunc
 	silence time.Duration
+	silent  atomic.Bool // it was ended; the bytes of the same moment may still have come through
 }
 
 func (b *heardBody) Read(p []byte) (int, error) {
-	var silent atomic.Bool
 	timer := time.AfterFunc(b.silence, func() {
-		silent.Store(true)
+		b.silent.Store(true)
 		b.cancel()
 	})
 	n, err := b.ReadCloser.Read(p)
 	timer.Stop()
-	if err != nil && err != io.EOF && silent.Load() {
+	if err != nil && err != io.EOF && b.silent.Load() {
 		err = &fault{kind: ErrUnavailable, again: soon, text: fmt.Sprintf("the answer broke off: nothing more came for %v", b.silence)}
 	}
 	return n, err

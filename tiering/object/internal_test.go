@@ -202,3 +202,34 @@ func TestAnswerThatFallsSilentEnds(t *testing.T) {
 	}
 	<-gone
 }
+
+// lateBody has bytes in the moment in which it is ended, and nothing more.
+type lateBody struct {
+	ctx  context.Context
+	late bool
+}
+
+func (b *lateBody) Read(p []byte) (int, error) {
+	<-b.ctx.Done()
+	if b.late {
+		return 0, b.ctx.Err()
+	}
+	b.late = true
+	return copy(p, "x"), nil
+}
+
+func (b *lateBody) Close() error { return nil }
+
+// TestSilenceIsTheStoresAlsoForTheNextRead: an answer that is ended for its silence must not look as if its caller had
+// given it up.
+func TestSilenceIsTheStoresAlsoForTheNextRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := &heardBody{ReadCloser: &lateBody{ctx: ctx}, cancel: cancel, silence: time.Minute}
+		n, err := io.Copy(io.Discard, b)
+		var wrong *fault
+		if n != 1 || !errors.As(err, &wrong) || wrong.kind != ErrUnavailable {
+			t.Errorf("%d bytes, then %v", n, err)
+		}
+	})
+}
