@@ -102,6 +102,7 @@ func (s *snapshots) round(ctx context.Context, interval time.Duration) error {
 		}
 		s.b.log.Info("offsets of groups imported", "object", pending.Snapshot)
 	}
+	next.KeepUnknown(s.last)
 	s.at, s.image = now, im
 	if s.last.Sequence > 0 && next.SameState(s.last) {
 		return nil

@@ -242,7 +242,7 @@ func (b *Bucket) topicFile(ctx context.Context, prefix, dir string, t *Topic) er
 		}
 		err = &ObjectError{Op: "read topic", Object: key, Err: err}
 	}
-	if !Unusable(err) {
+	if !IsDamage(err) {
 		return err
 	}
 	t.Problems = append(t.Problems, err)
@@ -276,7 +276,7 @@ func (b *Bucket) newestRoot(ctx context.Context, prefix, dir string, tip metadat
 			}
 			err = &ObjectError{Op: "read manifest", Object: prefix + key, Err: err}
 		}
-		if !Unusable(err) {
+		if !IsDamage(err) {
 			return Root{}, bad, err
 		}
 		b.log.Warn("manifest unreadable, taking the one before it", "object", prefix+key, "err", err)

@@ -9,9 +9,10 @@
 // # Invariants
 //
 //   - What is returned was checked: checksum, bounds, and that the object is the one that its name or the pointer says.
-//   - An error names the object (ObjectError) and its kind: ErrMissing, ErrCorrupt and ErrVersion are about the object;
-//     anything else is about the store and may pass (Unusable, IsDamage). A store that does not answer is never taken
-//     for one that has nothing.
+//   - An error names the object (ObjectError) and its kind: ErrMissing and ErrCorrupt are damage (IsDamage), for which
+//     an older object may do; a newer format than this release reads (manifest.VersionError) ends the work, and no
+//     older object is taken in its place; anything else is about the store and may pass. A store that does not answer
+//     is never taken for one that has nothing.
 //   - Objects are immutable but topic.json, so nothing in a Memo is ever stale.
 //   - A snapshot is written under a name that is free, and never again.
 //
@@ -19,7 +20,10 @@
 //
 // Names, manifests and the header of all JSON objects are package manifest's. Of this package are
 //
-//	format                        object                    versions read
-//	coldbrook.topic               topics/<…>/topic.json     1
-//	coldbrook.cluster.snapshot    cluster/<sequence>.json   1
+//	format                        object                    written    read by this release
+//	coldbrook.topic               topics/<…>/topic.json     1          1
+//	coldbrook.cluster.snapshot    cluster/<sequence>.json   1          1
+//
+// Members that this release does not know are kept when an object is rewritten, but for those of a single committed
+// offset: what is added there takes a new version. Releases up to 2fd9a92 take such members for damage.
 package bucket

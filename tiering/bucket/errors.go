@@ -35,15 +35,10 @@ func Failed(op, key string, err error) error {
 	}
 }
 
-// IsDamage says whether an error is about what is stored rather than about reading it.
+// IsDamage says that an object is not there or is not what it should be: another one may do. Anything else is the store's
+// fault and may pass, or about an object of a newer release (manifest.VersionError), which nothing may be taken for.
 func IsDamage(err error) bool {
 	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing)
-}
-
-// Unusable says that an object is not there, is not what it should be, or is of a newer version: another one may do.
-// Anything else is the store's fault and may pass.
-func Unusable(err error) bool {
-	return errors.Is(err, manifest.ErrCorrupt) || errors.Is(err, manifest.ErrMissing) || errors.Is(err, manifest.ErrVersion)
 }
 
 // Damage says which of a segment's objects are bad.

@@ -40,12 +40,14 @@ type Snapshot struct {
 	NextProducerID int64                        `json:"next_producer_id,omitempty"`
 	Groups         []SnapshotGroup              `json:"groups,omitempty"` // by name
 	Keys           map[string]json.RawMessage   `json:"keys,omitempty"`   // ACLs, credentials, quotas: as in etcd
+	Unknown        manifest.Unknown             `json:"-"`
 }
 
 // SnapshotBroker is a broker that holds partitions.
 type SnapshotBroker struct {
-	ID   metadata.BrokerID `json:"id"`
-	Rack string            `json:"rack,omitempty"`
+	ID      metadata.BrokerID `json:"id"`
+	Rack    string            `json:"rack,omitempty"`
+	Unknown manifest.Unknown  `json:"-"`
 }
 
 // SnapshotTopic is a topic of a snapshot.
@@ -57,6 +59,7 @@ type SnapshotTopic struct {
 	Deleted    *time.Time          `json:"deleted,omitempty"`
 	Purging    bool                `json:"purging,omitempty"` // some of its data is gone
 	Partitions []SnapshotPartition `json:"partitions"`
+	Unknown    manifest.Unknown    `json:"-"`
 }
 
 // SnapshotPartition is a partition of a snapshot.
@@ -64,18 +67,21 @@ type SnapshotPartition struct {
 	Replicas    []metadata.BrokerID `json:"replicas"`
 	LeaderEpoch int32               `json:"epoch"`
 	End         int64               `json:"end"` // high watermark, -1 unknown
+	Unknown     manifest.Unknown    `json:"-"`
 }
 
 // SnapshotGroup is a group's committed offsets.
 type SnapshotGroup struct {
-	Group  string               `json:"group"`
-	Topics []SnapshotGroupTopic `json:"topics,omitempty"` // by name
+	Group   string               `json:"group"`
+	Topics  []SnapshotGroupTopic `json:"topics,omitempty"` // by name
+	Unknown manifest.Unknown     `json:"-"`
 }
 
 // SnapshotGroupTopic is a group's committed offsets of a topic.
 type SnapshotGroupTopic struct {
 	Topic      string           `json:"topic"`
 	Partitions []SnapshotOffset `json:"partitions"` // by number
+	Unknown    manifest.Unknown `json:"-"`
 }
 
 // SnapshotOffset is one committed offset.
@@ -97,14 +103,70 @@ func (s *Snapshot) Offsets() int {
 	return n
 }
 
-// SameState says whether both describe the same, whenever and under whatever name they were written.
+// KeepUnknown takes over what a newer release has put into the snapshot before this one, of the cluster, its brokers,
+// topics, partitions and groups as far as they are still there: a snapshot is made anew each time from what this release knows.
+func (s *Snapshot) KeepUnknown(before *Snapshot) {
+	s.Unknown = before.Unknown
+	brokers := map[metadata.BrokerID]manifest.Unknown{}
+	for _, b := range before.Brokers {
+		brokers[b.ID] = b.Unknown
+	}
+	for i := range s.Brokers {
+		s.Brokers[i].Unknown = brokers[s.Brokers[i].ID]
+	}
+	topics := map[metadata.TopicID]*SnapshotTopic{}
+	for _, list := range [][]SnapshotTopic{before.Topics, before.Deleted} {
+		for i := range list {
+			topics[list[i].TopicID] = &list[i]
+		}
+	}
+	for _, list := range [][]SnapshotTopic{s.Topics, s.Deleted} {
+		for i := range list {
+			if was := topics[list[i].TopicID]; was != nil {
+				list[i].keepUnknown(was)
+			}
+		}
+	}
+	groups := map[string]manifest.Unknown{}
+	for i := range before.Groups {
+		if u := before.Groups[i].Unknown; u != "" {
+			groups[before.Groups[i].Group] = u
+		}
+	}
+	for i := range s.Groups {
+		if u := groups[s.Groups[i].Group]; u != "" {
+			s.Groups[i].Unknown = u
+		}
+	}
+}
+
+func (t *SnapshotTopic) keepUnknown(before *SnapshotTopic) {
+	t.Unknown = before.Unknown
+	for n := range min(len(t.Partitions), len(before.Partitions)) {
+		t.Partitions[n].Unknown = before.Partitions[n].Unknown
+	}
+}
+
+// SameState says whether both describe the same, whenever and under whatever name they were written. Committed offsets,
+// of which there may be millions, are compared as they are; groups that are the same slice not at all.
 func (s *Snapshot) SameState(other *Snapshot) bool {
 	a, b := *s, *other
-	a.Sequence, a.Created, a.Source = 0, 0, 0
-	b.Sequence, b.Created, b.Source = 0, 0, 0
+	a.Sequence, a.Created, a.Source, a.Groups = 0, 0, 0, nil
+	b.Sequence, b.Created, b.Source, b.Groups = 0, 0, 0, nil
 	x, err1 := json.Marshal(&a)
 	y, err2 := json.Marshal(&b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
+	return err1 == nil && err2 == nil && string(x) == string(y) && sameGroups(s.Groups, other.Groups)
+}
+
+func sameGroups(a, b []SnapshotGroup) bool {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return true
+	}
+	return slices.EqualFunc(a, b, func(x, y SnapshotGroup) bool {
+		return x.Group == y.Group && slices.EqualFunc(x.Topics, y.Topics, func(x, y SnapshotGroupTopic) bool {
+			return x.Topic == y.Topic && slices.Equal(x.Partitions, y.Partitions)
+		})
+	})
 }
 
 func (s *Snapshot) validate() error {
@@ -200,7 +262,7 @@ func (b *Bucket) NewestSnapshot(ctx context.Context, clusterID string) (*Snapsho
 		switch {
 		case err == nil:
 			return s, bad, nil
-		case !Unusable(err):
+		case !IsDamage(err):
 			return nil, bad, err
 		}
 		bad = append(bad, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,4 +141,53 @@ func FuzzDecodeClusterSnapshot(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestSnapshotKeepsWhatANewerReleasePutIntoTheOneBefore.
+func TestSnapshotKeepsWhatANewerReleasePutIntoTheOneBefore(t *testing.T) {
+	id := metadata.TopicID{1}
+	before := &Snapshot{
+		Unknown: `"a":1`, Brokers: []SnapshotBroker{{ID: 1, Unknown: `"b":1`}, {ID: 2, Unknown: `"b":2`}},
+		Topics: []SnapshotTopic{{Topic: "t", TopicID: id, Unknown: `"c":1`, Partitions: []SnapshotPartition{{Unknown: `"d":1`}}}},
+		Groups: []SnapshotGroup{{Group: "g", Unknown: `"e":1`}},
+	}
+	next := &Snapshot{
+		ClusterID: "c", Sequence: 2, Brokers: []SnapshotBroker{{ID: 2}, {ID: 3}}, Groups: []SnapshotGroup{{Group: "f"}, {Group: "g"}},
+		Deleted: []SnapshotTopic{{Topic: "t", TopicID: id, Partitions: []SnapshotPartition{{}, {}}}},
+	}
+	next.KeepUnknown(before)
+	b, err := next.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range []string{`"a":1`, `"b":2`, `"c":1`, `"d":1`, `"e":1`} {
+		if strings.Count(string(b), member) != 1 {
+			t.Errorf("%s is not once in %s", member, b)
+		}
+	}
+	again, err := DecodeSnapshot(b)
+	if err != nil || !again.SameState(next) || again.Brokers[0].Unknown != `"b":2` || again.Unknown != before.Unknown {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// TestSnapshotsDifferByOneCommittedOffset, and comparing many costs no encoding of them.
+func TestSnapshotsDifferByOneCommittedOffset(t *testing.T) {
+	snapshot := func(offset int64) *Snapshot {
+		return &Snapshot{ClusterID: "c", Sequence: offset, Groups: []SnapshotGroup{{Group: "g", Topics: []SnapshotGroupTopic{{Topic: "t", Partitions: []SnapshotOffset{{Offset: offset}}}}}}}
+	}
+	a, b := snapshot(1), snapshot(1)
+	if b.Sequence = 7; !a.SameState(b) || !a.SameState(a) {
+		t.Error("the same offsets are not the same state")
+	}
+	if a.SameState(snapshot(2)) {
+		t.Error("another offset is the same state")
+	}
+	many := snapshot(1)
+	many.Groups[0].Topics[0].Partitions = slices.Repeat(many.Groups[0].Topics[0].Partitions, 10_000)
+	other := *many
+	other.Groups = slices.Clone(many.Groups)
+	if n := testing.AllocsPerRun(5, func() { many.SameState(&other) }); n > 100 {
+		t.Errorf("comparing 10,000 committed offsets allocates %v times", n)
+	}
 }

@@ -22,6 +22,7 @@ type TopicFile struct {
 	Replicas   int               `json:"replicas,omitempty"` // of each partition
 	Created    time.Time         `json:"created"`
 	Configs    map[string]string `json:"configs,omitempty"` // overrides only
+	Unknown    manifest.Unknown  `json:"-"`
 }
 
 // Encode returns the object.

@@ -24,6 +24,7 @@ const (
 	ProblemOrphan    = "orphan"           // no manifest names it, and it is older than the grace period
 	ProblemUpload    = "abandoned_upload" // a multipart upload that was begun longer than the grace period ago
 	ProblemManifest  = "broken_manifest"  // a root or a node that cannot be read, or with gaps or overlaps
+	ProblemVersion   = "newer_version"    // an object of a newer format than this release reads; never touched
 	ProblemPointer   = "dangling_pointer" // the pointer in etcd names a root that is not there
 	ProblemUnknown   = "unknown_topic"    // in the bucket and not in etcd: it can be recovered
 	ProblemForeign   = "foreign_object"   // a name that is not ours; never touched
@@ -125,7 +126,10 @@ func newProblem(kind, topic string, tip metadata.TopicIDPartition, key string) P
 func problemOf(topic string, tip metadata.TopicIDPartition, e *manifest.Entry, err error) Problem {
 	p := newProblem(ProblemCorrupt, topic, tip, e.Object)
 	p.BaseOffset, p.LastOffset, p.Detail = e.BaseOffset, e.LastOffset, err.Error()
-	if errors.Is(err, manifest.ErrMissing) && !errors.Is(err, manifest.ErrCorrupt) {
+	switch {
+	case errors.Is(err, manifest.ErrVersion):
+		p.Kind = ProblemVersion
+	case errors.Is(err, manifest.ErrMissing) && !errors.Is(err, manifest.ErrCorrupt):
 		p.Kind, p.Detail = ProblemMissing, ""
 	}
 	var oe *bucket.ObjectError
@@ -141,7 +145,9 @@ func manifestProblem(topic string, tip metadata.TopicIDPartition, err error) *Pr
 		return nil
 	}
 	p := newProblem(ProblemManifest, topic, tip, "")
-	p.Detail = err.Error()
+	if p.Detail = err.Error(); errors.Is(err, manifest.ErrVersion) {
+		p.Kind = ProblemVersion
+	}
 	var oe *bucket.ObjectError
 	if errors.As(err, &oe) {
 		p.Object = oe.Object

@@ -131,12 +131,13 @@ func (v *verifier) partition(ctx context.Context, topic string, tip metadata.Top
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && !bucket.IsDamage(err) {
+		newer := errors.Is(err, manifest.ErrVersion)
+		if err != nil && !newer && !bucket.IsDamage(err) {
 			return err
 		}
 		if err != nil && v.c.stillNamed(ctx, tip, e) {
 			p := problemOf(topic, tip, e, err)
-			if v.repair {
+			if v.repair && !newer {
 				v.c.repair(ctx, &p, tip, *e, d)
 			}
 			report(p)

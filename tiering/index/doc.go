@@ -32,5 +32,6 @@
 // Sections: 1 chunks (16 bytes: relative offset 4, position 4, highest timestamp of all batches before the next
 // cut 8) · 2 leader epochs (12 bytes: epoch 4, start offset 8; the whole lineage up to the segment's end) · 3
 // Kafka's .txnindex · 4 Kafka's .snapshot at the segment's end · 5 Kafka's .index · 6 Kafka's .timeindex. A reader
-// skips types it does not know. A version other than 1 is refused by name.
+// skips types it does not know: what may be ignored is added as one. Anything else takes a new version, which an older
+// release refuses by name (manifest.VersionError). All releases so far write and read version 1.
 package index

@@ -186,8 +186,10 @@ func DecodeHead(b []byte, size int64) (*Head, error) {
 	switch {
 	case len(b) < fixedBytes || string(b[:8]) != magic:
 		return nil, fmt.Errorf("index of %d bytes: no magic: %w", len(b), manifest.ErrCorrupt)
+	case be.Uint16(b[8:]) > version:
+		return nil, &manifest.VersionError{Format: "coldbrook.segment.index", Version: int(be.Uint16(b[8:])), Newest: version}
 	case be.Uint16(b[8:]) != version:
-		return nil, fmt.Errorf("index version %d: %w", be.Uint16(b[8:]), manifest.ErrVersion)
+		return nil, fmt.Errorf("index of version %d: %w", be.Uint16(b[8:]), manifest.ErrCorrupt)
 	}
 	n := int(be.Uint16(b[10:]))
 	table := fixedBytes + tableItem*n

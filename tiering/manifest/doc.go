@@ -36,7 +36,13 @@
 // JSON objects with a header of fixed length that names format, version and the CRC32C of the whole object with the
 // checksum's own digits as zeros (codec.go). topic.json and cluster snapshots have the same header.
 //
-//	format                     object                      versions read
-//	coldbrook.manifest.root    manifest/<epoch>-<seq>      1
-//	coldbrook.manifest.node    manifest/leaf-…             1
+// Members that a release does not know are kept when it rewrites the object around them (Unknown), in the root, nodes,
+// entries, references and garbage. A change that an older release must not ignore takes a new version, which that refuses
+// (VersionError); header and checksum are the same in all versions, so that it is not taken for damage.
+//
+//	format                     object                      written    read by this release
+//	coldbrook.manifest.root    manifest/<epoch>-<seq>      1          1
+//	coldbrook.manifest.node    manifest/leaf-…             1          1
+//
+// Releases up to 2fd9a92 read version 1 too, but take a member that they do not know for damage.
 package manifest

@@ -277,9 +277,9 @@ func TestManifestDetectsEveryChangedByte(t *testing.T) {
 			t.Fatalf("cut to %d bytes: no error", i)
 		}
 	}
-	newer := strings.Replace(string(b), `"version":1`, `"version":2`, 1)
-	if _, err := DecodeRoot([]byte(newer)); !errors.Is(err, ErrVersion) {
-		t.Fatalf("newer version: %v", err)
+	newer := []byte(strings.Replace(string(b), `"version":1`, `"version":2`, 1))
+	if _, err := DecodeRoot(newer); !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion) {
+		t.Fatalf("a version that damage has made: %v", err)
 	}
 }
 

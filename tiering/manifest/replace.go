@@ -41,7 +41,7 @@ func (e *Edit) replaceBelow(ctx context.Context, ref Ref, old, next Entry) (Ref,
 	if err != nil {
 		return ref, err
 	}
-	node := &Node{TopicID: was.TopicID, Partition: was.Partition, Level: was.Level, Entries: slices.Clone(was.Entries), Refs: slices.Clone(was.Refs)}
+	node := &Node{TopicID: was.TopicID, Partition: was.Partition, Level: was.Level, Entries: slices.Clone(was.Entries), Refs: slices.Clone(was.Refs), Unknown: was.Unknown}
 	found := false
 	for i := range node.Entries {
 		if node.Entries[i].Object == old.Object {
@@ -64,6 +64,7 @@ func (e *Edit) replaceBelow(ctx context.Context, ref Ref, old, next Entry) (Ref,
 	if err != nil {
 		return ref, err
 	}
+	made.Unknown = ref.Unknown
 	e.Nodes = append(e.Nodes, SealedNode{Name: name, Node: node, Ref: made, Body: body})
 	// A pending deletion that reads the old node needs it; then it is left to the collector of orphans.
 	pending := func(g *Garbage) bool { return g.Leaf != nil && g.Leaf.Ref.Object == ref.Object }

@@ -61,21 +61,23 @@ type Entry struct {
 	Created       int64 `json:"created"`                  // when its records were first copied; 0: unknown
 	// Object is the name of both objects without suffix: bare in the partition's own folder, or a path below
 	// the cluster's prefix for an object that belongs to another topic.
-	Object string `json:"object"`
+	Object  string  `json:"object"`
+	Unknown Unknown `json:"-"`
 }
 
 // Ref stands for a sealed node of the manifest and all entries below it.
 type Ref struct {
-	Level        int    `json:"level"` // 1: a leaf of entries; n: a node of references to level n-1
-	Object       string `json:"object"`
-	Size         int64  `json:"size"`   // of the node's object
-	CRC32C       CRC    `json:"crc32c"` // of the node's object, as in its header
-	BaseOffset   int64  `json:"base"`
-	LastOffset   int64  `json:"last"`
-	MaxTimestamp int64  `json:"max_ts"`
-	Bytes        int64  `json:"bytes"`
-	Segments     int64  `json:"segments"`
-	Aborted      bool   `json:"aborted,omitempty"`
+	Level        int     `json:"level"` // 1: a leaf of entries; n: a node of references to level n-1
+	Object       string  `json:"object"`
+	Size         int64   `json:"size"`   // of the node's object
+	CRC32C       CRC     `json:"crc32c"` // of the node's object, as in its header
+	BaseOffset   int64   `json:"base"`
+	LastOffset   int64   `json:"last"`
+	MaxTimestamp int64   `json:"max_ts"`
+	Bytes        int64   `json:"bytes"`
+	Segments     int64   `json:"segments"`
+	Aborted      bool    `json:"aborted,omitempty"`
+	Unknown      Unknown `json:"-"`
 }
 
 // Garbage is one pending deletion; exactly one of the lists is set.
@@ -85,28 +87,32 @@ type Garbage struct {
 	Nodes     []string   `json:"nodes,omitempty"`    // node objects whose entries live on
 	Leaf      *DeadRange `json:"leaf,omitempty"`
 	Roots     *DeadRoots `json:"roots,omitempty"`
+	Unknown   Unknown    `json:"-"`
 }
 
 // DeadRange is what left the manifest from one node: its entries with From ≤ BaseOffset < To. Whole says
 // that the node itself, and all below it, goes too.
 type DeadRange struct {
-	Ref   Ref   `json:"node"`
-	From  int64 `json:"from"`
-	To    int64 `json:"to"`
-	Whole bool  `json:"whole,omitempty"`
+	Ref     Ref     `json:"node"`
+	From    int64   `json:"from"`
+	To      int64   `json:"to"`
+	Whole   bool    `json:"whole,omitempty"`
+	Unknown Unknown `json:"-"`
 }
 
 // DeadRoots are former roots of one leader epoch: sequences From ≤ n < To. Not all need exist.
 type DeadRoots struct {
-	LeaderEpoch int32 `json:"epoch"`
-	From        int64 `json:"from"`
-	To          int64 `json:"to"`
+	LeaderEpoch int32   `json:"epoch"`
+	From        int64   `json:"from"`
+	To          int64   `json:"to"`
+	Unknown     Unknown `json:"-"`
 }
 
 // Trimmed counts the entries of the first reference that lie before StartOffset and so are no longer there.
 type Trimmed struct {
-	Segments int64 `json:"segments"`
-	Bytes    int64 `json:"bytes"`
+	Segments int64   `json:"segments"`
+	Bytes    int64   `json:"bytes"`
+	Unknown  Unknown `json:"-"`
 }
 
 // Root is the head of a partition's manifest. Immutable once encoded; shared by readers.
@@ -130,6 +136,7 @@ type Root struct {
 	Refs    []Ref     `json:"refs,omitempty"`
 	Tail    []Entry   `json:"tail,omitempty"`
 	Garbage []Garbage `json:"garbage,omitempty"`
+	Unknown Unknown   `json:"-"`
 }
 
 // Node is a sealed part of a manifest: a leaf has Entries, a node above the leaves has Refs.
@@ -139,6 +146,7 @@ type Node struct {
 	Level     int              `json:"level"`
 	Entries   []Entry          `json:"entries,omitempty"`
 	Refs      []Ref            `json:"refs,omitempty"`
+	Unknown   Unknown          `json:"-"`
 }
 
 // HighestOffset is the last offset the tier holds, -1 for none ever.

@@ -164,7 +164,7 @@ func (r *Root) validTotals() error {
 	}
 	t := r.Trimmed
 	switch {
-	case !s.any && (r.StartOffset != r.EndOffset || r.Bytes != 0 || r.Segments != 0 || t != (Trimmed{})):
+	case !s.any && (r.StartOffset != r.EndOffset || r.Bytes != 0 || r.Segments != 0 || t.Segments != 0 || t.Bytes != 0):
 		return fmt.Errorf("empty root with %d segments from %d to %d: %w", r.Segments, r.StartOffset, r.EndOffset, ErrCorrupt)
 	case !s.any:
 		return nil
