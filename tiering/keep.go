@@ -50,7 +50,7 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 				"segments", man.Root.Segments-e.Next.Segments, "bytes", man.Root.Bytes-e.Next.Bytes, "offset", e.Next.StartOffset)
 		}
 	}
-	return errors.Join(failed, m.topics.Refresh(ctx, l.Topic, p.tip))
+	return errors.Join(failed, m.topics.Refresh(ctx, &l.Leader))
 }
 
 // shrink takes out of the manifest what lies below the log start, or, when the tier is given up, all of it.

@@ -13,57 +13,66 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/object"
 )
 
-// TopicFiles writes topics' topic.json. It remembers what this process knows to be in the bucket, and the image that it
-// last compared.
+// TopicFiles writes topics' topic.json. It remembers which ones are in the bucket, and of those that it keeps up to date
+// what they say and the image that it last compared.
 type TopicFiles struct {
 	bucket   *bucket.Cluster
 	metadata *metadata.Store
 
-	mu      sync.Mutex
-	written map[metadata.TopicID][]byte
-	seen    map[metadata.TopicID]int64 // image revision
+	mu     sync.Mutex
+	there  map[metadata.TopicID]bool
+	leader map[metadata.TopicID]topicFile
+}
+
+// topicFile is what is known of a topic.json under one leadership of the topic's partition 0: under another somebody else
+// may have written it.
+type topicFile struct {
+	epoch    int32
+	revision int64  // of the image that was compared
+	body     []byte // nil while there is none
 }
 
 // NewTopicFiles knows of no file yet.
 func NewTopicFiles(b *bucket.Cluster, md *metadata.Store) *TopicFiles {
-	return &TopicFiles{bucket: b, metadata: md, written: map[metadata.TopicID][]byte{}, seen: map[metadata.TopicID]int64{}}
+	return &TopicFiles{bucket: b, metadata: md, there: map[metadata.TopicID]bool{}, leader: map[metadata.TopicID]topicFile{}}
 }
 
-func (f *TopicFiles) get(id metadata.TopicID) []byte {
+func (f *TopicFiles) exists(id metadata.TopicID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.written[id]
+	return f.there[id]
 }
 
-func (f *TopicFiles) set(id metadata.TopicID, b []byte) {
+func (f *TopicFiles) found(id metadata.TopicID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.written[id] = b
+	f.there[id] = true
 }
 
-// checked says whether the topic was compared under this revision of the image.
-func (f *TopicFiles) checked(id metadata.TopicID, revision int64) bool {
+// known returns what is known under a leader epoch.
+func (f *TopicFiles) known(id metadata.TopicID, epoch int32) (topicFile, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	old, ok := f.seen[id]
-	return ok && old == revision
+	k, ok := f.leader[id]
+	return k, ok && k.epoch == epoch
+}
+
+func (f *TopicFiles) compared(id metadata.TopicID, k topicFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leader[id] = k
 }
 
 // Forget drops what is remembered of a topic that is gone.
 func (f *TopicFiles) Forget(id metadata.TopicID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.written, id)
-	delete(f.seen, id)
+	delete(f.there, id)
+	delete(f.leader, id)
 }
 
-func (f *TopicFiles) check(id metadata.TopicID, revision int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seen[id] = revision
-}
-
-func (f *TopicFiles) describe(id metadata.TopicID) ([]byte, error) {
+// describe is what topic.json is to say, with what a newer release has put into the one that is there.
+func (f *TopicFiles) describe(id metadata.TopicID, unknown manifest.Unknown) ([]byte, error) {
 	im := f.metadata.Image()
 	t, ok := im.TopicByID(id)
 	if !ok {
@@ -71,6 +80,7 @@ func (f *TopicFiles) describe(id metadata.TopicID) ([]byte, error) {
 	}
 	file := bucket.TopicFile{
 		Topic: t.Name, TopicID: id, Partitions: len(t.Partitions), Replicas: replicasOf(t), Created: t.Created.UTC(), Configs: im.TopicConfig(t.Name),
+		Unknown: unknown,
 	}
 	return file.Encode()
 }
@@ -85,22 +95,17 @@ func replicasOf(t *metadata.Topic) int {
 
 // Ensure makes sure that topic.json exists before the first manifest of a topic is committed.
 func (f *TopicFiles) Ensure(ctx context.Context, name string, tip metadata.TopicIDPartition) error {
-	if f.get(tip.Topic) != nil {
+	if f.exists(tip.Topic) {
 		return nil
 	}
-	b, err := f.describe(tip.Topic)
+	b, err := f.describe(tip.Topic, "")
 	if err != nil {
 		return err
 	}
-	key := manifest.TopicDir(name, tip.Topic) + manifest.TopicFile
-	err = f.put(ctx, key, b, true)
-	if errors.Is(err, object.ErrExists) {
-		if b, err = f.bucket.GetAll(ctx, key, bucket.MaxTopicBytes); err != nil {
-			return err
-		}
-	}
-	if err == nil {
-		f.set(tip.Topic, b)
+	err = f.put(ctx, manifest.TopicDir(name, tip.Topic)+manifest.TopicFile, b, true)
+	if err == nil || errors.Is(err, object.ErrExists) {
+		f.found(tip.Topic)
+		return nil
 	}
 	return err
 }
@@ -115,37 +120,59 @@ func (f *TopicFiles) put(ctx context.Context, key string, b []byte, ifAbsent boo
 }
 
 // Refresh rewrites topic.json after a change of the configuration. Only partition 0's leader does: two
-// writers could leave the older text. It compares when the image has changed, and reads the object once.
-func (f *TopicFiles) Refresh(ctx context.Context, name string, tip metadata.TopicIDPartition) error {
-	revision := f.metadata.Image().Revision()
-	if tip.Partition != 0 || f.checked(tip.Topic, revision) {
+// writers could leave the older text. It compares when the image has changed, and reads the object once a leadership.
+func (f *TopicFiles) Refresh(ctx context.Context, l *Leader) error {
+	id, revision := l.TIP.Topic, f.metadata.Image().Revision()
+	if l.TIP.Partition != 0 {
 		return nil
 	}
-	b, err := f.describe(tip.Topic)
-	if errors.Is(err, metadata.ErrUnknownTopic) {
+	k, ok := f.known(id, l.Epoch)
+	if ok && k.revision == revision {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	key := manifest.TopicDir(name, tip.Topic) + manifest.TopicFile
-	have := f.get(tip.Topic)
-	if have == nil {
-		have, err = f.bucket.GetAll(ctx, key, bucket.MaxTopicBytes)
+	key := manifest.TopicDir(l.Topic, id) + manifest.TopicFile
+	k.epoch, k.revision = l.Epoch, revision
+	if !ok || k.body == nil {
+		var err error
+		k.body, err = f.bucket.GetAll(ctx, key, bucket.MaxTopicBytes)
 		if errors.Is(err, manifest.ErrMissing) {
-			f.check(tip.Topic, revision)
+			k.body = nil
+			f.compared(id, k)
 			return nil // nothing of this topic was copied yet
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if !bytes.Equal(have, b) {
+	unknown, err := unknownOf(key, k.body)
+	if err != nil {
+		return err
+	}
+	b, err := f.describe(id, unknown)
+	if errors.Is(err, metadata.ErrUnknownTopic) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(k.body, b) {
 		if err := f.put(ctx, key, b, false); err != nil {
 			return err
 		}
 	}
-	f.set(tip.Topic, b)
-	f.check(tip.Topic, revision)
+	k.body = b
+	f.compared(id, k)
 	return nil
+}
+
+// unknownOf is what a newer release has put into a topic.json. One of a newer format is an error: it is not replaced.
+func unknownOf(key string, b []byte) (manifest.Unknown, error) {
+	file, err := bucket.DecodeTopicFile(b)
+	switch {
+	case errors.Is(err, manifest.ErrVersion):
+		return "", &bucket.ObjectError{Op: "rewrite", Object: key, Err: err}
+	case err != nil:
+		return "", nil // damaged: writing it again mends it
+	}
+	return file.Unknown, nil
 }
