@@ -29,12 +29,7 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 		p.log.SetConfig(s.config)
 		a.m.retainSoon()
 	}
-	if s.Restored() {
-		a.m.isr.want(p) // it may not be said yet under this registration what is here
-	}
-	if slices.Contains(s.Offline, p.broker) || p.dir.Offline() != nil {
-		a.m.suspect(p.tip)
-	}
+	defer a.m.say(p, s) // who says it goes by the new state, and is not asked twice
 	if a.lacks(p, was, s) {
 		s.leading = false // recover has it take what the tier has first
 	}
@@ -70,6 +65,16 @@ func (a *applier) transit(ctx context.Context, p *Partition, w wanted) error {
 	a.announce(p, was, s, begins)
 	a.healed(p, s)
 	return failed
+}
+
+// say has the partition's state say what there is of its log, if it may not yet.
+func (m *Manager) say(p *Partition, s *state) {
+	if s.Restored() {
+		m.isr.want(p) // it may not be said yet under this registration what is here
+	}
+	if slices.Contains(s.Offline, p.broker) || p.dir.Offline() != nil {
+		m.suspect(p.tip)
+	}
 }
 
 // state is what the Image and the configuration say of a partition.
