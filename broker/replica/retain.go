@@ -49,14 +49,16 @@ func (m *Manager) rollOld(ctx context.Context) error {
 func (m *Manager) expireOld(ctx context.Context) error {
 	expire := time.NewTicker(m.o.RetentionInterval)
 	defer expire.Stop()
+	var g errgroup.Group
+	g.SetLimit(expiresAtOnce)
 	for {
 		select {
-		case now := <-expire.C:
-			m.expire(ctx, now)
+		case <-expire.C:
+			m.expire(ctx, &g)
 		case <-m.dirty:
-			m.expire(ctx, time.Now())
+			m.expire(ctx, &g)
 		case <-ctx.Done():
-			return nil
+			return g.Wait()
 		}
 	}
 }
@@ -72,22 +74,28 @@ func (m *Manager) rollDue(now time.Time) {
 	}
 }
 
-// expire deletes local segments that retention allows. Invariant 4: of a
+// expire has local segments deleted that retention allows. Invariant 4: of a
 // tiered partition only what the committed manifest covers, and nothing before
-// the remote view is loaded; segment.Log holds to both.
-func (m *Manager) expire(ctx context.Context, now time.Time) {
-	var g errgroup.Group
-	g.SetLimit(expiresAtOnce)
+// the remote view is loaded; segment.Log holds to both. It does not wait for those
+// that are looked at: where somebody is at it, it is looked at once more.
+func (m *Manager) expire(ctx context.Context, g *errgroup.Group) {
 	for _, p := range m.view.Load().byID {
 		if ctx.Err() != nil {
-			break
+			return
+		}
+		if p.expiring.Add(1) > 1 {
+			continue
 		}
 		g.Go(func() error {
-			m.expireOne(p, now)
-			return nil
+			for {
+				asked := p.expiring.Load()
+				m.expireOne(p, time.Now())
+				if p.expiring.CompareAndSwap(asked, 0) || ctx.Err() != nil {
+					return nil
+				}
+			}
 		})
 	}
-	_ = g.Wait() // they return none
 }
 
 func (m *Manager) expireOne(p *Partition, now time.Time) {

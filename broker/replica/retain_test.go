@@ -64,6 +64,15 @@ func TestRetentionOfManyPartitionsSharesCheckpoints(t *testing.T) {
 		if got := writes.Load(); got < 1 || got > 10 {
 			t.Errorf("the log starts of %d partitions were written %d times", n, got)
 		}
+		for range 3 {
+			put(8)
+		}
+		time.Sleep(2 * time.Minute)
+		p, err := b.m.Partition(metadata.TopicPartition{Topic: "t", Partition: 8})
+		b.must(err)
+		if got := p.Log().LogStart(); got < 5 {
+			t.Errorf("partition 8 starts at %d after the next passes, %d are in it", got, p.Log().LogEnd())
+		}
 		close(stuck)
 	})
 }
