@@ -55,17 +55,21 @@ type Sizer interface {
 // nearlyFull says that the quota will be reached soon.
 func (s Size) nearlyFull() bool { return s.Quota > 0 && s.InUse > s.Quota/4*3 }
 
-// Size asks the first of the endpoints.
+// Size asks the endpoints one after the other until one answers: all members have the same keys.
 func (e *etcd) Size(ctx context.Context) (Size, error) {
-	endpoint := ""
-	if list := e.client.Endpoints(); len(list) > 0 {
-		endpoint = list[0]
+	endpoints := e.client.Endpoints()
+	if len(endpoints) == 0 {
+		endpoints = []string{""} // the member inside
 	}
-	s, err := request(ctx, e, func(ctx context.Context) (*clientv3.StatusResponse, error) { return e.client.Status(ctx, endpoint) })
-	if err != nil {
-		return Size{}, err
+	var errs []error
+	for _, endpoint := range endpoints {
+		s, err := withTimeout(ctx, func(ctx context.Context) (*clientv3.StatusResponse, error) { return e.client.Status(ctx, endpoint) })
+		if err == nil {
+			return Size{Bytes: s.DbSize, InUse: s.DbSizeInUse, Quota: s.DbSizeQuota}, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", endpoint, mapError(err)))
 	}
-	return Size{Bytes: s.DbSize, InUse: s.DbSizeInUse, Quota: s.DbSizeQuota}, nil
+	return Size{}, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(errs...))
 }
 
 // keeper is the housekeeping of one member. Only Embedded.keep uses it.

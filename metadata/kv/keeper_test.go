@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -190,5 +191,21 @@ func TestKeeperRemembersNoMoreThanItsHistoryUnderPressure(t *testing.T) {
 	}
 	if most := int(keepHistory/sampleEvery) + 2; len(k.past) > most {
 		t.Errorf("%d moments are kept, want at most %d", len(k.past), most)
+	}
+}
+
+// How full etcd is must be known while one of its members is away.
+func TestSizeIsKnownWhileTheFirstEndpointIsAway(t *testing.T) {
+	t.Parallel()
+	e, _ := small(t, 64*mib, time.Hour)
+	away := "unix://" + filepath.Join(t.TempDir(), "away.sock")
+	k, err := Dial(t.Context(), DialOptions{Endpoints: []string{away, e.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeKV(t, k)
+	size, err := k.(Sizer).Size(t.Context())
+	if err != nil || size.Quota != 64*mib || size.Bytes == 0 {
+		t.Errorf("%+v, %v", size, err)
 	}
 }
