@@ -71,6 +71,13 @@ func newWide(t *testing.T, n int, o Options, store func(object.Store) object.Sto
 	return x
 }
 
+// release lets all be copied from the next look at the partitions on. One that is under way, in the same moment of virtual
+// time, would see it in the middle, and take those for the oldest that it had still to look at.
+func (x *wide) release() {
+	synctest.Wait()
+	x.hold.Store(false)
+}
+
 func (x *wide) tipOf(p int32) metadata.TopicIDPartition {
 	return metadata.TopicIDPartition{Topic: x.topic.ID, Partition: p}
 }
@@ -115,7 +122,7 @@ func TestOldestSegmentIsCopiedNextAcrossPartitions(t *testing.T) {
 				return nil
 			})
 		})
-		x.hold.Store(false)
+		x.release()
 		time.Sleep(5 * time.Minute) // virtual
 		if slices.ContainsFunc(x.order, func(p int32) bool { return !x.copied(p) }) {
 			t.Fatalf("not all are copied: %v", begun)
@@ -149,7 +156,7 @@ func TestPartitionsThatHangDoNotStarveOthers(t *testing.T) {
 		for _, p := range x.order[:20] {
 			sick.Store(p, true)
 		}
-		x.hold.Store(false)
+		x.release()
 		time.Sleep(2 * time.Minute) // virtual: each of them was tried several times
 		for _, p := range x.order[20:] {
 			if !x.copied(p) {
@@ -184,7 +191,7 @@ func TestCopyRateIsHeldOverAllPartitions(t *testing.T) {
 		x := newWide(t, 30, Options{CopyRate: limit}, func(s object.Store) object.Store { return partsStore{s, &read} })
 		time.Sleep(10 * time.Second) // virtual: the bucket is full
 		read.Store(0)
-		x.hold.Store(false)
+		x.release()
 		began := time.Now()
 		for slices.ContainsFunc(x.order, func(p int32) bool { return !x.copied(p) }) {
 			time.Sleep(5 * time.Millisecond) // virtual
