@@ -123,9 +123,9 @@ func TestAnyBrokerTellsCostAndLagOfTheWholeCluster(t *testing.T) {
 	}
 	for n := range p.b {
 		var lags console.Lags
-		eventually(t, "old records are in the tier only", func() bool {
+		eventually(t, "old records of both are in the tier only", func() bool {
 			p.get(n, "/api/v1/lag?at=t:0:10&at=t:1:290&at=t:0:300&at=t:7:0", &lags)
-			return lags.Partitions[0].LocalLogStartOffset > 10
+			return min(lags.Partitions[0].LocalLogStartOffset, lags.Partitions[1].LocalLogStartOffset) > 10
 		})
 		l := lags.Partitions
 		if l[0].Records != records-10 || l[0].Bytes < (records-10)*10_000 || l[0].ColdRecords != l[0].LocalLogStartOffset-10 ||
@@ -138,24 +138,31 @@ func TestAnyBrokerTellsCostAndLagOfTheWholeCluster(t *testing.T) {
 		if l[2].Records != 0 || l[2].Bytes != 0 || l[2].Ms != 0 || l[3].Error == "" {
 			t.Errorf("broker %d: at the end %+v, without partition %+v", n+1, l[2], l[3])
 		}
+		least := p.putByEach()
 		var sum console.TierCosts
 		p.get(n, "/api/v1/tier/cost?topic=t", &sum)
 		if !slices.Equal(sum.Counted, []int32{1, 2}) || len(sum.Missing) != 0 || len(sum.Topics) != 1 || sum.Currency != "USD" {
 			t.Fatalf("broker %d: %+v", n+1, sum)
 		}
-		put := int64(0)
-		for m := range p.b {
-			var own console.TierCosts
-			p.get(m, "/api/v1/tier/cost?topic=t&local=true", &own)
-			if own.Topics[0].Put == 0 || own.Topics[0].RemoteBytes == 0 || len(own.Counted) != 1 {
-				t.Errorf("broker %d alone: %+v", m+1, own)
-			}
-			put += own.Topics[0].Put
-		}
-		if got := sum.Topics[0]; got.Put > put || got.Put < put/2 || got.CostPerDay <= 0 {
-			t.Errorf("broker %d: %+v, all put %d", n+1, got, put)
+		// Copies may go on beside it.
+		if got, most := sum.Topics[0], p.putByEach(); got.Put < least || got.Put > most || got.CostPerDay <= 0 {
+			t.Errorf("broker %d: %+v, all put %d before and %d after", n+1, got, least, most)
 		}
 	}
+}
+
+// putByEach sums up what each broker alone says it has put of the topic.
+func (p *pair) putByEach() (sum int64) {
+	p.t.Helper()
+	for n := range p.b {
+		var own console.TierCosts
+		p.get(n, "/api/v1/tier/cost?topic=t&local=true", &own)
+		if len(own.Topics) != 1 || own.Topics[0].Put == 0 || own.Topics[0].RemoteBytes == 0 || len(own.Counted) != 1 {
+			p.t.Fatalf("broker %d alone: %+v", n+1, own)
+		}
+		sum += own.Topics[0].Put
+	}
+	return sum
 }
 
 // On another machine, an address of the loopback is somebody else's.
