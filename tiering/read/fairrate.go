@@ -3,6 +3,8 @@ package read
 import (
 	"container/heap"
 	"context"
+	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -10,8 +12,7 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/cache"
 )
 
-// maxReaders is how many readers are remembered that may have taken more than others; beyond it those are forgotten
-// that have not.
+// maxReaders is how many readers are remembered that may have taken more than others.
 const maxReaders = 1024
 
 // fairRate is a token bucket of bytes that readers wait for. When there is not enough for all, readers take turns by
@@ -84,11 +85,7 @@ func (r *fairRate) join(reader string, n int64) *waiter {
 	r.advanceLocked(time.Now())
 	start := max(r.turn, r.ends[reader])
 	if len(r.ends) >= maxReaders {
-		for name, end := range r.ends {
-			if end <= r.turn {
-				delete(r.ends, name)
-			}
-		}
+		r.forgetLocked()
 	}
 	r.ends[reader] = start + float64(n)
 	if len(r.queue) == 0 && r.takeLocked(float64(n)) {
@@ -98,6 +95,24 @@ func (r *fairRate) join(reader string, n int64) *waiter {
 	w := &waiter{start: start, size: float64(n), first: make(chan struct{}, 1)}
 	heap.Push(&r.queue, w)
 	return w
+}
+
+// forgetLocked makes room for another reader: clients name themselves, and may do so anew with each request. Those go
+// that have not taken more than others, and where all have, those that are least ahead.
+func (r *fairRate) forgetLocked() {
+	lowest, highest := math.Inf(1), r.turn
+	for name, end := range r.ends {
+		if end <= r.turn {
+			delete(r.ends, name)
+			continue
+		}
+		lowest, highest = min(lowest, end), max(highest, end)
+	}
+	if len(r.ends) < maxReaders {
+		return
+	}
+	middle := lowest + (highest-lowest)/2
+	maps.DeleteFunc(r.ends, func(_ string, end float64) bool { return end <= middle })
 }
 
 // serve gives the first waiter its bytes if they are there, or says when they will be; 0: it is not the first.

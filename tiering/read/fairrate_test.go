@@ -57,6 +57,31 @@ func TestReadersOfTheTierShareItsRateByBytes(t *testing.T) {
 	})
 }
 
+// TestReadersThatNameThemselvesAnewAreForgotten, whether there are bytes for all or they wait, and the one that took most
+// is the last to be.
+func TestReadersThatNameThemselvesAnewAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, perSecond := range []int64{1 << 30, 1 << 20} {
+			r := newFairRate(perSecond)
+			take := func(reader string, n int64) {
+				if _, err := r.take(t.Context(), reader, n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			take("greedy", 5000)
+			for n := range 3 * maxReaders {
+				take(fmt.Sprint(n), 1000)
+				if len(r.ends) > maxReaders {
+					t.Fatalf("rate %d: %d readers are remembered, want at most %d", perSecond, len(r.ends), maxReaders)
+				}
+			}
+			if r.ends["greedy"] != 5000 {
+				t.Errorf("rate %d: the greedy reader is forgotten before others", perSecond)
+			}
+		}
+	})
+}
+
 // A rate that is raised or lifted lets those through that wait, and one that is
 // lowered holds the next ones.
 func TestTheRateOfTheTierChangesAtOnce(t *testing.T) {
