@@ -14,8 +14,8 @@ const (
 )
 
 // memory is what members take of this broker, and ids that were handed out: their
-// names and subscriptions are bytes of clients that stay when the requests are
-// answered, for as long as a session lasts.
+// names, subscriptions and assignments are bytes of clients that stay when the requests
+// are answered, for as long as a session lasts.
 type memory struct {
 	limit int64
 	used  atomic.Int64
@@ -36,7 +36,7 @@ func (m *memory) admits(size, before int64) bool {
 		return true
 	}
 	if m.full.CompareAndSwap(false, true) {
-		m.log.Warn("members of groups take all the memory there is for them, or one wants more than its share: joins are refused",
+		m.log.Warn("members of groups take all the memory there is for them, or one wants more than its share: joins and assignments are refused",
 			"size", size, "used", m.used.Load(), "limit", m.limit)
 	}
 	return false
@@ -55,7 +55,17 @@ func (g *classicGroup) pendingSize(id string) int64 {
 	return int64(memberOverhead + len(g.id) + len(id))
 }
 
-// memberSize is what a member takes. Its id is made of its client's or its own name.
+// admitsAssignments says whether members may take so much in place of what they have.
+func (s *shard) admitsAssignments(g *classicGroup, assignments map[string][]byte) bool {
+	size, before := int64(0), int64(0)
+	for _, m := range g.members {
+		size += int64(len(assignments[m.id]))
+		before += int64(len(m.assignment))
+	}
+	return s.memory.admits(size, before)
+}
+
+// memberSize is what a member takes, but for its assignment. Its id is made of its client's or its own name.
 func (g *classicGroup) memberSize(m *member) int64 {
 	return memberSize(g.id, m.client, m.instance, m.terms())
 }

@@ -56,3 +56,44 @@ func TestMembersTakeBoundedMemory(t *testing.T) {
 		}
 	})
 }
+
+// TestAssignmentsTakeBoundedMemory has leaders of many groups assign much to themselves.
+func TestAssignmentsTakeBoundedMemory(t *testing.T) {
+	config := testConfig()
+	config.InitialRebalanceDelay, config.MemberBytes = 0, 1<<20
+	bubble(t, config, func(t *testing.T, b *bench) {
+		assign := func(group string, size int) int16 {
+			join := kmsg.NewPtrJoinGroupRequest()
+			join.Version, join.Group, join.ProtocolType = 3, group, "consumer"
+			join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 10_000, 10_000
+			join.Protocols = append(join.Protocols, kmsg.JoinGroupRequestProtocol{Name: "range", Metadata: subscription("t")})
+			joined := b.c.JoinGroup(t.Context(), Client{ID: "a"}, join)
+			b.wantCode("join", joined.ErrorCode, nil)
+			sync := kmsg.NewPtrSyncGroupRequest()
+			sync.Version, sync.Group, sync.MemberID, sync.Generation = 3, group, joined.MemberID, joined.Generation
+			sync.GroupAssignment = append(sync.GroupAssignment,
+				kmsg.SyncGroupRequestGroupAssignment{MemberID: joined.MemberID, MemberAssignment: make([]byte, size)})
+			return b.c.SyncGroup(t.Context(), Client{ID: "a"}, sync).ErrorCode
+		}
+		b.wantCode("an assignment larger than a share", assign("large", 1<<18), kerr.CoordinatorNotAvailable)
+		admitted := 0
+		for ; admitted < 100; admitted++ {
+			if code := assign(fmt.Sprint("g", admitted), 100_000); code != 0 {
+				b.wantCode("assignments in all there is", code, kerr.CoordinatorNotAvailable)
+				break
+			}
+		}
+		if used := b.c.memory.used.Load(); used > config.MemberBytes || admitted < 8 || admitted > 10 {
+			t.Errorf("%d assignments take %d bytes of %d", admitted, used, config.MemberBytes)
+		}
+		time.Sleep(time.Minute)
+		if used := b.c.memory.used.Load(); used != 0 {
+			t.Errorf("%d bytes are not given back when all sessions have ended", used)
+		}
+		b.wantCode("when there is room", assign("g", 100_000), nil)
+		b.crash()
+		if used := b.c.memory.used.Load(); used < 100_000 {
+			t.Errorf("%d bytes are claimed when the partition is loaded again", used)
+		}
+	})
+}

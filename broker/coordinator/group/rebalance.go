@@ -180,6 +180,7 @@ func (g *classicGroup) synced(id string) {
 // Sessions start over: one that ended while we kept the member waiting was excused.
 func (s *shard) spreadAssignments(g *classicGroup, assignments map[string][]byte, code int16) {
 	for _, m := range g.members {
+		g.claim(int64(len(assignments[m.id]) - len(m.assignment)))
 		m.assignment = assignments[m.id]
 		resp := syncError(code)
 		if code == 0 {

@@ -232,7 +232,7 @@ func (m *member) terms() joinTerms {
 // count takes each protocol that a member names once, however often it does, and
 // what the member takes of the memory.
 func (g *classicGroup) count(m *member, by int) {
-	g.claim(int64(by) * g.memberSize(m))
+	g.claim(int64(by) * (g.memberSize(m) + int64(len(m.assignment))))
 	for i := range m.protocols {
 		name := m.protocols[i].Name
 		if slices.ContainsFunc(m.protocols[:i], func(p kmsg.JoinGroupRequestProtocol) bool { return p.Name == name }) {

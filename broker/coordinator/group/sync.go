@@ -95,6 +95,11 @@ func (s *shard) assign(g *classicGroup, req *kmsg.SyncGroupRequest, u *coordinat
 			assignments[a.MemberID] = bytes.Clone(a.MemberAssignment)
 		}
 	}
+	if !s.admitsAssignments(g, assignments) {
+		s.spreadAssignments(g, nil, codeCoordinatorNotAvail) // clients try again
+		s.rebalanceOrCompleteJoin(g, "assignment takes too much memory", u)
+		return
+	}
 	generation := g.generation
 	s.storeGroup(g, assignments, u)
 	u.OnCommitted(func(err error, next *coordinator.Update) {
