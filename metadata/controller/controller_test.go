@@ -111,6 +111,26 @@ func TestStoppedControllerHandsOverAtOnce(t *testing.T) {
 	})
 }
 
+// TestOneControllerWhereItsKeyIsGone: etcd that was set back, or somebody's hand, ends
+// a term whose session lasts.
+func TestOneControllerWhereItsKeyIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		first, _ := c.start(c.up(1, ""), Options{})
+		second, _ := c.start(c.up(2, ""), Options{})
+		for range 5 {
+			if _, err := c.kv.Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Delete("/coldbrook/coldbrook/controller", "")}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if first.Active() == second.Active() {
+				t.Fatalf("active: %v, %v, want one of them", first.Active(), second.Active())
+			}
+		}
+	})
+}
+
 func TestControllerCutOffFromTheStoreDecidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
