@@ -33,8 +33,7 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 	if err != nil || man.Root == nil {
 		return err
 	}
-	done, swept, failed := m.gc.Collect(ctx, man, l.swept, now)
-	l.swept = swept
+	done, failed := m.collect(ctx, l, man, now)
 	e, dropped, err := m.shrink(ctx, l, man, done, now, gives)
 	if err != nil {
 		return errors.Join(err, failed)
@@ -51,6 +50,27 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 		}
 	}
 	return errors.Join(failed, m.topics.Refresh(ctx, &l.Leader))
+}
+
+// collectPause is the longest pause between deletions that fail.
+const collectPause = 30 * time.Minute
+
+// collect deletes what the garbage list says is due, and returns the items that are gone. What the store refuses is tried
+// again after pauses that double: a policy that forbids deletions does not change from one housekeeping to the next, and
+// each try costs requests for all that waits.
+func (m *Manager) collect(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) ([]int, error) {
+	if now.Before(l.collectAt) {
+		return manifest.SweptItems(man.Root.Garbage, l.swept), nil
+	}
+	done, swept, err := m.gc.Collect(ctx, man, l.swept, now)
+	l.swept = swept
+	if err == nil {
+		l.refused, l.collectAt = 0, time.Time{}
+		return done, nil
+	}
+	l.collectAt = now.Add(bucket.Backoff(l.refused, m.o.Interval, max(collectPause, m.o.Interval)))
+	l.refused++
+	return done, err
 }
 
 // shrink takes out of the manifest what lies below the log start, or, when the tier is given up, all of it.

@@ -37,7 +37,7 @@ type partition struct {
 	garbage   int64                  // items on the root's list, for metrics
 }
 
-// leadership is one Lead call. The last three fields belong to the running pass.
+// leadership is one Lead call. The fields at the end belong to the running pass.
 type leadership struct {
 	upload.Leader
 	tiered bool // remote.storage.enable was on when it began; a change begins another
@@ -53,6 +53,9 @@ type leadership struct {
 	tried int64 // highest sequence a root was PUT under
 	swept int64 // former roots listed with a time up to this one are deleted
 	batch upload.Batch
+
+	refused   int       // times in a row that deletions failed
+	collectAt time.Time // before it none is tried again
 }
 
 func newPartition(tip metadata.TopicIDPartition) *partition {

@@ -274,3 +274,38 @@ func TestTopicFileFollowsTheConfiguration(t *testing.T) {
 		})
 	})
 }
+
+// TestRefusedDeletionsAreTriedAgainAfterPausesThatGrow: a bucket whose policy forbids them is not asked at every turn.
+func TestRefusedDeletionsAreTriedAgainAfterPausesThatGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var refuse atomic.Bool
+		var asked atomic.Int64
+		refuse.Store(true)
+		store := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
+			if op.Kind == object.OpDelete && refuse.Load() {
+				asked.Add(1)
+				return object.ErrAccess
+			}
+			return nil
+		})
+		b := w.mustStart(settings{config: smallLog(), store: store, o: Options{Grace: time.Minute, Poll: time.Second, Interval: 10 * time.Second}})
+		if err := b.produce(150); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		cfg := b.log.Config()
+		cfg.RetentionBytes = 8 << 10
+		b.log.SetConfig(cfg)
+		time.Sleep(2 * time.Hour)
+		// 10, 20, 40 … seconds up to half an hour, for two items of the list.
+		if n := asked.Load(); n == 0 || n > 40 {
+			t.Errorf("%d deletions were asked for in two hours, in 720 rounds of housekeeping", n)
+		}
+		refuse.Store(false)
+		time.Sleep(time.Hour)
+		if v := b.m.View(w.tip()); int64(w.segmentsInBucket()) != 2*v.Segments {
+			t.Errorf("%d objects for %d segments once deletions work", w.segmentsInBucket(), v.Segments)
+		}
+	})
+}

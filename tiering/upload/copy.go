@@ -77,6 +77,9 @@ func describe(seg *segment.SealedSegment, s segment.Sealed, from int64) (manifes
 	if err := sc.Finish(); err != nil {
 		return manifest.Entry{}, nil, nil, err
 	}
+	if at, size := sc.Extent(); at+size != s.Size {
+		return manifest.Entry{}, nil, nil, fmt.Errorf("its batches end at position %d of %d: %w", at+size, s.Size, segment.ErrCorrupt)
+	}
 	at, size := sc.Newest()
 	top := make([]byte, size)
 	if _, err := seg.LogFile().ReadAt(top, at); err != nil && err != io.EOF {
