@@ -69,9 +69,9 @@
 // Truncation, restart at an offset and the roll-back of a failed append go in three
 // steps (truncate.go, tidy.go). First all that may fail is prepared beside the
 // log, and what the disk says of offsets behind the new end is taken back:
-// recovery point, high watermark, snapshots. Then memory changes, in one step and
-// without I/O. Last the files are brought in line, newest segment first and each
-// step durable before the next, so that what a crash leaves is a beginning of the
+// recovery point, high watermark. Then memory changes, in one step and without
+// I/O. Last the files are brought in line, snapshots first, then the newest segment
+// and each step durable before the next, so that what a crash leaves is a beginning of the
 // log as it was. The last step can be repeated: if it meets a full disk, the next
 // operation goes on with it before it does anything else, and until then no
 // checkpoint speaks of what lies behind the cut.

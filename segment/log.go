@@ -66,9 +66,10 @@ type Log struct {
 	vouched    atomic.Int64 // no checkpoint may say that anything at or above is durable
 	untidy     atomic.Bool  // tidy has something to do
 
-	doomedTail  []*part    // cut off, files not yet removed, newest first; guarded by maint
-	seconds     []vfs.File // second descriptors of these, to be closed; guarded by maint
-	doomedFront []*part    // expired, files not yet removed, oldest first; guarded by maint
+	doomedTail      []*part    // cut off, files not yet removed, newest first; guarded by maint
+	doomedSnapshots []int64    // of these, not yet removed; guarded by maint
+	seconds         []vfs.File // second descriptors of these, to be closed; guarded by maint
+	doomedFront     []*part    // expired, files not yet removed, oldest first; guarded by maint
 
 	// Guarded by maint: how far the deletion of the log has come.
 	leaving bool   // it is closed for it

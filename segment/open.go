@@ -105,6 +105,13 @@ func (l *Log) open(cutDamage bool) error {
 	if err := l.findEnd(cutDamage); err != nil {
 		return err
 	}
+	if cutDamage {
+		// What comes in place of the damage is not durable yet.
+		if err := l.lowerMarks(l.end.Load()); err != nil {
+			return err
+		}
+		l.vouched.Store(math.MaxInt64)
+	}
 	if err := l.replayProducers(); err != nil {
 		return err
 	}

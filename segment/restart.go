@@ -39,11 +39,7 @@ func (l *Log) restart(offset, logStart int64) error {
 	}
 	// Until the new segment is there a crash may leave any beginning of the old
 	// log, or nothing.
-	err = l.lowerMarks(0)
-	if err == nil {
-		err = l.dropSnapshotsAbove(-1)
-	}
-	if err != nil {
+	if err = l.lowerMarks(0); err != nil {
 		if !l.untidy.Load() {
 			l.vouched.Store(math.MaxInt64)
 		}
@@ -54,6 +50,7 @@ func (l *Log) restart(offset, logStart int64) error {
 	l.mu.Lock()
 	l.generation++
 	l.doomLocked(0)
+	l.doomSnapshotsLocked(-1)
 	l.setEpochsLocked(nil)
 	l.emptyLocked(fresh)
 	l.hw.Store(offset)
@@ -95,6 +92,7 @@ func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byt
 		}
 	}
 	l.mu.Lock()
+	before := l.epochs
 	l.producers.Restore(states, start, time.Now())
 	l.reloadedLocked(start)
 	l.setEpochsLocked(slices.Clone(epochs))
@@ -102,7 +100,14 @@ func (l *Log) RestoreFromRemote(start int64, epochs []EpochEntry, snapshot []byt
 	l.startEpochsLocked(l.logStart.Load())
 	l.noteUnstableLocked()
 	l.mu.Unlock()
-	return l.flushEpochs()
+	if err := l.flushEpochs(); err != nil {
+		// No record here tells them again: the log has them when the disk has.
+		l.mu.Lock()
+		l.setEpochsLocked(before)
+		l.mu.Unlock()
+		return err
+	}
+	return nil
 }
 
 // restartAt replaces the empty active part by one with a higher base. turn must

@@ -46,6 +46,15 @@ func (l *Log) tidyLocked() error {
 		}
 	}
 	l.seconds = nil
+	if len(l.doomedSnapshots) > 0 {
+		if err := l.removeSnapshots(l.doomedSnapshots); err != nil {
+			return err
+		}
+		if err := l.syncNames(); err != nil {
+			return err
+		}
+		l.doomedSnapshots = nil
+	}
 	for len(l.doomedTail) > 0 {
 		if err := l.unlink(l.doomedTail[0]); err != nil {
 			return err
@@ -89,6 +98,16 @@ func (l *Log) doomLocked(i int) {
 	l.sealed = slices.Clone(l.sealed[:min(i, len(l.sealed))])
 	l.rolled = slices.Clone(l.rolled[:min(max(i-len(l.sealed), 0), len(l.rolled))])
 	l.untidy.Store(true)
+}
+
+// doomSnapshotsLocked leaves the snapshots of offsets above end to tidy: they would be
+// believed when the log is long enough again. mu and maint must be held.
+func (l *Log) doomSnapshotsLocked(end int64) {
+	for _, s := range l.snapshots {
+		if s > end && !slices.Contains(l.doomedSnapshots, s) {
+			l.doomedSnapshots = append(l.doomedSnapshots, s)
+		}
+	}
 }
 
 // cutOverhang makes the file of the active part end with its records, durably, so

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"slices"
 	"sort"
 	"time"
 
@@ -72,11 +71,6 @@ func (l *Log) prepareCut(offset int64) (*cut, error) {
 	if err := l.lowerMarks(end); err != nil {
 		return nil, err
 	}
-	// A snapshot of the old records would be believed when the log is long enough
-	// again.
-	if err := l.dropSnapshotsAbove(end); err != nil {
-		return nil, err
-	}
 	c := &cut{index: i, end: end}
 	if c.last, err = l.cutPart(p, pos, end); err != nil {
 		return nil, err
@@ -97,20 +91,6 @@ func (l *Log) lowerMarks(end int64) error {
 		}
 	}
 	return nil
-}
-
-// dropSnapshotsAbove removes the snapshots of offsets above end, durably.
-func (l *Log) dropSnapshotsAbove(end int64) error {
-	l.mu.Lock()
-	stale := slices.DeleteFunc(slices.Clone(l.snapshots), func(s int64) bool { return s <= end })
-	l.mu.Unlock()
-	if len(stale) == 0 {
-		return nil
-	}
-	if err := l.removeSnapshots(stale); err != nil {
-		return err
-	}
-	return l.syncNames()
 }
 
 // cutPoint returns where in a part the first batch begins that holds offset or
@@ -235,6 +215,7 @@ func (l *Log) cutLocked(c *cut) {
 		}
 	}
 	l.doomLocked(c.index)
+	l.doomSnapshotsLocked(c.end)
 	// The part that holds the end goes on under another name.
 	l.doomedTail = l.doomedTail[:len(l.doomedTail)-1]
 	l.localBytes.Add(c.last.size)
