@@ -307,9 +307,11 @@ func (f *fleet) unchanged(name string, d time.Duration, do func()) {
 	}
 }
 
-// decide changes the state of a topic's partition as a controller would.
+// decide changes the state of a topic's partition as a controller would, when nobody
+// is about to change it: the change holds only if the state is what it was.
 func (f *fleet) decide(name string, change func(p *metadata.Partition)) {
 	f.t.Helper()
+	synctest.Wait()
 	md := f.nodes[0].md
 	topic, _ := md.Image().Topic(name)
 	to := topic.Partitions[0]

@@ -43,6 +43,7 @@ func (f *fleet) want(n *node, name string, own, aside, doomed int) {
 // away lets things happen while a broker is down.
 func (f *fleet) away(n *node, happen func()) {
 	f.t.Helper()
+	synctest.Wait() // or the disk is one in the middle of a checkpoint
 	n.crash(rand.New(rand.NewSource(1)), 100)
 	time.Sleep(10 * time.Second)
 	happen()
