@@ -27,6 +27,11 @@ func (m *Manager) waiting(l *leadership, end int64) []segment.Sealed {
 // copySealed copies a run of a partition's segments and commits them together. What was copied is committed even
 // when a later one fails.
 func (m *Manager) copySealed(ctx context.Context, p *partition, l *leadership) error {
+	if l.unseen != nil {
+		if err := m.loadView(ctx, p, l); err != nil || l.unseen != nil {
+			return errors.Join(err, l.unseen)
+		}
+	}
 	man, err := m.current(ctx, p, false)
 	if err != nil {
 		return err

@@ -297,7 +297,20 @@ func (c *chaos) begin(point *crashPoint, empty bool) (*broker, error) {
 	}
 	b.log.SetHighWatermark(b.log.LogEnd())
 	b.m.Lead(c.tip(), b.epoch, b.log)
+	// Deposed leaders go on for a while, and what they leave in the bucket may disagree with a log that began without a
+	// disk: the operator is for the log.
+	c.operate(b)
 	return b, nil
+}
+
+// operate has an operator look at a broker, as long as that lives, for a partition that waits for a decision.
+func (c *chaos) operate(b *broker) {
+	b.run(b.ctx, func(ctx context.Context) error {
+		for bucket.Sleep(ctx, 100*time.Millisecond) {
+			b.m.KeepLog(c.tip())
+		}
+		return nil
+	})
 }
 
 // live is what a leader does until it dies or is deposed.

@@ -84,6 +84,7 @@ type broker struct {
 	m     *Manager
 	cache *cache.Cache
 	epoch int32
+	ctx   context.Context
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 }
@@ -104,7 +105,7 @@ func (w *world) start(s settings) (*broker, error) {
 	}
 	b := &broker{world: w}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
-	b.stop = cancel
+	b.ctx, b.stop = ctx, cancel
 	fail := func(err error) (*broker, error) {
 		b.close()
 		return nil, err

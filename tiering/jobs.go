@@ -32,7 +32,7 @@ func (t term) Epoch() int32 { return t.l.Epoch }
 func (t term) Ready() bool {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
-	return t.l.loaded && !t.l.fenced
+	return t.l.loaded && !t.l.fenced && t.p.held == ""
 }
 
 // Extent implements gc.Led.

@@ -30,7 +30,7 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 		}
 	}
 	man, err = m.doJobs(ctx, p, l, man)
-	if err != nil || man.Root == nil {
+	if err != nil || man.Root == nil || p.isHeld() {
 		return err
 	}
 	done, failed := m.collect(ctx, l, man, now)

@@ -35,6 +35,7 @@ type partition struct {
 	notBefore time.Time              // of the next pass, after a failure
 	pointer   metadata.RemotePointer // as last read or written here
 	garbage   int64                  // items on the root's list, for metrics
+	held      string                 // why nothing is copied and nothing deleted before an operator decides; empty: it is
 }
 
 // leadership is one Lead call. The fields at the end belong to the running pass.
@@ -42,17 +43,19 @@ type leadership struct {
 	upload.Leader
 	tiered bool // remote.storage.enable was on when it began; a change begins another
 
-	// The next five are guarded by partition.mu.
-	loaded bool      // the pointer was read under this leadership
-	fenced bool      // another leader was elected
-	end    int64     // of the manifest
-	keepAt time.Time // next housekeeping
+	// The next six are guarded by partition.mu.
+	keepLog bool      // the operator has decided for the log, see KeepLog
+	loaded  bool      // the pointer was read under this leadership
+	fenced  bool      // another leader was elected
+	end     int64     // of the manifest
+	keepAt  time.Time // next housekeeping
 	// What is to be done in the next housekeeping, which no copy runs beside.
 	jobs []gc.Job
 
-	tried int64 // highest sequence a root was PUT under
-	swept int64 // former roots listed with a time up to this one are deleted
-	batch upload.Batch
+	unseen error // why it is not known whether the bucket has more than the pointer; nil: it is known
+	tried  int64 // highest sequence a root was PUT under
+	swept  int64 // former roots listed with a time up to this one are deleted
+	batch  upload.Batch
 
 	refused   int       // times in a row that deletions failed
 	collectAt time.Time // before it none is tried again
@@ -92,7 +95,7 @@ func (p *partition) endLocked() {
 	if p.stop != nil {
 		p.stop()
 	}
-	p.leader, p.failures, p.notBefore = nil, 0, time.Time{}
+	p.leader, p.failures, p.notBefore, p.held = nil, 0, time.Time{}, ""
 	v := *p.view.Load()
 	v.Loaded = false
 	p.view.Store(&v)
@@ -139,7 +142,7 @@ func (p *partition) publish(l *leadership, man bucket.Manifest) {
 	if p.leader != l {
 		return
 	}
-	l.loaded, l.end = true, man.End()
+	l.loaded, l.end, p.held = true, man.End(), ""
 	v := *p.view.Load()
 	read.Describe(&v, man)
 	v.Loaded = true
@@ -181,6 +184,21 @@ func (p *partition) unload(l *leadership) {
 		v.Loaded = false
 		p.view.Store(&v)
 	}
+}
+
+// hold has nothing deleted before the log and the tier agree again, or an operator has decided between them.
+func (p *partition) hold(l *leadership, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leader == l {
+		p.held = why.Error()
+	}
+}
+
+func (p *partition) isHeld() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held != ""
 }
 
 // fence ends a leadership that etcd knows to be over: a leader epoch never comes back, so only Lead helps.

@@ -200,6 +200,9 @@ func (m *Manager) pass(ctx context.Context, d due) {
 	if d.kind != passKeep { // housekeeping has its own pace; that it fails must not delay copies
 		d.p.failed(d.l, time.Now(), m.o.RetryMin, m.o.RetryMax)
 	}
+	if errors.Is(err, manifest.ErrDiverged) {
+		d.p.hold(d.l, err)
+	}
 	attrs := []any{"topic", d.l.Topic, "partition", d.p.tip.Partition, "epoch", d.l.Epoch, "err", err}
 	switch {
 	case errors.Is(err, ErrNotLeader):
@@ -215,34 +218,6 @@ func (p *partition) succeeded(l *leadership) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leader == l {
-		p.failures, p.notBefore = 0, time.Time{}
+		p.failures, p.notBefore, p.held = 0, time.Time{}, ""
 	}
-}
-
-// loadView reads the pointer and the root under a new leadership, and checks that the log continues the tier.
-func (m *Manager) loadView(ctx context.Context, p *partition, l *leadership) error {
-	pointer, err := m.readPointer(ctx, p)
-	if err != nil {
-		return err
-	}
-	man, err := m.bucket.Open(ctx, p.tip, pointer)
-	if err != nil {
-		return err
-	}
-	if man.Root != nil {
-		if l.tiered { // what is given up need not fit
-			if err := l.Continues(man.Root); err != nil {
-				return err
-			}
-		}
-		// What retention has removed under an earlier leader stays removed, as far as this log reaches.
-		if _, err := l.startAt(min(max(man.Root.StartOffset, man.Root.LogStartOffset), l.Log.HighWatermark())); err != nil {
-			return err
-		}
-		if err := m.skipHole(l, man.Root); err != nil {
-			return err
-		}
-	}
-	p.publish(l, man)
-	return nil
 }

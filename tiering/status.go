@@ -22,6 +22,7 @@ type Status struct {
 	PendingDeletions int64         // items on the manifest's garbage list
 	Failures         int           // passes that failed since the last good one
 	RetryAt          time.Time     // of the next pass after a failure
+	Held             string        // why nothing is copied and nothing deleted before an operator decides; empty: it is
 }
 
 // Status returns the state of every partition this broker leads that is tiered or was, in no order. What waits for upload
@@ -45,7 +46,7 @@ func (m *Manager) status(p *partition, now time.Time) (Status, bool) {
 	}
 	s := Status{
 		TopicIDPartition: p.tip, Topic: l.Topic, LeaderEpoch: l.Epoch, View: *p.view.Load(),
-		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore,
+		PendingDeletions: p.garbage, Failures: p.failures, RetryAt: p.notBefore, Held: p.held,
 	}
 	end := l.end
 	if seen, ok := m.o.Metadata.Image().RemotePointer(p.tip); ok && !l.loaded {

@@ -171,6 +171,27 @@ func (c *Collector) audit(ctx context.Context, dir string, man bucket.Manifest) 
 	}
 }
 
+// Whole says whether the store has all that a manifest names from an offset on, and refuses with the first that it has
+// not. Nothing of it comes from memory.
+func (c *Collector) Whole(ctx context.Context, man bucket.Manifest, from int64) error {
+	for d, err := range c.audit(ctx, man.Dir, c.bucket.Uncached(man)) {
+		if err != nil {
+			return err
+		}
+		lost := d.kind == missing || d.kind == wrongSize
+		if lost && (d.entry == nil || d.entry.LastOffset >= from) && !wholeIn(ctx, c.bucket, d) {
+			return &bucket.ObjectError{Op: "look for", Object: d.key, Err: manifest.ErrMissing}
+		}
+	}
+	return nil
+}
+
+// wholeIn looks again for an object that a LIST did not show as it should be.
+func wholeIn(ctx context.Context, in *bucket.Cluster, d difference) bool {
+	info, err := in.Head(ctx, d.key)
+	return err == nil && info.Size == d.want
+}
+
 // auditor is the state of one audit.
 type auditor struct {
 	refs     *references

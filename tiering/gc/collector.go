@@ -28,7 +28,8 @@ type Led interface {
 	TopicIDPartition() metadata.TopicIDPartition
 	Topic() string
 	Epoch() int32
-	// Ready says whether the manifest was loaded under this leadership, which is not known to be over.
+	// Ready says whether the manifest was loaded under this leadership, which is not known to be over, and agrees with
+	// the log: else nothing is deleted.
 	Ready() bool
 	// Extent is what the tier holds as far as is known: its first and its last offset, -1 for none.
 	Extent() (start, last int64)

@@ -3,6 +3,7 @@ package gc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ func (c *Collector) Deletion(p Led, keys []string) Job {
 
 // collectOrphans deletes what was found before. It is a job of the partition's pass, so that nothing is being copied.
 func (c *Collector) collectOrphans(ctx context.Context, p Led, man bucket.Manifest, h handover) (bucket.Manifest, error) {
+	if !p.Ready() {
+		return man, fmt.Errorf("the tier of partition %v is not ready, or does not agree with the log: nothing is deleted", p.TopicIDPartition())
+	}
 	epoch := p.Epoch()
 	keys, err := c.stillOrphans(ctx, man, h.orphans, func(n manifest.ObjectName) bool {
 		switch {
@@ -38,7 +42,7 @@ func (c *Collector) collectOrphans(ctx context.Context, p Led, man bucket.Manife
 		return man, err
 	}
 	if len(keys) > 0 {
-		if err := ahead(keys, epoch); err != nil {
+		if err := c.ahead(ctx, manifest.PartitionDir(p.Topic(), p.TopicIDPartition()), man.Pointer, epoch, keys); err != nil {
 			return man, err
 		}
 		if man.Pointer.ModRevision != 0 {
@@ -62,10 +66,29 @@ func (c *Collector) collectOrphans(ctx context.Context, p Led, man bucket.Manife
 }
 
 // errAhead refuses to collect in a partition whose folder knows more than etcd.
-var errAhead = errors.New("the bucket has objects of a later leader epoch than etcd: was etcd set back? nothing is collected here")
+var errAhead = errors.New("the bucket knows more of this partition than etcd: was etcd set back? nothing is collected here")
 
-// ahead looks for objects of leader epochs that have not been.
-func ahead(keys []string, epoch int32) error {
+// ahead refuses where the folder has what etcd does not know: roots newer than the pointer, which may name anything, or
+// objects of leader epochs that have not been. What the leader of epoch tried itself is excepted: its next commit
+// buries that.
+func (c *Collector) ahead(ctx context.Context, dir string, pointer metadata.RemotePointer, epoch int32, keys []string) error {
+	if err := later(keys, epoch); err != nil {
+		return err
+	}
+	roots, err := c.bucket.Newer(ctx, dir, pointer)
+	if err != nil {
+		return err
+	}
+	for _, n := range roots {
+		if n.Epoch != epoch {
+			return &bucket.ObjectError{Op: "collect", Object: manifest.NodeKey(dir, n.Name), Err: errAhead}
+		}
+	}
+	return nil
+}
+
+// later looks for objects of leader epochs that have not been.
+func later(keys []string, epoch int32) error {
 	for _, key := range keys {
 		if _, _, n, _ := manifest.ParsePartitionKey(key); n.Epoch > epoch {
 			return &bucket.ObjectError{Op: "collect", Object: key, Err: errAhead}
@@ -271,7 +294,7 @@ func (c *Collector) deleteLeaderless(ctx context.Context, fresh *metadata.Image,
 	if err != nil || len(keys) == 0 {
 		return err
 	}
-	if err := ahead(keys, now.LeaderEpoch); err != nil {
+	if err := c.ahead(ctx, p.dir, pointer, now.LeaderEpoch, keys); err != nil {
 		return err
 	}
 	if pointer.ModRevision != 0 {

@@ -116,7 +116,11 @@ func (c *Collector) sweepLed(ctx context.Context, p Led, uploads map[string][]ob
 		case foreign:
 		}
 	}
-	c.state.lost.Record(ctx, c.state.setMissing(tip, c.confirmLost(ctx, tip, lost)))
+	gone := c.confirmLost(ctx, tip, lost)
+	c.state.lost.Record(ctx, c.state.setMissing(tip, gone))
+	if gone > 0 { // what seems too much may be what is left of it
+		h.orphans = nil
+	}
 	if len(h.orphans)+len(h.uploads) == 0 {
 		return nil
 	}

@@ -42,6 +42,13 @@ func NewEdit(r *Root, load NodeSource, now time.Time, grace time.Duration) *Edit
 	return e
 }
 
+// Delay has nothing that is on the list of deletions so far go before a grace period from now.
+func (e *Edit) Delay() {
+	for i := range e.Next.Garbage {
+		e.Next.Garbage[i].NotBefore = max(e.Next.Garbage[i].NotBefore, e.notBefore)
+	}
+}
+
 // Add appends an entry, which must start at EndOffset. A root without entries may start anywhere at or above it.
 func (e *Edit) Add(ctx context.Context, entry Entry) error {
 	r := &e.Next
