@@ -56,6 +56,28 @@ func alter(t *testing.T, s *metadata.Store, change func(p *metadata.Partition)) 
 	}
 }
 
+// What a replica found under a registration that is gone says nothing of the disk that
+// it has by now.
+func TestRestoredPartitionWaitsForWhoRegisteredAnew(t *testing.T) {
+	s := restoredCluster(t, 1, 2, 3)
+	for id := metadata.BrokerID(1); id <= 3; id++ {
+		says(t, s, id, 4, int64(id))
+	}
+	session, err := s.RegisterBroker(t.Context(), metadata.Registration{ID: 3, DirectoryID: "d3", Incarnation: "another"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Abandon)
+	if changes := Plan(s.Image(), nil, s.Image().Topics()...); len(changes) > 0 {
+		t.Errorf("decided by what broker 3 had: %+v", changes[0].To)
+	}
+	says(t, s, 3, 2, 9)
+	changes := Plan(s.Image(), nil, s.Image().Topics()...)
+	if len(changes) != 1 || changes[0].To.Leader != 2 {
+		t.Errorf("changes %+v, want broker 2 to lead", changes)
+	}
+}
+
 // A restored partition is led by the replica with the longest log of the highest
 // leader epoch, in an epoch above all that any log has, and by nobody before all
 // have said what they have.
