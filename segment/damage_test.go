@@ -60,7 +60,7 @@ func TestShortSealedSegmentIsFound(t *testing.T) {
 		if s := l.Sealed(0); len(s) != 3 || !errors.As(s[1].StatsErr, &lost) {
 			t.Errorf("%d bytes left: listed as %+v", keep, s)
 		}
-		noError(t, l.TruncateTo(lost.Offset))
+		noError(t, l.CutDamage(lost))
 		if l.LogEnd() != lost.Offset || len(values(t, l, 0)) != int(lost.Offset) {
 			t.Errorf("%d bytes left: log end %d after it was cut at %d", keep, l.LogEnd(), lost.Offset)
 		}

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 var (
@@ -74,8 +75,21 @@ func (e *DamageError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 var errShort = errors.New("the file is short")
 
 // lost is the DamageError of a part.
-func (l *Log) lost(p *part, offset, pos, end int64, err error) error {
+func lost(p *part, offset, pos, end int64, err error) error {
 	return &DamageError{Path: p.log.name, Pos: pos, Offset: offset, End: end, Err: err}
+}
+
+// found is lost for a part of an open log, whose owner is told, unless the part was
+// removed or cut meanwhile: a file that is cut on purpose is short.
+func (l *Log) found(p *part, offset, pos, end int64, err error) error {
+	d := &DamageError{Path: p.log.name, Pos: pos, Offset: offset, End: end, Err: err}
+	l.mu.Lock()
+	here := slices.Contains(l.parts, p)
+	l.mu.Unlock()
+	if here && l.onDamage != nil {
+		l.onDamage(d)
+	}
+	return d
 }
 
 // offlineError is ErrOffline with its cause.

@@ -112,7 +112,7 @@ func (l *Log) recoverTail(point, vouched int64) error {
 	last := read[len(read)-1]
 	l.sortRead(first, read, point)
 	if last.next < vouched {
-		return l.lost(last.part, last.next, last.size, vouched, errShort)
+		return lost(last.part, last.next, last.size, vouched, errShort)
 	}
 	l.recovery.Store(max(min(l.recovery.Load(), last.next), l.parts[0].base))
 	// The names may only be in memory too, where a killed process or an interrupted
@@ -156,7 +156,7 @@ func (l *Log) recoverPart(i int, p *activePart, point, vouched int64) (cut bool,
 		d = &damage{size, fmt.Errorf("segment %d ends with offset %d, the next one begins with %d", p.base, end-1, following)}
 	}
 	if p.next < vouched {
-		return false, l.lost(p.part, p.next, d.pos, vouched, d)
+		return false, lost(p.part, p.next, d.pos, vouched, d)
 	}
 	return true, l.cutTail(i, p, size, d)
 }

@@ -294,17 +294,17 @@ func (l *Log) indexOf(p *part, verify bool) (*part, error) {
 		}
 		if err != nil {
 			if d := (*damage)(nil); errors.As(err, &d) {
-				return nil, l.lost(p, fresh.next, d.pos, p.next, d)
+				return nil, l.found(p, fresh.next, d.pos, p.next, d)
 			}
 			return nil, l.readError("scan segment", p.log.name, err)
 		}
 		if b.BaseOffset() < fresh.next || b.LastOffset() >= max(p.next, 1) {
-			return nil, l.lost(p, fresh.next, s.at, p.next, fmt.Errorf("offsets %d to %d after %d", b.BaseOffset(), b.LastOffset(), fresh.next))
+			return nil, l.found(p, fresh.next, s.at, p.next, fmt.Errorf("offsets %d to %d after %d", b.BaseOffset(), b.LastOffset(), fresh.next))
 		}
 		fresh.added(s.at, s.length, b.LastOffset(), b.MaxTimestamp(), interval)
 	}
 	if !l.continues(p, fresh.next) {
-		return nil, l.lost(p, fresh.next, p.size, p.next, errShort)
+		return nil, l.found(p, fresh.next, p.size, p.next, errShort)
 	}
 	fresh.addTime()
 	return fresh.part, nil

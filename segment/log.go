@@ -41,6 +41,7 @@ type Log struct {
 	tp       metadata.TopicPartition
 	topicID  metadata.TopicID
 	onSynced func(end int64)
+	onDamage func(*DamageError) // nil: nobody wants to know
 
 	recalling gate // by who completes the producer state; before turn
 	turn      gate

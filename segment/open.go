@@ -20,6 +20,9 @@ type LogOptions struct {
 	// OnSynced is called by the committer after SyncedOffset moved, one call at a
 	// time for one log. It must not block.
 	OnSynced func(end int64)
+	// OnDamage is called with what is found to be damaged or gone while the log is
+	// open, maybe again and again, with locks held. It must not block.
+	OnDamage func(*DamageError)
 	// CutDamage opens a log from which records are lost that were durable, without
 	// them and all that follow: see DamageError. Only for who can get them from a
 	// replica or from the tier, and does not lead before it has.
@@ -59,7 +62,7 @@ func (d *Dir) newLog(o LogOptions) *Log {
 	cfg := o.Config.withDefaults()
 	l := &Log{
 		dir: d, fs: d.fs, path: filepath.Join(d.path, o.TopicPartition.String()), log: d.log,
-		tp: o.TopicPartition, topicID: o.TopicID, onSynced: o.OnSynced,
+		tp: o.TopicPartition, topicID: o.TopicID, onSynced: o.OnSynced, onDamage: o.OnDamage,
 		recalling: newGate(), turn: newGate(), maint: newGate(), slots: [syncSlots]gate{newGate(), newGate()},
 		producers: producer.NewManager(cfg.MaxTxnAge, cfg.ProducerExpiration),
 	}

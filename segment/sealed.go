@@ -143,34 +143,29 @@ func (s *SealedSegment) Scan(fn func(b record.Batch, pos int64) error) error {
 		if b.BaseOffset() < next || b.LastOffset() >= s.next {
 			return &damage{pos, fmt.Errorf("offsets %d to %d, want %d to %d", b.BaseOffset(), b.LastOffset(), next, s.next-1)}
 		}
-		next = b.NextOffset()
 		b, err := scan.batch()
 		if err != nil {
 			return err
 		}
+		next = b.NextOffset()
 		if x != nil {
 			x.add(b, pos)
 		}
 		return fn(b, pos)
 	})
+	if d := (*damage)(nil); errors.As(err, &d) {
+		return s.log.found(s.part, next, d.pos, s.next, err)
+	}
 	if err != nil {
-		return s.judge(err)
+		return err
 	}
 	if !s.log.continues(s.part, next) {
-		return s.log.lost(s.part, next, s.size, s.next, errShort)
+		return s.log.found(s.part, next, s.size, s.next, errShort)
 	}
 	if x != nil {
 		return s.keep(x)
 	}
 	return nil
-}
-
-func (s *SealedSegment) judge(err error) error {
-	var d *damage
-	if errors.As(err, &d) {
-		return &PositionError{Op: "scan segment", Path: s.file.Name(), Pos: d.pos, Err: err}
-	}
-	return err
 }
 
 // build makes the indexes, unless a scan has.

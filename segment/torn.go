@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
@@ -53,20 +52,45 @@ func (l *Log) copyTorn(p *part, size int64) error {
 	if err != nil || zeros {
 		return errFileRead(l, p, err)
 	}
-	name := filepath.Join(l.path, fmt.Sprintf("%s.%d%s", fileName(p.base, logSuffix), p.size, tornSuffix))
-	out, err := l.fs.Create(name)
+	return l.keepTorn(f, p.log.name, p.size, size)
+}
+
+// keepTorn copies what a file has between two positions.
+func (l *Log) keepTorn(f vfs.File, name string, from, to int64) error {
+	out, err := l.fs.Create(fmt.Sprintf("%s.%d%s", name, from, tornSuffix))
 	if err == nil {
-		_, err = vfs.CopyTo(&fileWriter{file: out}, f, p.size, size-p.size)
+		_, err = vfs.CopyTo(&fileWriter{file: out}, f, from, to-from)
 		err = errors.Join(err, out.Close())
 	}
 	if vfs.Heals(err) {
-		l.log.Warn("no copy of the torn tail is kept", "partition", l.tp, "segment", p.base, "err", err)
+		l.log.Warn("no copy is kept of what is cut", "partition", l.tp, "file", name, "err", err)
 		return nil
 	}
 	if err != nil {
-		return l.fail("copy torn tail", err)
+		return l.fail("copy what is cut", err)
 	}
 	return nil
+}
+
+// CutDamage ends the log where its records are damaged, as TruncateTo does, and
+// keeps a copy of the damaged segment from there on. Only for who can get the
+// records from a replica, and does not lead.
+func (l *Log) CutDamage(d *DamageError) error {
+	f, err := l.fs.Open(d.Path)
+	switch {
+	case missing(err):
+		return l.TruncateTo(d.Offset)
+	case err != nil:
+		return l.readError("open segment", d.Path, err)
+	}
+	size, err := f.Size()
+	if err == nil && size > d.Pos {
+		err = l.keepTorn(f, d.Path, d.Pos, size)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return l.TruncateTo(d.Offset)
 }
 
 func errFileRead(l *Log, p *part, err error) error {

@@ -16,6 +16,11 @@ func (a *applier) settle(ctx context.Context, p *Partition, w wanted) {
 		a.undone[p.tip] = struct{}{}
 		return
 	}
+	if p.spoilt.Load() != nil {
+		a.undone[p.tip] = struct{}{} // until it is mended
+		a.mend(ctx, p)
+		return
+	}
 	delete(a.undone, p.tip)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/segment"
@@ -39,7 +40,7 @@ func (a *applier) reopen(ctx context.Context, dir *segment.Dir, tp metadata.Topi
 	a.jobs.running.Go(func() {
 		by, why := unknown, error(nil)
 		if errors.Is(before, segment.ErrCorrupt) {
-			by, why = a.m.remedy(ctx, dir, tp, id)
+			by, why = a.m.remedy(ctx, dir, tp, id, cfg.Log.RemoteEnabled)
 		}
 		a.jobs.open(ctx, a.opening(id, tp, func() (*Partition, error) {
 			p, err := a.m.open(dir, tp, id, cfg)
@@ -82,7 +83,7 @@ func (p *Partition) damaged(by error) *Partition {
 }
 
 // remedy says what heals a damaged log, or why nothing does.
-func (m *Manager) remedy(ctx context.Context, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition) (remedy, error) {
+func (m *Manager) remedy(ctx context.Context, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, tiered bool) (remedy, error) {
 	attempt, cancel := context.WithTimeout(ctx, m.confirmWait())
 	defer cancel()
 	select {
@@ -98,7 +99,7 @@ func (m *Manager) remedy(ctx context.Context, dir *segment.Dir, tp metadata.Topi
 	case now.Leader == self:
 		return unknown, nil
 	case now.Leader == metadata.NoBroker && slices.Equal(now.ISR, []metadata.BrokerID{self}):
-		return m.remedyInTier(ctx, img, dir, tp, id)
+		return m.remedyInTier(ctx, img, dir, tp, id, tiered)
 	case now.Leader == metadata.NoBroker || slices.Contains(now.ISR, self):
 		return unknown, fmt.Errorf("nothing is cut: it waits for one of the in-sync replicas %v to lead", now.ISR)
 	}
@@ -110,16 +111,16 @@ func (m *Manager) remedy(ctx context.Context, dir *segment.Dir, tp metadata.Topi
 }
 
 // remedyInTier says whether the tier holds all that a damaged log may hold.
-func (m *Manager) remedyInTier(ctx context.Context, img *metadata.Image, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition) (remedy, error) {
-	end, known, err := dir.Reach(tp)
-	if err != nil {
-		return unknown, err
-	}
+func (m *Manager) remedyInTier(ctx context.Context, img *metadata.Image, dir *segment.Dir, tp metadata.TopicPartition, id metadata.TopicIDPartition, tiered bool) (remedy, error) {
 	advice := "restore another replica of it; or stop the broker and move " + filepath.Join(dir.Path(), tp.String()) + " away"
-	pointer, tiered := img.RemotePointer(id)
-	switch tiered = tiered && pointer.EndOffset > pointer.StartOffset; {
-	case !tiered:
+	pointer, ok := img.RemotePointer(id)
+	if !tiered || !ok || pointer.EndOffset <= pointer.StartOffset {
 		return unknown, fmt.Errorf("%w: %s, to go on without any of its records", errNoRemedy, advice)
+	}
+	end, known, err := dir.Reach(tp)
+	switch {
+	case err != nil:
+		return unknown, err
 	case !known:
 		return unknown, fmt.Errorf("%w: where it ends is damaged too; %s, to go on from the tier's end without those from offset %d on",
 			errNoRemedy, advice, pointer.EndOffset)
@@ -160,4 +161,58 @@ func (a *applier) healed(p *Partition, s *state) {
 	a.m.log.Info("damaged log is healed", "partition", p.tp, "leader", s.Leader, "epoch", s.LeaderEpoch,
 		"log_end", p.log.LogEnd(), "damage", p.damage)
 	p.damage = nil
+}
+
+// spoil notes what was found to be damaged in the open log. Others may have it: this
+// replica gives way as soon as one of them is in sync, and is mended then. Until then
+// it serves what is sound.
+func (p *Partition) spoil(lost *segment.DamageError) {
+	if !p.spoilt.CompareAndSwap(nil, lost) {
+		return
+	}
+	p.m.log.Error("log is damaged", "partition", p.tp, "offset", lost.Offset, "end", lost.End,
+		"file", lost.Path, "position", lost.Pos, "err", lost.Err)
+	p.m.suspect(p.tip)
+}
+
+// mend has an open log cut where it is damaged, once its replica has given way and it
+// is certain that its leader has all. Nobody elects the replica meanwhile.
+func (a *applier) mend(ctx context.Context, p *Partition) {
+	lost, s := p.spoilt.Load(), p.state.Load()
+	if p.log.LocalLogStart() >= lost.End {
+		p.spoilt.Store(nil) // it has expired
+	}
+	a.m.suspect(p.tip)
+	if s.elected || !slices.Contains(s.Offline, p.broker) || p.spoilt.Load() == nil || time.Now().Before(p.mendAfter) {
+		return
+	}
+	p.mendAfter = time.Now().Add(a.m.o.RetryInterval / 2)
+	a.busy[p.tip] = struct{}{}
+	a.jobs.running.Go(func() {
+		by, err := a.m.remedy(ctx, p.dir, p.tp, p.tip, false)
+		if by == copied {
+			p.turn.take()
+			err = p.log.CutDamage(lost)
+			p.turn.give()
+		}
+		a.jobs.finished(func() metadata.TopicIDPartition {
+			delete(a.busy, p.tip)
+			a.mended(p, lost, by, err)
+			return p.tip
+		})
+	})
+}
+
+// mended takes what a mend came to.
+func (a *applier) mended(p *Partition, lost *segment.DamageError, by remedy, err error) {
+	switch {
+	case by == copied && err == nil:
+		a.m.log.Warn("log is cut where it is damaged and copied from its leader", "partition", p.tp, "offset", lost.Offset, "end", lost.End)
+		p.damage = lost
+		p.spoilt.Store(nil)
+		p.moved.broadcast()
+		a.m.suspect(p.tip)
+	case err != nil:
+		a.m.log.Debug("damaged log is not cut", "partition", p.tp, "err", err)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/coldbrook/coldbrook/metadata"
 	"github.com/coldbrook/coldbrook/metadata/kv"
 	"github.com/coldbrook/coldbrook/segment"
+	"github.com/coldbrook/coldbrook/segment/record"
 	"github.com/coldbrook/coldbrook/segment/vfs"
 )
 
@@ -267,4 +268,77 @@ func TestTheTierHealsTheOnlyReplica(t *testing.T) {
 		same(t, "said to be healed", strings.Count(f.log(), `msg="damaged log is healed"`), 1)
 		same(t, "put aside", n.putAside(), true)
 	})
+}
+
+// TestDamageFoundInAnOpenLogIsHealed damages a segment that was closed long ago, below
+// the recovery point: who reads it finds that, the replica gives way, leader or not,
+// and is healed. The only replica goes on with what is sound.
+func TestDamageFoundInAnOpenLogIsHealed(t *testing.T) {
+	for who, id := range map[string]metadata.BrokerID{"follower": 3, "leader": 1} {
+		t.Run(who, func(t *testing.T) {
+			inFleet(t, 3, func(f *fleet) { f.config.MinInSyncReplicas = 2 }, func(t *testing.T, f *fleet) {
+				f.topic("t", 1, 2, 3)
+				f.fill("t", 60)
+				f.inSync("t", 1, 2, 3)
+				time.Sleep(2 * time.Minute) // checkpoints
+				n := f.node(id)
+				n.broken(func(n *node) { n.flip(2) })
+				f.inSync("t", 1, 2, 3)
+				f.decide("t", func(p *metadata.Partition) {
+					b, _ := f.node(id).md.Image().Broker(1)
+					p.Leader, p.LeaderBrokerEpoch, p.LeaderEpoch = 1, b.Epoch, p.LeaderEpoch+1
+				})
+				same(t, "who leads", f.leader("t").id, 1)
+				n.scan()
+				f.until("it is healed", func() bool { return strings.Contains(f.log(), `msg="damaged log is healed"`) })
+				f.inSync("t", 1, 2, 3)
+				f.put("t", "more")
+				f.until("all have all", func() bool { return n.partition("t").Log().HighWatermark() == 61 })
+				if !bytes.Equal(n.bytesFrom(0), f.leader("t").bytesFrom(0)) {
+					t.Error("healed, it has other bytes than its leader")
+				}
+				same(t, "the damaged replica leads", f.leader("t") == n, false)
+				torn := slices.ContainsFunc(slices.Collect(maps.Keys(n.files())), func(name string) bool { return strings.HasSuffix(name, ".torn") })
+				same(t, "what was cut is kept", torn, true)
+				same(t, "said to be healed", strings.Count(f.log(), `msg="damaged log is healed"`), 1)
+			})
+		})
+	}
+	t.Run("the only one", func(t *testing.T) {
+		inFleet(t, 2, nil, func(t *testing.T, f *fleet) {
+			f.topic("t", 1)
+			f.fill("t", 60)
+			time.Sleep(2 * time.Minute)
+			n := f.node(1)
+			n.broken(func(n *node) { n.flip(2) })
+			f.leader("t")
+			before := n.files()
+			n.scan()
+			f.unchanged("t", 10*time.Minute, func() {})
+			f.put("t", "more")
+			for name, b := range before {
+				if strings.HasSuffix(name, ".log") && !strings.HasPrefix(n.files()[name], b) {
+					t.Errorf("%s was cut", name)
+				}
+			}
+		})
+	})
+}
+
+// scan reads all closed segments, as who uploads them does.
+func (n *node) scan() {
+	n.t.Helper()
+	damaged := false
+	log := n.partition("t").Log()
+	for _, s := range log.Sealed(0) {
+		open, err := log.OpenSealed(s.BaseOffset)
+		if err == nil {
+			err = open.Scan(func(record.Batch, int64) error { return nil })
+			open.Release()
+		}
+		damaged = damaged || errors.Is(err, segment.ErrCorrupt)
+	}
+	if !damaged {
+		n.t.Fatal("no damage was found")
+	}
 }

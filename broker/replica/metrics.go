@@ -110,7 +110,7 @@ func (m *Manager) gauges() gauges {
 		g.partitions++
 		g.localBytes += p.log.LocalBytes()
 		g.segments += int64(p.log.Segments())
-		if p.dir.Offline() != nil {
+		if p.dir.Offline() != nil || p.spoilt.Load() != nil {
 			g.offline++
 		}
 		if !s.leading {

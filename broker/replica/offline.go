@@ -65,7 +65,7 @@ func (m *Manager) alterOffline(ctx context.Context) (left bool) {
 			continue
 		}
 		to := m.sayUsable(img, from, usable)
-		if m.unfit(id) && to.Leader == from.Leader {
+		if m.unfit(id) && to.Leader == from.Leader || m.spoilt(id) && slices.Contains(to.ISR, m.o.Broker) {
 			continue // nobody else can lead: it is tried again before long
 		}
 		if !to.Equal(from) {
@@ -98,7 +98,7 @@ func (m *Manager) alterOffline(ctx context.Context) (left bool) {
 func (m *Manager) usable(id metadata.TopicIDPartition) (usable, known bool) {
 	v := m.view.Load()
 	if p := v.byID[id]; p != nil {
-		return p.dir.Offline() == nil && !p.unfit.Load(), true
+		return p.dir.Offline() == nil && !p.unfit.Load() && p.spoilt.Load() == nil, true
 	}
 	return false, v.failed[id] != nil
 }
@@ -107,6 +107,12 @@ func (m *Manager) usable(id metadata.TopicIDPartition) (usable, known bool) {
 func (m *Manager) unfit(id metadata.TopicIDPartition) bool {
 	p := m.view.Load().byID[id]
 	return p != nil && p.dir.Offline() == nil && p.unfit.Load()
+}
+
+// spoilt says whether a log is open though some of its records are damaged.
+func (m *Manager) spoilt(id metadata.TopicIDPartition) bool {
+	p := m.view.Load().byID[id]
+	return p != nil && p.dir.Offline() == nil && p.spoilt.Load() != nil
 }
 
 // sayUsable is the state of a partition in which this broker's log is what it is.

@@ -94,7 +94,7 @@ func (m *Manager) openLog(dir *segment.Dir, tp metadata.TopicPartition, id metad
 	}
 	p := &Partition{m: m, tp: tp, tip: id, broker: m.o.Broker, dir: dir, turn: make(turn, 1), recovered: -1}
 	p.state.Store(&state{config: cfg.Log, Partition: metadata.Partition{Leader: metadata.NoBroker, LeaderEpoch: -1}})
-	log, err := dir.OpenLog(segment.LogOptions{TopicPartition: tp, TopicID: id.Topic, Config: cfg.Log, OnSynced: p.synced, CutDamage: cutDamage})
+	log, err := dir.OpenLog(segment.LogOptions{TopicPartition: tp, TopicID: id.Topic, Config: cfg.Log, OnSynced: p.synced, OnDamage: p.spoil, CutDamage: cutDamage})
 	if err != nil {
 		return nil, err
 	}

@@ -25,12 +25,15 @@ type Partition struct {
 	fetches   wakeups // consumers' fetches that wait for committed data
 	followers wakeups // followers' fetches that wait for appended data, or for news of the high watermark
 
-	turn     turn         // of who changes the log and is not its leader: a follow, or a recovery
-	unfit    atomic.Bool  // elected, and the log does not take the leader epoch
-	expiring atomic.Int32 // how often retention was asked for since somebody is at it
-	recovery *recovery    // of followImage alone; nil when none is under way
+	turn     turn                                // of who changes the log and is not its leader: a follow, or a recovery
+	unfit    atomic.Bool                         // elected, and the log does not take the leader epoch
+	expiring atomic.Int32                        // how often retention was asked for since somebody is at it
+	recovery *recovery                           // of followImage alone; nil when none is under way
+	spoilt   atomic.Pointer[segment.DamageError] // what was found in the open log and is not cut yet
 
-	damage error // for which the log was cut when it was opened, until it is healed; of followImage alone
+	// Of followImage alone:
+	damage    error     // for which the log was cut, until it is healed
+	mendAfter time.Time // what is spoilt is not looked at before
 
 	// mu serialises changes of the high watermark with changes of state, so
 	// that a deposed leader cannot move it.
