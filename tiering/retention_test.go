@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment/vfs"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 	"github.com/coldbrook/coldbrook/tiering/object"
@@ -308,4 +309,38 @@ func TestRefusedDeletionsAreTriedAgainAfterPausesThatGrow(t *testing.T) {
 			t.Errorf("%d objects for %d segments once deletions work", w.segmentsInBucket(), v.Segments)
 		}
 	})
+}
+
+// TestRetentionBySizeCountsOnceWhatLogAndTierBothHave: a leader's segments end elsewhere than those that an earlier one
+// copied.
+func TestRetentionBySizeCountsOnceWhatLogAndTierBothHave(t *testing.T) {
+	w := newWorld(t)
+	former := w.mustStart(settings{config: smallLog()})
+	if err := former.produce(100); err != nil {
+		t.Fatal(err)
+	}
+	former.uploaded()
+	former.close()
+
+	cfg, disk := smallLog(), vfs.NewMem()
+	cfg.SegmentBytes = 1 << 20
+	b := w.mustStart(settings{fs: disk, config: cfg, noLead: true, noRun: true})
+	if err := b.produce(100); err != nil {
+		t.Fatal(err)
+	}
+	all := b.log.LocalBytes()
+	b.close()
+	for _, over := range []int64{0, 1, 16 << 10} {
+		cfg.RetentionBytes = all - over
+		b = w.mustStart(settings{fs: disk, config: cfg, noLead: true, noRun: true})
+		man, err := b.m.current(t.Context(), b.m.partition(w.tip()), true)
+		if err != nil || man.Root == nil || man.End() >= b.log.LogEnd() {
+			t.Fatalf("manifest %+v, %v", man.Root, err)
+		}
+		start, err := b.m.gc.Expired(t.Context(), b.log, man, time.Now())
+		if err != nil || (start > 0) != (over > 1) {
+			t.Errorf("%d bytes too many: the log starts at %d, %v", over, start, err)
+		}
+		b.close()
+	}
 }

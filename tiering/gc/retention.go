@@ -22,11 +22,7 @@ func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Ma
 	}
 	sealed := log.Sealed(max(man.End(), x.start))
 	if cfg.Delete && cfg.RetentionBytes >= 0 {
-		x.free = -cfg.RetentionBytes
-		if man.Root != nil {
-			x.free += man.Root.Bytes
-		}
-		x.free += localOnly(log, man.End())
+		x.free = c.above(cfg.RetentionBytes, log, man)
 	}
 	done := true
 	if man.Root != nil {
@@ -48,15 +44,28 @@ func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Ma
 	return x.start, nil
 }
 
-// localOnly is the size of what a tier that ends at offset end does not hold of a log, the active segment included.
-func localOnly(log *segment.Log, end int64) int64 {
-	bytes := log.LocalBytes()
-	for _, s := range log.Sealed(0) {
-		if s.LastOffset < end {
-			bytes -= s.Size
-		}
+// above is by how many bytes log and tier together are larger than limit, -1 when that is not known.
+func (c *Collector) above(limit int64, log *segment.Log, man bucket.Manifest) int64 {
+	local, err := localOnly(log, man.End())
+	if err != nil {
+		c.log.Warn("the size of a log cannot be read, nothing of it goes for its size", "topic", log.TopicPartition().Topic,
+			"partition", log.TopicPartition().Partition, "offset", man.End(), "err", err)
+		return -1
 	}
-	return max(bytes, 0)
+	if man.Root != nil {
+		local += man.Root.Bytes
+	}
+	return local - limit
+}
+
+// localOnly is the size of what a log has behind offset end, where the tier ends. Segments need not end there: the tier
+// has those of the leader that copied them.
+func localOnly(log *segment.Log, end int64) (int64, error) {
+	if end > log.LogEnd() {
+		return 0, nil
+	}
+	bytes, _, err := log.Behind(max(end, log.LocalLogStart()))
+	return bytes, err
 }
 
 // retention walks a log from its oldest segment on and finds where it is to start: by time, by size, or both.
