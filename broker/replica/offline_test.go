@@ -72,6 +72,28 @@ func TestADeadDiskLeadsNothing(t *testing.T) {
 	})
 }
 
+// TestADeadDiskHandsOverToWhoIsInSync, though another replica lives and comes first.
+func TestADeadDiskHandsOverToWhoIsInSync(t *testing.T) {
+	inFleet(t, 3, func(f *fleet) { f.config.MinInSyncReplicas = 2 }, func(t *testing.T, f *fleet) {
+		f.topic("t", 1, 2, 3)
+		f.put("t", "a")
+		f.inSync("t", 1, 2, 3)
+		f.node(2).slowSync.Store(int64(3 * time.Minute))
+		a, err := f.node(1).append("t", replica.AcksAll, "b")
+		f.must(err)
+		f.must(a.Wait(t.Context()))
+		f.inSync("t", 1, 3)
+		epoch := f.node(3).image("t").LeaderEpoch
+		f.node(1).badDisk.Store(true)
+		_, err = f.node(1).append("t", replica.AcksAll, "c")
+		f.must(err)
+		f.becomes("t", 3, ids(3), ids(1))
+		if p := f.node(3).image("t"); p.LeaderEpoch != epoch+1 {
+			t.Errorf("leader epoch %d, want %d: somebody led in between", p.LeaderEpoch, epoch+1)
+		}
+	})
+}
+
 // TestALogThatDoesNotOpenIsLedByAnother takes the segments of a leader's log away
 // while it restarts within its lease, and does not know enough to heal it.
 func TestALogThatDoesNotOpenIsLedByAnother(t *testing.T) {
