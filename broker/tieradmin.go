@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/coldbrook/coldbrook/broker/console"
 	"github.com/coldbrook/coldbrook/metadata"
@@ -38,6 +39,29 @@ func checked(sum any, err error, line func(console.TierLine)) error {
 	}
 	line(console.TierLine{Summary: sum})
 	return err
+}
+
+// keepLog is `tier adopt`: those of a topic's partitions that this broker leads and that wait go on with their logs.
+func (b *Broker) keepLog(_ context.Context, topic string, partitions []int32) (console.KeptLogs, error) {
+	t, ok := b.metadata.Image().Topic(topic)
+	if !ok {
+		return console.KeptLogs{}, fmt.Errorf("topic %q: %w", topic, console.ErrNotFound)
+	}
+	out := console.KeptLogs{Topic: topic, Partitions: []int32{}}
+	for i := range t.Partitions {
+		n := int32(i)
+		if len(partitions) > 0 && !slices.Contains(partitions, n) {
+			continue
+		}
+		if b.tier.KeepLog(metadata.TopicIDPartition{Topic: t.ID, Partition: n}) {
+			out.Partitions = append(out.Partitions, n)
+		}
+	}
+	if len(out.Partitions) == 0 {
+		return out, fmt.Errorf("%w: none of the partitions of topic %q that this broker leads waits for a decision", console.ErrRefused, topic)
+	}
+	b.log.Warn("partitions go on with their logs, as an operator has decided", "topic", topic, "partitions", out.Partitions)
+	return out, nil
 }
 
 // undelete is `topic undelete`: the topic of a tombstone, by id or by a name that only one has.

@@ -29,6 +29,7 @@ func (b *Broker) consoleOptions() console.Options {
 		Verify:        b.tierVerify,
 		Undelete:      b.undelete,
 		Recover:       b.recoverTopic,
+		KeepLog:       b.keepLog,
 		Costs:         b.viewCosts,
 		Lags:          b.viewLags,
 		Settings:      func() []console.Setting { return console.BrokerSettings(b.settings.Load()) },
@@ -150,9 +151,9 @@ func (b *Broker) viewTopicSettings(_ context.Context, topic string) ([]console.S
 // viewTier is `tier status`: the partitions this broker leads.
 func (b *Broker) viewTier(context.Context) ([]console.TierPartition, error) {
 	now := time.Now()
-	views := make(map[metadata.TopicIDPartition]segment.RemoteView)
+	views, held := make(map[metadata.TopicIDPartition]segment.RemoteView), make(map[metadata.TopicIDPartition]string)
 	for _, s := range b.tier.Status(now) {
-		views[s.TopicIDPartition] = s.View
+		views[s.TopicIDPartition], held[s.TopicIDPartition] = s.View, s.Held
 	}
 	list := []console.TierPartition{}
 	for _, s := range b.replicas.Status() {
@@ -166,7 +167,7 @@ func (b *Broker) viewTier(context.Context) ([]console.TierPartition, error) {
 			Topic: s.TopicPartition.Topic, Partition: s.TopicPartition.Partition,
 			LogStartOffset: s.LogStart, LocalLogStartOffset: s.LocalLogStart, HighestRemoteOffset: s.Remote.HighestOffset,
 			HighWatermark: s.HighWatermark, LogEndOffset: s.LogEnd, LocalBytes: s.LocalBytes,
-			RemoteBytes: s.Remote.Bytes, RemoteSegments: s.Remote.Segments, PendingSegments: s.Remote.PendingSegments,
+			RemoteBytes: s.Remote.Bytes, RemoteSegments: s.Remote.Segments, PendingSegments: s.Remote.PendingSegments, Held: held[s.ID],
 		}
 		if !s.Remote.OldestUnuploaded.IsZero() {
 			row.OldestUnuploadedAgeMs = max(now.Sub(s.Remote.OldestUnuploaded).Milliseconds(), 0)

@@ -38,6 +38,12 @@ var gauges = [...]struct {
 		}
 		return 1
 	}},
+	{"remote_log_held_partitions", "1", "Led partitions of which nothing is copied or deleted before an operator decides.", func(s *Status) int64 {
+		if s.Held == "" {
+			return 0
+		}
+		return 1
+	}},
 }
 
 // observe registers the gauges, and what the store costs.

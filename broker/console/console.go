@@ -18,6 +18,7 @@
 //	/api/v1/tier/cost        what each topic asks of the object store and costs a day; [?topic=NAME][&local=true]
 //	/api/v1/lag              how far ends are from offsets, hot and cold; ?at=TOPIC:PARTITION:OFFSET[&at=…][&local=true]
 //	/api/v1/topics/undelete  POST brings a deleted topic back; ?topic=NAME or id
+//	/api/v1/tier/adopt       POST decides for the logs where newer manifests disagree; ?topic=NAME[&partition=N…]
 //	/api/v1/topics/recover   POST makes a topic of one that is only in the object store; ?topic=NAME[&cluster=ID]
 //
 // It hides HTTP: what is shown comes from functions in Options, so that this package knows no log and
@@ -70,6 +71,9 @@ type Options struct {
 	Fsck     func(ctx context.Context, q TierCheck, line func(TierLine)) error
 	Verify   func(ctx context.Context, q TierCheck, line func(TierLine)) error
 	Undelete func(ctx context.Context, topic string) (Undeleted, error)
+	// KeepLog decides for the logs of a topic's partitions that wait because newer manifests disagree with them; none
+	// named is all.
+	KeepLog func(ctx context.Context, topic string, partitions []int32) (KeptLogs, error)
 	// Recover makes a topic of one that is only in the object store; it tells line how far it is.
 	Recover func(ctx context.Context, q RecoverQuery, line func(TierLine)) error
 	// Costs adds up all brokers, or is of this one if local.

@@ -59,7 +59,7 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 // The names are in the issue and in scripts; a change of one of them is a break.
 func TestTierFieldsAreThePromisedOnes(t *testing.T) {
 	s := New(Options{Tier: func(context.Context) ([]TierPartition, error) {
-		return []TierPartition{{"a", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, {Topic: "b"}}, nil
+		return []TierPartition{{"a", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "why"}, {Topic: "b"}}, nil
 	}})
 	code, body := get(t, s, "/api/v1/tier?topic=a")
 	want := `[
@@ -75,7 +75,8 @@ func TestTierFieldsAreThePromisedOnes(t *testing.T) {
     "remote_bytes": 8,
     "remote_segments": 9,
     "pending_segments": 10,
-    "oldest_unuploaded_age_ms": 11
+    "oldest_unuploaded_age_ms": 11,
+    "held": "why"
   }
 ]
 `

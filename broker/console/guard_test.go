@@ -79,10 +79,14 @@ func TestChangesAndChecksNeedTheTokensHeader(t *testing.T) {
 		Fsck:     func(context.Context, console.TierCheck, func(console.TierLine)) error { ran++; return nil },
 		Verify:   func(context.Context, console.TierCheck, func(console.TierLine)) error { ran++; return nil },
 		Undelete: func(context.Context, string) (console.Undeleted, error) { ran++; return console.Undeleted{}, nil },
-		Recover:  func(context.Context, console.RecoverQuery, func(console.TierLine)) error { ran++; return nil },
+		KeepLog: func(context.Context, string, []int32) (console.KeptLogs, error) {
+			ran++
+			return console.KeptLogs{}, nil
+		},
+		Recover: func(context.Context, console.RecoverQuery, func(console.TierLine)) error { ran++; return nil },
 	}
 	const jsonType = "Content-Type: application/json"
-	paths := []string{"GET /api/v1/tier/fsck", "GET /api/v1/tier/verify", "POST /api/v1/tier/fsck", "POST /api/v1/tier/verify", "POST /api/v1/topics/undelete?topic=a", "POST /api/v1/topics/recover?topic=a"}
+	paths := []string{"GET /api/v1/tier/fsck", "GET /api/v1/tier/verify", "POST /api/v1/tier/fsck", "POST /api/v1/tier/verify", "POST /api/v1/topics/undelete?topic=a", "POST /api/v1/topics/recover?topic=a", "POST /api/v1/tier/adopt?topic=a"}
 	for _, token := range []string{"", "secret"} {
 		options.Access.Token = token
 		s := console.New(options)

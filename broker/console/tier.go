@@ -43,6 +43,12 @@ type UndeletedPartition struct {
 	LostFrom int64 `json:"lost_from"`
 }
 
+// KeptLogs are the partitions that an operator has decided for the logs of.
+type KeptLogs struct {
+	Topic      string  `json:"topic"`
+	Partitions []int32 `json:"partitions"`
+}
+
 // progressPause is the least time between two lines of progress.
 const progressPause = 500 * time.Millisecond
 
@@ -60,6 +66,28 @@ func (s *Server) tierRoutes() {
 			answer(w, http.StatusOK, out)
 		})))
 	}
+	if s.o.KeepLog != nil {
+		s.mux.Handle("POST /api/v1/tier/adopt", s.bounded(s.changing(s.keepLog)))
+	}
+}
+
+func (s *Server) keepLog(w http.ResponseWriter, r *http.Request) {
+	v := r.URL.Query()
+	var partitions []int32
+	for _, text := range v["partition"] {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || n < 0 {
+			answer(w, http.StatusBadRequest, problem{Error: "partition: want the number of a partition"})
+			return
+		}
+		partitions = append(partitions, int32(n))
+	}
+	out, err := s.o.KeepLog(r.Context(), v.Get("topic"), partitions)
+	if err != nil {
+		answer(w, statusOf(err), problem{Error: err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, out)
 }
 
 // checkRoutes registers a check: GET looks, POST repairs too.

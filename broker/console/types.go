@@ -85,6 +85,8 @@ type TierPartition struct {
 	RemoteSegments        int64  `json:"remote_segments"`
 	PendingSegments       int64  `json:"pending_segments"`         // sealed and not uploaded
 	OldestUnuploadedAgeMs int64  `json:"oldest_unuploaded_age_ms"` // since the oldest pending segment was sealed; 0: none
+	// Held says why nothing is copied or deleted before an operator decides; empty: it is.
+	Held string `json:"held,omitempty"`
 }
 
 // SegmentQuery asks for remote segments of one partition, oldest first, from the one that holds From or

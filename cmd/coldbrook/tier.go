@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) tierCommand() *cobra.Command {
-	return family("tier", "Show and check what is in object storage", a.tierStatus(), a.tierCost(), a.tierList(), a.tierFsck(), a.tierVerify())
+	return family("tier", "Show and check what is in object storage", a.tierStatus(), a.tierCost(), a.tierList(), a.tierFsck(), a.tierVerify(), a.tierAdopt())
 }
 
 // httpFlag adds --http to a command that asks a broker over HTTP.
@@ -113,7 +113,11 @@ func (a *app) printTier(rows []console.TierPartition) error {
 	if len(rows) > 1 {
 		t.add("all", len(rows), "", "", "", "", size(local), size(remote), segments, pending, "")
 	}
-	return t.print(a.out)
+	if err := t.print(a.out); err != nil {
+		return err
+	}
+	a.noteHeld(rows)
+	return nil
 }
 
 // segmentRow is one segment of `tier ls -o json`.
