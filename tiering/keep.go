@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/coldbrook/coldbrook/metadata"
+	"github.com/coldbrook/coldbrook/segment"
 	"github.com/coldbrook/coldbrook/tiering/bucket"
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
@@ -14,13 +16,20 @@ import (
 func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now time.Time) error {
 	p.mu.Lock()
 	l.keepAt = now.Add(m.o.Interval)
+	waiting := len(l.jobs) > 0
 	p.mu.Unlock()
+	seen := m.look(p, l)
+	if !waiting && l.idle.lasts(seen, now) {
+		return m.topics.Refresh(ctx, &l.Leader)
+	}
+	l.idle = nil
 	man, err := m.current(ctx, p, false)
 	if err != nil {
 		return err
 	}
 	p.catchUp(l, man)
-	if err := m.advanceLogStart(ctx, l, man, now); err != nil {
+	next, err := m.advanceLogStart(ctx, l, man, now)
+	if err != nil {
 		return err
 	}
 	gives := man.Root != nil && m.givesUp(l)
@@ -49,7 +58,47 @@ func (m *Manager) keep(ctx context.Context, p *partition, l *leadership, now tim
 				"segments", man.Root.Segments-e.Next.Segments, "bytes", man.Root.Bytes-e.Next.Bytes, "offset", e.Next.StartOffset)
 		}
 	}
+	if !gives && !dropped && !moved && failed == nil && len(done) == len(man.Root.Garbage) {
+		l.idle = &idle{sight: seen, until: next}
+	}
 	return errors.Join(failed, m.topics.Refresh(ctx, &l.Leader))
+}
+
+// idle is a housekeeping that found nothing to do. Until something of what it saw changes, or the next segment expires,
+// others would find the same, and do not read the manifest for it.
+type idle struct {
+	sight
+	until time.Time // zero: nothing expires by time
+}
+
+// sight is what housekeeping depends on, but for the time and what was asked of it.
+type sight struct {
+	pointer                 metadata.RemotePointer
+	config                  segment.Config
+	start, watermark, end   int64 // of the log
+	localStart, localBytes  int64
+	sealed                  int
+	deleteOnDisable, isHeld bool
+}
+
+// look returns what the next housekeeping depends on.
+func (m *Manager) look(p *partition, l *leadership) sight {
+	p.mu.Lock()
+	pointer := p.pointer
+	p.mu.Unlock()
+	if seen, ok := m.o.Metadata.Image().RemotePointer(p.tip); ok && seen.ModRevision > pointer.ModRevision {
+		pointer = seen
+	}
+	return sight{
+		pointer: pointer, config: l.Log.Config(), start: l.Log.LogStart(), watermark: l.Log.HighWatermark(), end: l.Log.LogEnd(),
+		localStart: l.Log.LocalLogStart(), localBytes: l.Log.LocalBytes(), sealed: len(l.Log.Sealed(0)),
+		deleteOnDisable: m.o.Topic(l.Topic).DeleteOnDisable, isHeld: p.isHeld(),
+	}
+}
+
+// lasts says whether housekeeping would find what i found.
+func (i *idle) lasts(seen sight, now time.Time) bool {
+	return i != nil && i.sight == seen && (i.until.IsZero() || now.Before(i.until))
 }
 
 // collectPause is the longest pause between deletions that fail.
@@ -91,15 +140,16 @@ func (m *Manager) shrink(ctx context.Context, l *leadership, man bucket.Manifest
 	return e, dropped, err
 }
 
-// advanceLogStart is total retention: it moves the log start; segments go later, and only because of that.
-func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) error {
-	target, err := m.gc.Expired(ctx, l.Log, man, now)
+// advanceLogStart is total retention: it moves the log start; segments go later, and only because of that. It returns when
+// more may expire by time, zero if not before something changes.
+func (m *Manager) advanceLogStart(ctx context.Context, l *leadership, man bucket.Manifest, now time.Time) (time.Time, error) {
+	due, err := m.gc.Expired(ctx, l.Log, man, now)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
-	moved, err := l.startAt(min(target, l.Log.HighWatermark()))
+	moved, err := l.startAt(min(due.Start, l.Log.HighWatermark()))
 	if moved {
 		m.log.Info("log start advanced by retention", "topic", l.Topic, "partition", l.TIP.Partition, "offset", l.Log.LogStart())
 	}
-	return err
+	return due.Next, err
 }

@@ -59,6 +59,7 @@ type leadership struct {
 
 	refused   int       // times in a row that deletions failed
 	collectAt time.Time // before it none is tried again
+	idle      *idle     // what the last housekeeping found, if that was nothing to do
 }
 
 func newPartition(tip metadata.TopicIDPartition) *partition {

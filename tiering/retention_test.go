@@ -337,10 +337,56 @@ func TestRetentionBySizeCountsOnceWhatLogAndTierBothHave(t *testing.T) {
 		if err != nil || man.Root == nil || man.End() >= b.log.LogEnd() {
 			t.Fatalf("manifest %+v, %v", man.Root, err)
 		}
-		start, err := b.m.gc.Expired(t.Context(), b.log, man, time.Now())
-		if err != nil || (start > 0) != (over > 1) {
-			t.Errorf("%d bytes too many: the log starts at %d, %v", over, start, err)
+		due, err := b.m.gc.Expired(t.Context(), b.log, man, time.Now())
+		if err != nil || (due.Start > 0) != (over > 1) {
+			t.Errorf("%d bytes too many: the log starts at %d, %v", over, due.Start, err)
 		}
 		b.close()
 	}
+}
+
+// TestHousekeepingOfAnIdlePartitionReadsNothing, however small the memory for manifests is, and goes on when the next
+// segment expires or a limit changes.
+func TestHousekeepingOfAnIdlePartitionReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var gets atomic.Int64
+		store := object.WithFaults(w.store, func(_ context.Context, op object.Op) error {
+			if op.Kind == object.OpGet && !op.After {
+				gets.Add(1)
+			}
+			return nil
+		})
+		cfg := smallLog()
+		cfg.SegmentBytes = 400
+		cfg.RetentionAge = 24 * time.Hour
+		time.Sleep(time.Until(time.UnixMilli(testTime(0)).Add(time.Hour)))
+		b := w.mustStart(settings{config: cfg, store: store, o: Options{Interval: 30 * time.Second, Poll: time.Second, MetaBytes: 1, Grace: time.Minute}})
+		if err := b.produce(300); err != nil {
+			t.Fatal(err)
+		}
+		b.uploaded()
+		time.Sleep(2 * time.Hour) // former roots are deleted
+		gets.Store(0)
+		time.Sleep(time.Hour)
+		if n := gets.Load(); n > 0 {
+			t.Errorf("%d GETs in an idle hour", n)
+		}
+		last := b.log.Sealed(0)[0].LastOffset
+		if b.log.LogStart() != 0 {
+			t.Fatalf("log start %d", b.log.LogStart())
+		}
+		cfg.RetentionBytes = 1 << 10
+		b.log.SetConfig(cfg)
+		time.Sleep(time.Minute)
+		if b.log.LogStart() <= last {
+			t.Errorf("another limit does not count: log start %d", b.log.LogStart())
+		}
+		cfg.RetentionBytes = -1
+		b.log.SetConfig(cfg)
+		time.Sleep(25 * time.Hour)
+		if v := b.m.View(w.tip()); v.Segments > 0 || b.log.LogStart() == 0 {
+			t.Errorf("after a day the tier has %d segments, the log start is %d", v.Segments, b.log.LogStart())
+		}
+	})
 }

@@ -9,9 +9,15 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/manifest"
 )
 
-// Expired is total retention, by time and by size, over the tier and what is only local: the offset at which the log is
-// to start. It may lie behind the high watermark.
-func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Manifest, now time.Time) (int64, error) {
+// Expiry is what total retention asks of a log.
+type Expiry struct {
+	Start int64 // at which the log is to start; it may lie behind the high watermark
+	// Next is when more may expire by time alone, or now while not all is known; zero: not before something changes.
+	Next time.Time
+}
+
+// Expired is total retention, by time and by size, over the tier and what is only local.
+func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Manifest, now time.Time) (Expiry, error) {
 	cfg := log.Config()
 	x := retention{now: now.UnixMilli(), free: -1, start: log.LogStart()}
 	if man.Root != nil { // what a commit has dropped is gone, whatever the local checkpoint says
@@ -21,14 +27,15 @@ func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Ma
 		x.byTime, x.cutoff = true, now.Add(-cfg.RetentionAge).UnixMilli()
 	}
 	sealed := log.Sealed(max(man.End(), x.start))
+	sized := true
 	if cfg.Delete && cfg.RetentionBytes >= 0 {
-		x.free = c.above(cfg.RetentionBytes, log, man)
+		x.free, sized = c.above(cfg.RetentionBytes, log, man)
 	}
 	done := true
 	if man.Root != nil {
 		var err error
 		if done, err = x.tier(ctx, man.Tree); err != nil {
-			return 0, err
+			return Expiry{}, err
 		}
 	}
 	for i := 0; done && i < len(sealed); i++ {
@@ -37,25 +44,32 @@ func (c *Collector) Expired(ctx context.Context, log *segment.Log, man bucket.Ma
 			// Nobody knows whether it is old, so it and what follows stays.
 			c.log.Warn("statistics of a segment cannot be read, it does not expire", "topic", log.TopicPartition().Topic,
 				"partition", log.TopicPartition().Partition, "segment", sealed[i].BaseOffset, "err", err)
-			break
+			return Expiry{Start: x.start, Next: now}, nil
 		}
-		done = x.one(sealed[i].LastOffset, x.expired(newest.UnixMilli()), sealed[i].Size)
+		done = x.one(sealed[i].LastOffset, newest, sealed[i].Size)
 	}
-	return x.start, nil
+	e := Expiry{Start: x.start}
+	switch {
+	case !sized:
+		e.Next = now
+	case x.byTime && !x.stays.IsZero():
+		e.Next = x.stays.Add(cfg.RetentionAge)
+	}
+	return e, nil
 }
 
-// above is by how many bytes log and tier together are larger than limit, -1 when that is not known.
-func (c *Collector) above(limit int64, log *segment.Log, man bucket.Manifest) int64 {
+// above is by how many bytes log and tier together are larger than limit; -1 and false when that is not known.
+func (c *Collector) above(limit int64, log *segment.Log, man bucket.Manifest) (int64, bool) {
 	local, err := localOnly(log, man.End())
 	if err != nil {
 		c.log.Warn("the size of a log cannot be read, nothing of it goes for its size", "topic", log.TopicPartition().Topic,
 			"partition", log.TopicPartition().Partition, "offset", man.End(), "err", err)
-		return -1
+		return -1, false
 	}
 	if man.Root != nil {
 		local += man.Root.Bytes
 	}
-	return local - limit
+	return local - limit, true
 }
 
 // localOnly is the size of what a log has behind offset end, where the tier ends. Segments need not end there: the tier
@@ -72,31 +86,30 @@ func localOnly(log *segment.Log, end int64) (int64, error) {
 type retention struct {
 	now    int64
 	byTime bool
-	cutoff int64 // what is older is expired
-	free   int64 // bytes above the limit; < 0: none
-	start  int64 // the log start so far
+	cutoff int64     // what is older is expired
+	free   int64     // bytes above the limit; < 0: none
+	start  int64     // the log start so far
+	stays  time.Time // of the first segment that does not go; zero: unknown, or all go
 }
 
-// expired says whether what is of a time, in Unix milliseconds, is too old.
-func (x *retention) expired(at int64) bool { return x.byTime && at < x.cutoff }
-
-// entryExpired goes by the entry's newest record, or, where no record has a time, or one before 1970 or after now, by
-// when it was copied: the log's own rule is that of the file's time. Without that either nobody knows how old it is, and
-// it does not expire.
-func (x *retention) entryExpired(e *manifest.Entry) bool {
+// ageOf is the time of the entry's newest record, or, where no record has a time, or one before 1970 or after now, when it
+// was copied: the log's own rule is that of the file's time. Without that either nobody knows how old it is: zero.
+func (x *retention) ageOf(e *manifest.Entry) time.Time {
 	switch {
 	case e.MaxTimestamp >= 0 && e.MaxTimestamp <= x.now:
-		return x.expired(e.MaxTimestamp)
+		return time.UnixMilli(e.MaxTimestamp)
 	case e.Created > 0:
-		return x.expired(e.Created)
+		return time.UnixMilli(e.Created)
 	}
-	return false
+	return time.Time{}
 }
 
-// one says whether the next segment goes: too old, or the log is large enough without it.
-func (x *retention) one(last int64, tooOld bool, bytes int64) bool {
+// one says whether the next segment, of a time that may be unknown, goes: too old, or the log is large enough without it.
+func (x *retention) one(last int64, at time.Time, bytes int64) bool {
+	tooOld := x.byTime && !at.IsZero() && at.UnixMilli() < x.cutoff
 	bySize := x.free >= 0 && x.free >= bytes
 	if last >= x.start && !tooOld && !bySize {
+		x.stays = at
 		return false
 	}
 	x.start = max(x.start, last+1)
@@ -114,7 +127,7 @@ func (x *retention) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 		if i == 0 {
 			bytes -= t.Root.Trimmed.Bytes
 		}
-		if x.one(refs[i].LastOffset, false, bytes) {
+		if x.one(refs[i].LastOffset, time.Time{}, bytes) {
 			continue
 		}
 		if !x.byTime && x.free < 0 {
@@ -126,14 +139,14 @@ func (x *retention) tier(ctx context.Context, t manifest.Tree) (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			if !x.one(e.LastOffset, x.entryExpired(e), e.Bytes) {
+			if !x.one(e.LastOffset, x.ageOf(e), e.Bytes) {
 				return false, nil
 			}
 		}
 	}
 	for i := range t.Root.Tail {
 		e := &t.Root.Tail[i]
-		if !x.one(e.LastOffset, x.entryExpired(e), e.Bytes) {
+		if !x.one(e.LastOffset, x.ageOf(e), e.Bytes) {
 			return false, nil
 		}
 	}
