@@ -22,7 +22,7 @@
 // A log has one master at a time: the leader's appends, one follow (follow.go),
 // or one recovery. Who takes over ends the one before first. A leader that was
 // elected though it was not in sync, or whose log ends before its tier does, takes
-// what the tier has before it leads (recover.go). The pointer in the Image says where
+// what the tier has before it leads (takeover.go). The pointer in the Image says where
 // a tier ends, so a store that is away holds up no leader that has all of it.
 //
 // # In-sync replicas and high watermark
