@@ -84,9 +84,9 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // prune forgets partitions of topics that are gone.
 func (m *Manager) prune() {
-	im := m.o.Metadata.Image()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	im := m.o.Metadata.Image() // not older than that of whoever has just added a partition to lead it
 	for tip, p := range m.partitions {
 		if _, there := im.PartitionByID(tip); !there && !p.inUse() {
 			delete(m.partitions, tip)
