@@ -305,9 +305,10 @@ func (c *chaos) begin(point *crashPoint, empty bool) (*broker, error) {
 
 // operate has an operator look at a broker, as long as that lives, for a partition that waits for a decision.
 func (c *chaos) operate(b *broker) {
+	tip := c.tip() // of the topic as it is in this life
 	b.run(b.ctx, func(ctx context.Context) error {
 		for bucket.Sleep(ctx, 100*time.Millisecond) {
-			b.m.KeepLog(c.tip())
+			b.m.KeepLog(tip)
 		}
 		return nil
 	})
