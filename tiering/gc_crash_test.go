@@ -307,7 +307,7 @@ func (c *chaos) begin(point *crashPoint, empty bool) (*broker, error) {
 func (c *chaos) operate(b *broker) {
 	tip := c.tip() // of the topic as it is in this life
 	b.run(b.ctx, func(ctx context.Context) error {
-		for bucket.Sleep(ctx, 100*time.Millisecond) {
+		for bucket.Sleep(ctx, time.Second) {
 			b.m.KeepLog(tip)
 		}
 		return nil
