@@ -19,8 +19,8 @@ func TestTieredRecordsWithoutUsableTimesExpireByWhenTheyWereCopied(t *testing.T)
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				cfg := smallLog()
-				cfg.RetentionAge = 7 * 24 * time.Hour
-				b := w.mustStart(settings{config: cfg, o: Options{Poll: time.Minute, Interval: time.Hour}})
+				cfg.RetentionAge = 7 * time.Hour
+				b := w.mustStart(settings{config: cfg, o: Options{Poll: time.Minute, Interval: 10 * time.Minute}})
 				for range 60 {
 					batch := record.NewBuilder(record.BuilderOptions{})
 					batch.Append(ts(time.Now()), []byte("k"), testValue(b.log.LogEnd()))
@@ -33,14 +33,14 @@ func TestTieredRecordsWithoutUsableTimesExpireByWhenTheyWereCopied(t *testing.T)
 					}
 					b.log.SetHighWatermark(info.LastOffset + 1)
 				}
-				time.Sleep(6 * 24 * time.Hour)
+				time.Sleep(6 * time.Hour)
 				if start := b.log.LogStart(); start != 0 || !b.isUploaded() {
 					t.Fatalf("after 6 of 7 days the log starts at %d, all is uploaded: %v", start, b.isUploaded())
 				}
 				tiered := b.m.View(w.tip()).HighestOffset
-				time.Sleep(26 * time.Hour)
+				time.Sleep(90 * time.Minute)
 				if start := b.log.LogStart(); start <= tiered {
-					t.Errorf("after more than 7 days the log starts at %d, the tier held up to %d", start, tiered)
+					t.Errorf("after more than 7 hours the log starts at %d, the tier held up to %d", start, tiered)
 				}
 			})
 		})
