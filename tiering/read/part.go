@@ -11,10 +11,11 @@ import (
 	"github.com/coldbrook/coldbrook/tiering/index"
 )
 
-// crowded says that the sequential readers of late want more chunks than the cache can hold, one each. A chunk is
-// gone then before its reader comes for the rest of it, and what is fetched ahead before its reader comes at all.
+// crowded says that the sequential readers of late, with a chunk each, leave the cache no room for one that is being
+// fetched. A chunk is gone then before its reader comes for the rest of it, and what is fetched ahead before its reader
+// comes at all.
 func (r *Reader) crowded() bool {
-	return r.streams.active(time.Now()) > r.cache.MemoryBytes()/r.o.ChunkBytes
+	return r.streams.active(time.Now()) >= r.cache.MemoryBytes()/r.o.ChunkBytes
 }
 
 // first returns the piece that an answer from offset on begins with: the chunk, or of a chunk that would not stay a
